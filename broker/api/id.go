@@ -1,0 +1,32 @@
+package api
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/base64"
+
+	"sega/keychain/secret"
+)
+
+// Prefixes of IDs.
+const (
+	IDLogin   = "ses_"
+	IDSSH     = "ssh_"
+	IDMachine = "mch_"
+)
+
+var idEncoding = base32.NewEncoding("abcdefghijkmnpqrstuvwxyz23456789").WithPadding(base32.NoPadding)
+
+// NewID returns prefix and 100 random bits as 20 lower-case letters and digits.
+func NewID(prefix string) string {
+	b := make([]byte, 13)
+	rand.Read(b)
+	return prefix + idEncoding.EncodeToString(b)[:20]
+}
+
+// NewToken returns prefix and 32 random bytes, base64url.
+func NewToken(prefix string) secret.Secret {
+	b := make([]byte, 32)
+	rand.Read(b)
+	return secret.FromString(prefix + base64.RawURLEncoding.EncodeToString(b))
+}

@@ -1,0 +1,136 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"sega/keychain/secret"
+)
+
+// EnrollRequest spends a join token for the DPoP key that signs the request.
+type EnrollRequest struct {
+	Token secret.Secret `json:"token"`
+	Name  string        `json:"name"`
+	Kind  string        `json:"kind"` // "bastion"
+}
+
+// Wire implements Revealer.
+func (r EnrollRequest) Wire() any {
+	return map[string]any{"token": string(r.Token.Reveal()), "name": r.Name, "kind": r.Kind}
+}
+
+// Machine is an enrolled machine.
+type Machine struct {
+	ID   string `json:"id"` // mch_…
+	Name string `json:"name"`
+	Kind string `json:"kind"`
+}
+
+// MachineSession is a machine's session at the broker, bound to its enrolled key.
+type MachineSession struct {
+	Token     secret.Secret `json:"token"`
+	SessionID string        `json:"session_id"` // ses_…
+	Machine   Machine       `json:"machine"`
+	Expires   time.Time     `json:"expires"`
+	Trust     Trust         `json:"trust"`
+	LogKey    string        `json:"log_key"`
+}
+
+// Wire implements Revealer.
+func (s MachineSession) Wire() any {
+	type plain MachineSession
+	return struct {
+		plain
+		Token string `json:"token"`
+	}{plain(s), string(s.Token.Reveal())}
+}
+
+// Trust is the bundle of CAs that a bastion works with; lists, so that rotation has its slot.
+type Trust struct {
+	AccessCAs []string `json:"access_cas"` // authorized_keys lines
+	HostCAs   []string `json:"host_cas"`
+	FrontCAs  []string `json:"front_cas"`
+}
+
+// Feed item types.
+const (
+	FeedHeartbeat = "heartbeat"
+	FeedRevoke    = "revoke"
+	FeedTrust     = "trust"
+)
+
+// FeedItem is a line of the revocation feed. The first line is always FeedTrust; a heartbeat
+// comes at least every second; revocations come in the order of the log and are replayed from
+// the index after which the bastion asks.
+type FeedItem struct {
+	Type       string      `json:"type"`
+	Checkpoint string      `json:"checkpoint,omitempty"` // base64 of the signed note; heartbeats carry it when it changed
+	LeaseMS    int64       `json:"lease_ms,omitempty"`   // how long what lives may go on without a further item
+	Revocation *Revocation `json:"revocation,omitempty"`
+	Trust      *Trust      `json:"trust,omitempty"`
+}
+
+// Revocation is what a bastion must cut. Exactly one of the subject's forms is set: (Issuer,
+// Subject), LoginID or SessionID.
+type Revocation struct {
+	Index     int64  `json:"index"` // of its event in the log
+	EventID   string `json:"event_id"`
+	Issuer    string `json:"iss,omitempty"`
+	Subject   string `json:"sub,omitempty"`
+	LoginID   string `json:"login_id,omitempty"`
+	SessionID string `json:"session_id,omitempty"`
+	Reason    string `json:"reason"`
+}
+
+// Ack says that the bastion has carried out every revocation up to Index.
+type Ack struct {
+	Index  int64 `json:"index"`
+	Closed int   `json:"closed"` // live sessions cut by the revocation of that index
+}
+
+// HopRequest asks for a one-hop certificate for one connection of a person to one host. What it
+// names is looked up by the broker in its own records: person and policy by AccessSerial, address by Host.
+type HopRequest struct {
+	AccessSerial uint64 `json:"access_serial,string"`
+	AccessKey    string `json:"access_key"` // SHA256: fingerprint of the key that signed; must be the certificate's
+	Host         string `json:"host"`
+	Login        string `json:"login"`
+	Source       string `json:"source"`  // the person's address as the bastion sees it
+	HopKey       string `json:"hop_key"` // authorized_keys form; one for each connection
+	Route        string `json:"route"`   // "jump" (inside ssh -J) or "direct" (user%host@bastion)
+}
+
+// Hop is permission for one connection.
+type Hop struct {
+	SessionID   string    `json:"session_id"` // ssh_…
+	Certificate string    `json:"certificate"`
+	Address     string    `json:"address"`   // host:port to dial, from the inventory
+	HostID      string    `json:"host_id"`   // principal that the host's certificate must carry
+	HostKeys    []string  `json:"host_keys"` // pinned plain keys, where the host has no certificate
+	Person      Person    `json:"person"`
+	LoginID     string    `json:"login_id"`
+	NotAfter    time.Time `json:"not_after"`    // the session's own end, enforced by the bastion
+	IdleSeconds int       `json:"idle_seconds"` // 0: no idle limit
+}
+
+// FrontRequest asks for a host certificate of the front CA: for the bastion itself (Host empty) or
+// for the mask that it wears for a host in `ssh -J`. An hour at most; an event each.
+type FrontRequest struct {
+	PublicKey string `json:"public_key"`
+	Host      string `json:"host,omitempty"`
+}
+
+// Report is an event that a bastion reports about a session of its own. The broker fills in the
+// actor from its own record of the session and accepts only kinds that a bastion may report:
+// session.start, session.command, session.end, recording.heads, ssh.refuse. Repeats of an ID
+// are accepted and have no effect.
+type Report struct {
+	ID        string          `json:"id"` // UUIDv7 chosen by the bastion
+	Time      time.Time       `json:"time"`
+	Kind      string          `json:"kind"`
+	Outcome   string          `json:"outcome"`
+	SessionID string          `json:"session_id"` // ssh_…; empty for ssh.refuse and recording.heads
+	Reason    string          `json:"reason,omitempty"`
+	Source    string          `json:"source,omitempty"`
+	Details   json.RawMessage `json:"details,omitempty"`
+}

@@ -1,0 +1,55 @@
+package api
+
+// Routes. All but Configuration, Health, Ready and Metrics need a DPoP proof; all but those, Login,
+// the device login and the machine routes need a session token as well ("Authorization: DPoP …").
+const (
+	RouteConfiguration = "/.well-known/sega-configuration" // GET → Configuration
+	RouteHealth        = "/healthz"
+	RouteReady         = "/readyz"
+	RouteMetrics       = "/metrics"
+
+	RouteLogin       = "/v1/login"             // POST LoginRequest → Session
+	RouteDevice      = "/v1/login/device"      // POST {} → DeviceStart
+	RouteDevicePoll  = "/v1/login/device/poll" // POST DevicePoll → Session, or Problem KindPending
+	RouteRenew       = "/v1/session/renew"     // POST RenewRequest → Session
+	RouteSession     = "/v1/session"           // GET → Status
+	RouteLogout      = "/v1/logout"            // POST {} → Empty
+	RouteRoles       = "/v1/roles"             // GET → Roles
+	RouteCredentials = "/v1/aws/credentials"   // POST CredentialsRequest → Credentials
+	RouteReuse       = "/v1/aws/reuse"         // POST ReuseRequest → Empty
+	RouteHosts       = "/v1/hosts"             // GET → Hosts
+	RouteCertificate = "/v1/ssh/certificate"   // POST CertificateRequest → Certificate
+	RouteSessions    = "/v1/sessions"          // GET → Sessions
+	RouteRevoke      = "/v1/revoke"            // POST RevokeRequest → Receipt
+	RouteUnblock     = "/v1/unblock"           // POST UnblockRequest → Empty
+	RouteEvents      = "/v1/audit/events"      // GET ?EventFilter → NDJSON of Event
+	RouteLog         = "/v1/audit/log"         // GET ?from=&to= → NDJSON of LogRow
+	RouteCheckpoint  = "/v1/audit/checkpoint"  // GET → signed note (text)
+	RouteConsistency = "/v1/audit/consistency" // GET ?from=&to= → Consistency
+	RouteRecording   = "/v1/recordings/{id}"   // GET ?purpose=play|verify&reason= → bytes of the recording
+	RouteEnroll      = "/v1/machines/enroll"   // POST EnrollRequest → Machine
+	RouteMachine     = "/v1/machines/session"  // POST {} → MachineSession
+	RouteFeed        = "/v1/bastion/feed"      // GET ?after=INDEX → NDJSON of FeedItem, unending
+	RouteAck         = "/v1/bastion/ack"       // POST Ack → Empty
+	RouteHop         = "/v1/bastion/hop"       // POST HopRequest → Hop
+	RouteFront       = "/v1/bastion/front"     // POST FrontRequest → Certificate
+	RouteReport      = "/v1/bastion/events"    // POST []Report → Empty
+)
+
+// Headers of ours.
+const (
+	HeaderCheckpoint = "Sega-Checkpoint" // base64 (std) of the latest signed checkpoint, on every answer
+	HeaderRequestID  = "Sega-Request-Id"
+	HeaderNonce      = "DPoP-Nonce"
+	HeaderProof      = "DPoP"
+)
+
+// Prefixes of wire tokens, so that scanners find them.
+const (
+	PrefixSession = "sega_ses_"
+	PrefixMachine = "sega_mch_"
+	PrefixJoin    = "sega_join_"
+)
+
+// Empty is the body of an answer that says nothing but "done".
+type Empty struct{}

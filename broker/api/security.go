@@ -1,0 +1,75 @@
+package api
+
+import "time"
+
+// SessionInfo is a login at the broker, an SSH session or a machine's session, as security sees it.
+type SessionInfo struct {
+	ID       string    `json:"id"`   // ses_… or ssh_…
+	Kind     string    `json:"kind"` // "login", "ssh" or "machine"
+	Person   Person    `json:"person"`
+	LoginID  string    `json:"login_id"`
+	Host     string    `json:"host,omitempty"`
+	Login    string    `json:"login,omitempty"` // account on the host
+	Source   string    `json:"source"`
+	Node     string    `json:"node,omitempty"` // the bastion that holds it
+	Started  time.Time `json:"started"`
+	NotAfter time.Time `json:"not_after"`
+}
+
+// Sessions lists what is live.
+type Sessions struct {
+	Sessions []SessionInfo `json:"sessions"`
+}
+
+// Subject kinds of a revocation.
+const (
+	SubjectUser    = "user"
+	SubjectSession = "session"
+)
+
+// RevokeRequest cuts a subject off. With Plan set nothing happens and the answer holds the plan alone.
+type RevokeRequest struct {
+	Subject string `json:"subject"` // SubjectUser, SubjectSession
+	ID      string `json:"id"`      // e-mail or "sub:…" for a user; ses_… or ssh_… for a session
+	Reason  string `json:"reason"`
+	Plan    bool   `json:"plan,omitempty"`
+}
+
+// Plan says what a revocation will touch.
+type Plan struct {
+	Person       Person        `json:"person"`
+	Blocks       bool          `json:"blocks"` // no login until unblocked
+	Sessions     []SessionInfo `json:"sessions"`
+	Certificates []Outstanding `json:"certificates"`
+	AWS          []Outstanding `json:"aws"`
+}
+
+// Outstanding is a credential that is out there, and until when at the latest.
+type Outstanding struct {
+	What  string    `json:"what"` // role name, or serial of a certificate
+	Until time.Time `json:"until"`
+}
+
+// Receipt says what a revocation has done and where it is in force.
+type Receipt struct {
+	EventID string    `json:"event_id"`
+	Index   int64     `json:"index"`
+	Time    time.Time `json:"time"`
+	Plan    Plan      `json:"plan"`
+	Points  []Point   `json:"points"`
+}
+
+// Point is an enforcement point: a bastion, or the broker itself.
+type Point struct {
+	Name         string    `json:"name"`
+	Acknowledged bool      `json:"acknowledged"`
+	Millis       int64     `json:"millis"`             // from commit to acknowledgement
+	Closed       int       `json:"closed"`             // live sessions that it cut
+	Deadline     time.Time `json:"deadline,omitempty"` // when its lease ends, where it has not acknowledged
+}
+
+// UnblockRequest lets a revoked user log in anew. It must come from somebody else.
+type UnblockRequest struct {
+	ID     string `json:"id"`
+	Reason string `json:"reason"`
+}
