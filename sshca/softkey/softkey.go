@@ -1,0 +1,137 @@
+package softkey
+
+import (
+	"context"
+	"crypto"
+	"encoding/pem"
+	"errors"
+	"fmt"
+
+	"go.step.sm/crypto/kms/apiv1"
+	"go.step.sm/crypto/kms/softkms"
+	"go.step.sm/crypto/pemutil"
+	"golang.org/x/crypto/ssh"
+
+	"sega/keychain/secret"
+)
+
+// MinPassphrase is the least number of bytes of a passphrase.
+const MinPassphrase = 12
+
+// What can be wrong with a key file.
+var (
+	ErrPassphrase  = errors.New("wrong passphrase, or a damaged file")
+	ErrShort       = fmt.Errorf("passphrase of fewer than %d characters", MinPassphrase)
+	ErrPlain       = errors.New("the key is not encrypted")
+	ErrWeak        = errors.New("the key's encryption is too weak")
+	ErrMalformed   = errors.New("no encrypted PKCS#8 key in PEM form")
+	ErrPermissions = errors.New("others can read the key file")
+	ErrExists      = errors.New("the file exists already, and a key is never overwritten")
+	ErrKind        = errors.New("no such kind of key")
+)
+
+// Kind is the algorithm of a new key.
+type Kind string
+
+// Kinds. Ed25519 unless somebody's rules ask for a NIST curve.
+const (
+	Ed25519   Kind = "ed25519"
+	ECDSAP384 Kind = "ecdsa-p384"
+)
+
+func (k Kind) algorithm() (apiv1.SignatureAlgorithm, error) {
+	switch k {
+	case Ed25519:
+		return apiv1.PureEd25519, nil
+	case ECDSAP384:
+		return apiv1.ECDSAWithSHA384, nil
+	}
+	return apiv1.UnspecifiedSignAlgorithm, fmt.Errorf("%w: %q; use %q", ErrKind, string(k), string(Ed25519))
+}
+
+// Create makes a key, writes it to path with mode 0600 and returns its public half. It never
+// overwrites (ErrExists), and proves that what it wrote opens before the name appears.
+func Create(path string, passphrase secret.Secret, kind Kind) (ssh.PublicKey, error) {
+	data, pub, err := generate(passphrase, kind)
+	if err == nil {
+		err = writeNew(path, data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create CA key %s: %w", path, err)
+	}
+	return pub, nil
+}
+
+// Open reads the key of path and returns its signer.
+func Open(path string, passphrase secret.Secret) (ssh.Signer, error) {
+	signer, err := open(path, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("open CA key %s: %w", path, err)
+	}
+	return signer, nil
+}
+
+func open(path string, passphrase secret.Secret) (ssh.Signer, error) {
+	data, err := readPrivate(path)
+	if err != nil {
+		return nil, err
+	}
+	return decrypt(data, passphrase)
+}
+
+func generate(passphrase secret.Secret, kind Kind) ([]byte, ssh.PublicKey, error) {
+	if len(passphrase.Reveal()) < MinPassphrase {
+		return nil, nil, ErrShort // pemutil writes a plain key where the passphrase is empty
+	}
+	algorithm, err := kind.algorithm()
+	if err != nil {
+		return nil, nil, err
+	}
+	kms, err := softkms.New(context.Background(), apiv1.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	created, err := kms.CreateKey(&apiv1.CreateKeyRequest{SignatureAlgorithm: algorithm})
+	if err != nil {
+		return nil, nil, fmt.Errorf("generate: %w", err)
+	}
+	return encrypt(created.PrivateKey, passphrase)
+}
+
+// encrypt returns the PEM form of the key and, read back from it, the public half.
+func encrypt(key crypto.PrivateKey, passphrase secret.Secret) ([]byte, ssh.PublicKey, error) {
+	block, err := pemutil.Serialize(key, pemutil.WithPKCS8(true), pemutil.WithPassword(passphrase.Reveal()))
+	if err != nil {
+		return nil, nil, errors.New("encrypt the new key") // the cause might print what it could not serialize
+	}
+	data := pem.EncodeToMemory(block)
+	signer, err := decrypt(data, passphrase)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read back the new key: %w", err)
+	}
+	return data, signer.PublicKey(), nil
+}
+
+func decrypt(data []byte, passphrase secret.Secret) (ssh.Signer, error) {
+	if err := checkEncryption(data); err != nil {
+		return nil, err
+	}
+	if passphrase.Empty() {
+		return nil, ErrPassphrase // without one pemutil would ask on the terminal or fail unclearly
+	}
+	kms, err := softkms.New(context.Background(), apiv1.Options{})
+	if err != nil {
+		return nil, err
+	}
+	// A wrong passphrase shows as bad padding or, one time in 256, as noise that is no PKCS#8: both
+	// are one answer.
+	key, err := kms.CreateSigner(&apiv1.CreateSignerRequest{SigningKeyPEM: data, Password: passphrase.Reveal()})
+	if err != nil {
+		return nil, ErrPassphrase
+	}
+	signer, err := ssh.NewSignerFromSigner(key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: a key that SSH does not know", ErrMalformed)
+	}
+	return signer, nil
+}
