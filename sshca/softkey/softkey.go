@@ -1,6 +1,7 @@
 package softkey
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"encoding/pem"
@@ -21,10 +22,11 @@ const MinPassphrase = 12
 // What can be wrong with a key file.
 var (
 	ErrPassphrase  = errors.New("wrong passphrase, or a damaged file")
+	ErrDamaged     = errors.New("the key is not the one of the file's first line: the file is damaged")
 	ErrShort       = fmt.Errorf("passphrase of fewer than %d characters", MinPassphrase)
 	ErrPlain       = errors.New("the key is not encrypted")
 	ErrWeak        = errors.New("the key's encryption is too weak")
-	ErrMalformed   = errors.New("no encrypted PKCS#8 key in PEM form")
+	ErrMalformed   = errors.New("want a line with the public key, then an encrypted PKCS#8 key in PEM form")
 	ErrPermissions = errors.New("others can read the key file")
 	ErrExists      = errors.New("the file exists already, and a key is never overwritten")
 	ErrKind        = errors.New("no such kind of key")
@@ -98,13 +100,16 @@ func generate(passphrase secret.Secret, kind Kind) ([]byte, ssh.PublicKey, error
 	return encrypt(created.PrivateKey, passphrase)
 }
 
-// encrypt returns the PEM form of the key and, read back from it, the public half.
+// encrypt returns the file's bytes and, read back from them, the public half.
 func encrypt(key crypto.PrivateKey, passphrase secret.Secret) ([]byte, ssh.PublicKey, error) {
 	block, err := pemutil.Serialize(key, pemutil.WithPKCS8(true), pemutil.WithPassword(passphrase.Reveal()))
 	if err != nil {
 		return nil, nil, errors.New("encrypt the new key") // the cause might print what it could not serialize
 	}
-	data := pem.EncodeToMemory(block)
+	data, err := withPublicKey(key, pem.EncodeToMemory(block))
+	if err != nil {
+		return nil, nil, err
+	}
 	signer, err := decrypt(data, passphrase)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read back the new key: %w", err)
@@ -112,10 +117,30 @@ func encrypt(key crypto.PrivateKey, passphrase secret.Secret) ([]byte, ssh.Publi
 	return data, signer.PublicKey(), nil
 }
 
+func withPublicKey(key crypto.PrivateKey, block []byte) ([]byte, error) {
+	signer, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: a key that SSH does not know", ErrKind)
+	}
+	return append(ssh.MarshalAuthorizedKey(signer.PublicKey()), block...), nil
+}
+
 func decrypt(data []byte, passphrase secret.Secret) (ssh.Signer, error) {
-	if err := checkEncryption(data); err != nil {
+	line, block, _ := bytes.Cut(data, []byte("\n"))
+	if err := checkEncryption(block); err != nil {
 		return nil, err
 	}
+	signer, err := decryptBlock(block, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	if want := bytes.TrimSpace(ssh.MarshalAuthorizedKey(signer.PublicKey())); !bytes.Equal(bytes.TrimSpace(line), want) {
+		return nil, ErrDamaged
+	}
+	return signer, nil
+}
+
+func decryptBlock(block []byte, passphrase secret.Secret) (ssh.Signer, error) {
 	if passphrase.Empty() {
 		return nil, ErrPassphrase // without one pemutil would ask on the terminal or fail unclearly
 	}
@@ -125,7 +150,7 @@ func decrypt(data []byte, passphrase secret.Secret) (ssh.Signer, error) {
 	}
 	// A wrong passphrase shows as bad padding or, one time in 256, as noise that is no PKCS#8: both
 	// are one answer.
-	key, err := kms.CreateSigner(&apiv1.CreateSignerRequest{SigningKeyPEM: data, Password: passphrase.Reveal()})
+	key, err := kms.CreateSigner(&apiv1.CreateSignerRequest{SigningKeyPEM: block, Password: passphrase.Reveal()})
 	if err != nil {
 		return nil, ErrPassphrase
 	}
