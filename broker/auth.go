@@ -1,0 +1,158 @@
+package broker
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"sega/broker/api"
+	"sega/broker/api/dpop"
+	"sega/broker/state"
+	"sega/keychain/secret"
+)
+
+// authKind says what a request must prove.
+type authKind int
+
+const (
+	authNone    authKind = iota // nothing
+	authProof                   // possession of a key (DPoP without a token)
+	authSession                 // a person's session
+	authRenew                   // a person's session that may have expired, to renew it
+	authMachine                 // a machine's session
+)
+
+// authenticate fills in the call's proof and session, or says why not. Refusals are events.
+func (s *Server) authenticate(ctx context.Context, c *call, kind authKind) error {
+	if kind == authNone {
+		return nil
+	}
+	token, err := s.checkProof(ctx, c, kind)
+	if err != nil || kind == authProof {
+		return err
+	}
+	session, err := s.sessionOf(ctx, token)
+	if errors.Is(err, state.ErrNotFound) {
+		return s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "no such session").WithHint("run: sega login"))
+	}
+	if err != nil {
+		return unavailable(err)
+	}
+	if session.Thumbprint != c.proof.Thumbprint {
+		return s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "the session is bound to another key").WithHint("run: sega login"))
+	}
+	if problem := s.judgeSession(session, kind); problem != nil {
+		c.session = session
+		return s.refuse(ctx, c, problem)
+	}
+	c.session = session
+	return nil
+}
+
+// checkProof verifies the DPoP proof (RFC 9449 §4.3) and returns the token that it is bound to.
+func (s *Server) checkProof(ctx context.Context, c *call, kind authKind) (secret.Secret, error) {
+	headers := c.request.Header.Values(api.HeaderProof)
+	if len(headers) != 1 {
+		return secret.Secret{}, api.Errorf(api.KindUnauthenticated, "the request needs exactly one DPoP proof")
+	}
+	proof, err := dpop.Parse(headers[0])
+	if err != nil {
+		return secret.Secret{}, s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "bad DPoP proof: %v", err))
+	}
+	c.proof = proof
+	want := dpop.Want{Method: c.request.Method, HTU: s.Origin + c.request.URL.Path}
+	var token secret.Secret
+	if kind != authProof {
+		raw, ok := strings.CutPrefix(c.request.Header.Get("Authorization"), "DPoP ")
+		if !ok || raw == "" {
+			return token, api.Errorf(api.KindUnauthenticated, "you are not logged in").WithHint("run: sega login")
+		}
+		token = secret.FromString(raw)
+		want.ATH = dpop.ATH(token)
+	}
+	switch err := dpop.Check(proof, want, s.nonces, s.replay); {
+	case errors.Is(err, dpop.ErrNonce):
+		return token, api.Errorf(api.KindNonce, "repeat with the nonce of the DPoP-Nonce header")
+	case err != nil:
+		return token, s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "bad DPoP proof: %v", err))
+	}
+	return token, nil
+}
+
+func hashToken(token secret.Secret) []byte {
+	h := sha256.Sum256(token.Reveal())
+	return h[:]
+}
+
+func (s *Server) sessionOf(ctx context.Context, token secret.Secret) (state.Session, error) {
+	var session state.Session
+	err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var err error
+		session, err = state.SessionByToken(ctx, tx, hashToken(token))
+		return err
+	})
+	return session, err
+}
+
+// judgeSession says whether a session that exists may act now.
+func (s *Server) judgeSession(session state.Session, kind authKind) *api.Problem {
+	now := s.Now()
+	login := "run: sega login"
+	switch {
+	case session.EndedWhy == state.EndedRevoked:
+		return revokedProblem()
+	case !session.Ended.IsZero():
+		return api.Errorf(api.KindUnauthenticated, "the session has ended (%s)", session.EndedWhy).WithHint("%s", login)
+	case now.After(session.NotAfter), now.After(session.Expires) && kind != authRenew:
+		return api.Errorf(api.KindUnauthenticated, "the session has expired").WithHint("%s", login)
+	case kind == authMachine && session.Kind != state.KindMachine, (kind == authSession || kind == authRenew) && session.Kind != state.KindLogin:
+		return api.Errorf(api.KindDenied, "this endpoint is not for a %s's session", session.Kind)
+	}
+	return nil
+}
+
+// refuse records that a request was refused before it had an identity, and returns the problem.
+// The address's budget of refusals bounds what strangers can write into the log.
+func (s *Server) refuse(ctx context.Context, c *call, p *api.Problem) error {
+	if err := s.limits.refusal(c.source); err != nil {
+		return err
+	}
+	op := operation{kind: "request.refuse", name: "endpoint" + strings.TrimSuffix(c.request.URL.Path, "/")}
+	if len(op.name) > 200 {
+		op.name = op.name[:200]
+	}
+	event := s.newEvent(c, op)
+	return s.deny(ctx, event, map[string]string{"thumbprint": c.proof.Thumbprint}, p)
+}
+
+// source is the address that the request comes from; X-Forwarded-For counts only from listed
+// proxies, and then its last entry that is no such proxy (R13).
+func (s *Server) source(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr := peer.Addr().Unmap()
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && s.proxy(addr); i-- {
+		next, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		addr = next.Unmap()
+	}
+	return addr
+}
+
+func (s *Server) proxy(a netip.Addr) bool {
+	for _, p := range s.TrustedProxies {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}

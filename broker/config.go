@@ -1,0 +1,176 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sega/audit/store"
+	"sega/broker/awssts"
+	"sega/broker/policy"
+	"sega/idp"
+	"sega/keychain/secret"
+)
+
+// Verifier judges ID tokens; *idp.Verifier is one.
+type Verifier interface {
+	Verify(ctx context.Context, raw secret.Secret, nonce string) (idp.Identity, error)
+	VerifyRefreshed(ctx context.Context, raw secret.Secret, was idp.Identity) (idp.Identity, error)
+	VerifyDevice(ctx context.Context, raw secret.Secret) (idp.Identity, error)
+	UserInfoGroups(ctx context.Context, access secret.Secret, sub string) ([]string, error)
+}
+
+// DeviceFlow runs the device grant at the IdP; *idp.Provider is one.
+type DeviceFlow interface {
+	DeviceStart(ctx context.Context, clientID string, scopes []string) (idp.Device, error)
+	DevicePoll(ctx context.Context, clientID string, d idp.Device) (idp.Tokens, error)
+}
+
+// Minter makes AWS credentials; *awssts.Minter is one.
+type Minter interface {
+	Assume(ctx context.Context, r awssts.Request) (awssts.Result, error)
+}
+
+// Recordings reads recordings, as ciphertext; *bucket.Dir is one.
+type Recordings interface {
+	Reader(ctx context.Context, sessionID string) (io.ReadCloser, error)
+}
+
+// Role is an AWS role that policy may grant.
+type Role struct {
+	Name, ARN, Description, ExternalID string
+	MaxDuration                        time.Duration
+	Labels                             map[string]string
+}
+
+// Account returns the account in the role's ARN.
+func (r Role) Account() string {
+	if parts := strings.Split(r.ARN, ":"); len(parts) > 4 {
+		return parts[4]
+	}
+	return ""
+}
+
+// Host is an SSH target of the inventory.
+type Host struct {
+	Name     string   // what people type
+	ID       string   // principal of its host certificate, and the HOST-ID of hop principals
+	Address  string   // host:port that the bastion dials
+	Logins   []string // accounts that exist for people
+	HostKeys []string // pinned plain keys, where the host has no certificate
+	Labels   map[string]string
+}
+
+// Bastion is what the broker knows of a bastion.
+type Bastion struct {
+	Name    string   // as enrolled
+	Address string   // host:port that laptops dial
+	Egress  []string // CIDRs from which hosts see it: the source-address of hop certificates (R5)
+}
+
+// CAs are the signers of the four CAs and what else is trusted beside them while rotating.
+type CAs struct {
+	Access, Hop, Front, Host ssh.Signer
+	MoreAccess, MoreHost     []ssh.PublicKey
+	MoreFront                []ssh.PublicKey
+}
+
+// Times are the lifetimes of design.md §5.
+type Times struct {
+	Session, Login          time.Duration // until renewal; until a new login
+	AccessCert, HopCert     time.Duration
+	FrontCert, Backdate     time.Duration
+	Lease, Heartbeat        time.Duration
+	Idle                    time.Duration // of SSH sessions; 0: none
+	RevokeWait              time.Duration // how long a revocation waits for acknowledgements
+	Upstream                time.Duration // for one call to AWS or the IdP
+	MachineSession, Forward time.Duration
+}
+
+// DefaultTimes are those of design.md §5.
+func DefaultTimes() Times {
+	return Times{Session: time.Hour, Login: 12 * time.Hour, AccessCert: 8 * time.Minute, HopCert: 2 * time.Minute,
+		FrontCert: time.Hour, Backdate: time.Minute, Lease: 30 * time.Second, Heartbeat: time.Second,
+		RevokeWait: 5 * time.Second, Upstream: 20 * time.Second, MachineSession: 12 * time.Hour}
+}
+
+// Config is all that a broker needs.
+type Config struct {
+	Origin, Node, Version string
+	Issuer, ClientID      string
+	Scopes, ACRValues     []string
+	RedirectPorts         []int
+	RedirectPath          string
+	DeviceGrant           bool
+	Log                   store.Log
+	LogKey                string // note verifier key of the log
+	Policy                *policy.Engine
+	Verifier              Verifier
+	Device                DeviceFlow
+	Minter                Minter
+	CAs                   CAs
+	Roles                 []Role
+	Hosts                 []Host
+	Bastions              []Bastion
+	Recordings            Recordings
+	TrustedProxies        []netip.Prefix // whose X-Forwarded-For counts (R13)
+	Times                 Times
+	Limits                Limits
+	Now                   func() time.Time
+	Logger                *slog.Logger
+	shutdown              <-chan struct{}
+}
+
+func (c *Config) validate() error {
+	u, err := url.Parse(c.Origin)
+	if err != nil || u.Scheme != "https" || u.Host == "" || (u.Path != "" && u.Path != "/") {
+		return fmt.Errorf("broker: origin %q is not of the form https://host[:port]", c.Origin)
+	}
+	c.Origin = "https://" + u.Host
+	for what, missing := range map[string]bool{
+		"node": c.Node == "", "issuer": c.Issuer == "", "client ID": c.ClientID == "", "log": c.Log == nil, "policy": c.Policy == nil,
+		"verifier": c.Verifier == nil, "minter": c.Minter == nil, "recordings": c.Recordings == nil, "clock": c.Now == nil, "logger": c.Logger == nil,
+		"access CA": c.CAs.Access == nil, "hop CA": c.CAs.Hop == nil, "front CA": c.CAs.Front == nil, "host CA": c.CAs.Host == nil,
+	} {
+		if missing {
+			return fmt.Errorf("broker: no %s configured", what)
+		}
+	}
+	if c.DeviceGrant && c.Device == nil {
+		return errors.New("broker: the device grant is allowed but there is no provider for it")
+	}
+	return c.validateNames()
+}
+
+func (c *Config) validateNames() error {
+	seen := map[string]bool{}
+	for _, b := range c.Bastions {
+		if len(b.Egress) == 0 {
+			return fmt.Errorf("broker: bastion %q has no egress addresses: hop certificates would be good from everywhere", b.Name)
+		}
+		seen[b.Name] = true
+	}
+	for _, h := range c.Hosts {
+		// R7: a mask or an enrolled host must not pose as a bastion.
+		if seen[h.Name] || seen[h.ID] {
+			return fmt.Errorf("broker: host %q has the name of a bastion or of another host", h.Name)
+		}
+		seen[h.Name], seen[h.ID] = true, true
+	}
+	roles := map[string]bool{}
+	for _, r := range c.Roles {
+		if roles[r.Name] {
+			return fmt.Errorf("broker: role %q is configured twice", r.Name)
+		}
+		roles[r.Name] = true
+	}
+	return nil
+}

@@ -1,0 +1,196 @@
+package broker
+
+import (
+	"context"
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"sega/audit"
+	"sega/audit/store"
+	"sega/broker/api"
+	"sega/broker/state"
+)
+
+// feedPage is how many revocations are read at once.
+const feedPage = 500
+
+// feedWrite is how long a bastion may take to accept an item before it counts as lost.
+const feedWrite = 5 * time.Second
+
+// feed streams revocations to a bastion, from the index after which it asks, with a heartbeat a
+// second. What it sends is committed; what is committed it sends.
+func (s *Server) feed(ctx context.Context, c *call) (any, error) {
+	after, err := strconv.ParseInt(c.request.FormValue(api.ParamAfter), 10, 64)
+	if err != nil || after < -1 {
+		return nil, api.Errorf(api.KindInvalid, "after is the index of the last revocation that was carried out, or -1")
+	}
+	if err := s.checkMark(ctx, c); err != nil {
+		return nil, err
+	}
+	return stream(func(w http.ResponseWriter) {
+		f := &feeding{s: s, c: c, after: after, out: http.NewResponseController(w), w: w}
+		f.conn = s.hub.join(c.session.Subject, c.session.Email, after)
+		defer s.hub.leave(c.session.Subject, f.conn)
+		if err := f.run(ctx); err != nil {
+			s.Logger.Info("feed ended", "bastion", c.session.Email, "request", c.id, "reason", err)
+		}
+	}), nil
+}
+
+// feeding is one connection of a bastion.
+type feeding struct {
+	s          *Server
+	c          *call
+	w          http.ResponseWriter
+	out        *http.ResponseController
+	conn       int64
+	after      int64
+	checkpoint string
+}
+
+func (f *feeding) run(ctx context.Context) error {
+	f.w.Header().Set("Content-Type", "application/x-ndjson")
+	trust := f.s.trust()
+	if err := f.send(api.FeedItem{Type: api.FeedTrust, Trust: &trust}); err != nil {
+		return err
+	}
+	tick := time.NewTicker(f.s.Times.Heartbeat)
+	defer tick.Stop()
+	for {
+		wake := f.s.hub.waker() // before the read, so that nothing falls between
+		if err := f.catchUp(ctx); err != nil {
+			return err
+		}
+		if err := f.send(api.FeedItem{Type: api.FeedHeartbeat, Checkpoint: f.news()}); err != nil {
+			return err
+		}
+		select {
+		case <-wake:
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.s.stop:
+			return nil
+		}
+	}
+}
+
+// catchUp sends what was committed since, and ends the feed of a machine that was itself revoked.
+func (f *feeding) catchUp(ctx context.Context) error {
+	for {
+		var page []state.Revocation
+		var ok bool
+		err := f.s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+			var err error
+			if ok, err = state.Current(ctx, tx, f.c.bearer()); err != nil {
+				return err
+			}
+			page, err = state.RevocationsAfter(ctx, tx, f.after, feedPage)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if !ok || f.s.Now().After(f.c.session.NotAfter) {
+			return errRevoked
+		}
+		for _, r := range page {
+			item := api.Revocation{Index: r.Index, EventID: r.EventID, Issuer: r.Issuer, Subject: r.Subject, LoginID: r.LoginID, SessionID: r.SessionID, Reason: r.Reason}
+			if err := f.send(api.FeedItem{Type: api.FeedRevoke, Revocation: &item}); err != nil {
+				return err
+			}
+			f.after = r.Index
+		}
+		if len(page) < feedPage {
+			return nil
+		}
+	}
+}
+
+// news is the latest checkpoint, where it is another than the last that was sent.
+func (f *feeding) news() string {
+	note, _ := f.s.Log.Head()
+	latest := base64.StdEncoding.EncodeToString(note)
+	if latest == f.checkpoint {
+		return ""
+	}
+	f.checkpoint = latest
+	return latest
+}
+
+func (f *feeding) send(item api.FeedItem) error {
+	item.LeaseMS = f.s.Times.Lease.Milliseconds()
+	line, err := json.Marshal(item)
+	if err != nil {
+		return err
+	}
+	// The lease runs from before the item leaves: it may arrive at once.
+	f.s.hub.sent(f.c.session.Subject, f.s.Now().Add(feedWrite+f.s.Times.Lease))
+	if err := f.out.SetWriteDeadline(f.s.Now().Add(feedWrite)); err != nil {
+		return err
+	}
+	if _, err := f.w.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	return f.out.Flush()
+}
+
+// ack takes a bastion's word that it has cut what a revocation touches.
+func (s *Server) ack(_ context.Context, c *call) (any, error) {
+	var a api.Ack
+	if err := decode(c, &a); err != nil {
+		return nil, err
+	}
+	s.hub.ack(c.session.Subject, a, s.Now())
+	return api.Empty{}, nil
+}
+
+// checkMark compares our log with the newest checkpoint that the bastion remembers. A mark of
+// ours that we no longer know means that the database was restored from a backup: whatever was
+// decided in the gap is void (R10).
+func (s *Server) checkMark(ctx context.Context, c *call) error {
+	note, err := base64.StdEncoding.DecodeString(c.request.Header.Get(api.HeaderCheckpoint))
+	if err != nil {
+		return api.Errorf(api.KindInvalid, "the checkpoint is not base64")
+	}
+	if len(note) == 0 {
+		return nil
+	}
+	mark, err := audit.OpenCheckpoint(note, s.logVerifier)
+	if err != nil {
+		return api.Errorf(api.KindInvalid, "the checkpoint was not signed by this log").WithCause(err)
+	}
+	_, tree := s.Log.Head()
+	if mark.Tree.N <= tree.N {
+		root, err := s.Log.Root(ctx, mark.Tree.N)
+		if err != nil {
+			return unavailable(err)
+		}
+		if root == mark.Tree.Hash {
+			return nil
+		}
+	}
+	return s.recover(ctx, c, mark.Tree.N, tree.N)
+}
+
+// recover voids everything that the missing part of the log may have decided, and says so in the
+// log. It happens once for each gap: afterwards the bastion has a new mark.
+func (s *Server) recover(ctx context.Context, c *call, remembered, have int64) error {
+	s.Logger.Error("the log is behind a mark that a bastion remembers: starting anew", "bastion", c.session.Email, "remembered", remembered, "have", have)
+	op := operation{kind: "log.recovery", name: "log/" + s.Node, bearer: &state.Bearer{}, actor: &audit.Actor{Kind: "system"},
+		details: map[string]any{"remembered_size": remembered, "restored_size": have, "reported_by": c.session.Email,
+			"effect": "every session and certificate is void; serials start a new era"}}
+	op.act = func(context.Context, decisionOf, string) (effect, error) {
+		return effect{apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error { return state.Recover(ctx, tx, s.Now()) }}, nil
+	}
+	if _, err := s.perform(ctx, c, op); err != nil {
+		return err
+	}
+	s.serials.forget()
+	return api.Errorf(api.KindUnauthenticated, "the broker was restored from a backup and has voided every session").
+		WithHint("check the broker's log, then restart the bastion with --accept-new-log")
+}

@@ -1,0 +1,140 @@
+package broker
+
+import (
+	"sync"
+	"time"
+
+	"sega/broker/api"
+)
+
+// hub knows the bastions that follow the feed, wakes them, and collects what they acknowledge.
+type hub struct {
+	mu      sync.Mutex
+	feeds   map[string]*follower // by machine ID
+	wake    chan struct{}        // closed and replaced when there is a revocation to send
+	acks    chan struct{}        // closed and replaced when an acknowledgement or a loss came
+	started time.Time
+}
+
+// follower is a bastion with a live or recently lost feed.
+type follower struct {
+	name  string
+	conn  int64     // number of its connection; 0 when lost
+	acked int64     // highest index it has carried out
+	lease time.Time // when what lives there ends at the latest, if nothing more is sent
+	cut   map[int64]cut
+}
+
+type cut struct {
+	closed int
+	at     time.Time
+}
+
+func newHub() *hub {
+	return &hub{feeds: map[string]*follower{}, wake: make(chan struct{}), acks: make(chan struct{})}
+}
+
+func (h *hub) connected() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for _, f := range h.feeds {
+		if f.conn != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// join registers a connection of a bastion; a newer one takes the place of an older.
+func (h *hub) join(machineID, name string, after int64) (conn int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := h.feeds[machineID]
+	if f == nil {
+		f = &follower{name: name, cut: map[int64]cut{}}
+		h.feeds[machineID] = f
+	}
+	f.conn++
+	if f.conn <= 0 {
+		f.conn = 1
+	}
+	f.acked = max(f.acked, after)
+	return f.conn
+}
+
+// leave records that a connection is lost; its lease goes on.
+func (h *hub) leave(machineID string, conn int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f := h.feeds[machineID]; f != nil && f.conn == conn {
+		f.conn = 0
+		close(h.acks)
+		h.acks = make(chan struct{})
+	}
+}
+
+// sent records that an item went out and prolonged the lease.
+func (h *hub) sent(machineID string, lease time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f := h.feeds[machineID]; f != nil {
+		f.lease = lease
+	}
+}
+
+// notify wakes every feed.
+func (h *hub) notify() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	close(h.wake)
+	h.wake = make(chan struct{})
+}
+
+func (h *hub) waker() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.wake
+}
+
+// ack records that a bastion has carried out every revocation up to an index.
+func (h *hub) ack(machineID string, a api.Ack, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := h.feeds[machineID]
+	if f == nil {
+		return
+	}
+	f.acked = max(f.acked, a.Index)
+	f.cut[a.Index] = cut{closed: a.Closed, at: now}
+	for index := range f.cut {
+		if index < a.Index-1000 { // only revocations that are waited for are looked up
+			delete(f.cut, index)
+		}
+	}
+	close(h.acks)
+	h.acks = make(chan struct{})
+}
+
+// points says where the revocation of an index stands, and whether there is still somebody to
+// wait for. Bastions whose lease has ended hold nothing open.
+func (h *hub) points(index int64, committed, now time.Time) (points []api.Point, waiting bool, changed <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, f := range h.feeds {
+		if f.conn == 0 && now.After(f.lease) {
+			continue
+		}
+		p := api.Point{Name: f.name}
+		if f.acked >= index {
+			p.Acknowledged = true
+			if c, ok := f.cut[index]; ok {
+				p.Closed, p.Millis = c.closed, c.at.Sub(committed).Milliseconds()
+			}
+		} else {
+			p.Deadline, waiting = f.lease.UTC(), true
+		}
+		points = append(points, p)
+	}
+	return points, waiting, h.acks
+}

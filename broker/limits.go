@@ -1,0 +1,100 @@
+package broker
+
+import (
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"sega/broker/api"
+	"sega/broker/state"
+)
+
+// Limits are requests a second, and how many may come at once.
+type Limits struct {
+	AddressRate, SubjectRate, RefusalRate    float64
+	AddressBurst, SubjectBurst, RefusalBurst int
+}
+
+// DefaultLimits leave room for an office behind one address.
+func DefaultLimits() Limits {
+	return Limits{AddressRate: 500, AddressBurst: 2000, SubjectRate: 100, SubjectBurst: 400, RefusalRate: 5, RefusalBurst: 100}
+}
+
+// limiterLife is how long an unused bucket is kept.
+const limiterLife = 10 * time.Minute
+
+// limiter holds the buckets of addresses and of people.
+type limiter struct {
+	limits Limits
+	now    func() time.Time
+
+	mu      sync.Mutex
+	buckets map[string]*bucket
+	swept   time.Time
+}
+
+type bucket struct {
+	*rate.Limiter
+	used time.Time
+}
+
+func newLimiter(l Limits, now func() time.Time) *limiter {
+	return &limiter{limits: l, now: now, buckets: map[string]*bucket{}, swept: now()}
+}
+
+// address takes one request of an address.
+func (l *limiter) address(a netip.Addr) error {
+	return l.take("address "+network(a), l.limits.AddressRate, l.limits.AddressBurst)
+}
+
+// subject takes one request of a person; machines are bounded by their address.
+func (l *limiter) subject(s state.Session) error {
+	if s.Kind != state.KindLogin {
+		return nil
+	}
+	return l.take("subject "+s.Issuer+"\x00"+s.Subject, l.limits.SubjectRate, l.limits.SubjectBurst)
+}
+
+// refusal takes one refused request of an address: each writes an event.
+func (l *limiter) refusal(a netip.Addr) error {
+	return l.take("refusal "+network(a), l.limits.RefusalRate, l.limits.RefusalBurst)
+}
+
+// network is the address itself, or the /64 of an IPv6 address, which one household holds.
+func network(a netip.Addr) string {
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return a.String()
+}
+
+func (l *limiter) take(key string, perSecond float64, burst int) error {
+	now := l.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.swept) > limiterLife {
+		for k, b := range l.buckets {
+			if now.Sub(b.used) > limiterLife {
+				delete(l.buckets, k)
+			}
+		}
+		l.swept = now
+	}
+	b := l.buckets[key]
+	if b == nil {
+		b = &bucket{Limiter: rate.NewLimiter(rate.Limit(perSecond), burst)}
+		l.buckets[key] = b
+	}
+	b.used = now
+	if b.AllowN(now, 1) {
+		return nil
+	}
+	p := api.Errorf(api.KindRateLimited, "too many requests from this %s", strings.Fields(key)[0]).WithHint("wait a second and repeat")
+	p.RetrySecs = 1
+	return p
+}

@@ -1,0 +1,103 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"sega/audit"
+	"sega/audit/store"
+	"sega/broker/state"
+)
+
+// ready answers /readyz: 200 only while what is asked for can be granted.
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if err := s.readiness(); err != nil {
+		http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+func (s *Server) readiness() error {
+	if err := s.Policy.Err(); err != nil {
+		return fmt.Errorf("policy: the last good set is in force: %w", err)
+	}
+	select {
+	case <-s.stop:
+		return errors.New("shutting down")
+	default:
+		return nil
+	}
+}
+
+// Reload reads policy anew; a bad set is recorded and the last good one kept (R8).
+func (s *Server) Reload(ctx context.Context) error {
+	reloadErr := s.Policy.Reload()
+	e := audit.Event{V: 1, ID: audit.NewID(), Time: s.Now().UTC(), Kind: "policy.reload", Outcome: audit.Success,
+		Actor: audit.Actor{Kind: "system"}, Resource: "policy/" + s.Node, PolicyDigest: s.Policy.Set().Digest(), PolicyIDs: []string{}, Node: s.Node}
+	if reloadErr != nil {
+		e.Outcome = audit.Failure
+		if err := setDetails(&e, map[string]string{"error": reloadErr.Error()}); err != nil {
+			return err
+		}
+	}
+	_, err := s.Log.Append(ctx, []audit.Event{e}, nil)
+	return errors.Join(reloadErr, err)
+}
+
+// settleIntents gives every intent that an earlier run of this node left open the outcome
+// "unknown" (R3): the call may have reached AWS, the credentials never reached anybody.
+func (s *Server) settleIntents(ctx context.Context) error {
+	open, err := s.openIntents(ctx)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	events := make([]audit.Event, len(open))
+	for i, intent := range open {
+		if err := json.Unmarshal(intent.Body, &events[i]); err != nil {
+			return err
+		}
+		events[i].ID, events[i].Time, events[i].Outcome = audit.NewID(), s.Now().UTC(), audit.Unknown
+		events[i].Details, events[i].DetailsDigest = json.RawMessage(`{"error":{"kind":"internal","detail":"the broker stopped between the intent and its outcome; nothing was handed out"}}`), ""
+	}
+	_, err = s.Log.Append(ctx, events, func(ctx context.Context, tx store.Tx) error {
+		for _, intent := range open {
+			if err := state.CloseIntent(ctx, tx, intent.Action); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err
+}
+
+// Sweep forgets, once, what expired a day ago.
+func (s *Server) Sweep(ctx context.Context) error {
+	_, err := s.Log.Append(ctx, nil, func(ctx context.Context, tx store.Tx) error {
+		return state.DropExpired(ctx, tx, s.Now().Add(-24*time.Hour))
+	})
+	return err
+}
+
+func containsFold(s, sub string) bool { return strings.Contains(strings.ToLower(s), sub) }
+
+func nonNil(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+func firstOf(values ...any) any {
+	for _, v := range values {
+		if v != nil {
+			return v
+		}
+	}
+	return nil
+}

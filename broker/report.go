@@ -1,0 +1,114 @@
+package broker
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+
+	"sega/audit"
+	"sega/audit/store"
+	"sega/broker/api"
+	"sega/broker/state"
+)
+
+// reportable are the kinds that a bastion may report, and whether they belong to a session.
+var reportable = map[string]bool{"session.start": true, "session.command": true, "session.end": true, "recording.heads": false, "ssh.refuse": false}
+
+// errRepeat stops an append whose report came before.
+var errRepeat = errors.New("broker: this report came before")
+
+// report records what a bastion says of its own sessions. Who it was is taken from our record.
+func (s *Server) report(ctx context.Context, c *call) (any, error) {
+	var reports []api.Report
+	if err := decode(c, &reports); err != nil {
+		return nil, err
+	}
+	for _, r := range reports {
+		if err := s.reportOne(ctx, c, r); err != nil {
+			return nil, err
+		}
+	}
+	return api.Empty{}, nil
+}
+
+func (s *Server) reportOne(ctx context.Context, c *call, r api.Report) error {
+	ofSession, ok := reportable[r.Kind]
+	if !ok || r.ID == "" || len(r.ID) > 64 || ofSession == (r.SessionID == "") {
+		return api.Errorf(api.KindInvalid, "a bastion does not report %q like this", printable(r.Kind, 64))
+	}
+	op := operation{kind: r.Kind, name: "machine/" + c.session.Email, session: r.SessionID, reason: printable(r.Reason, 1000)}
+	var ssh state.SSHSession
+	if ofSession {
+		var err error
+		if ssh, err = s.sshOf(ctx, c, r.SessionID); err != nil {
+			return err
+		}
+		op.name, op.loginID = "host/"+ssh.Host, ssh.LoginID
+		op.actor = &audit.Actor{Kind: "user", Iss: ssh.Issuer, Sub: ssh.Subject, Email: ssh.Email}
+	}
+	event := s.newEvent(c, op)
+	event.Outcome, event.Details = audit.Outcome(r.Outcome), r.Details
+	if !r.Time.IsZero() {
+		event.Time = r.Time.UTC()
+	}
+	if r.Source != "" {
+		event.Source = printable(r.Source, 64)
+	}
+	if r.Kind == "ssh.refuse" {
+		event.Actor = audit.Actor{Kind: "anonymous"}
+		event.Resource = "machine/" + c.session.Email
+	}
+	_, err := s.Log.Append(ctx, []audit.Event{event}, func(ctx context.Context, tx store.Tx) error {
+		if err := state.UseReport(ctx, tx, c.session.Subject+"/"+r.ID); errors.Is(err, state.ErrExists) {
+			return errRepeat
+		} else if err != nil {
+			return err
+		}
+		return s.applyReport(ctx, tx, r, ssh)
+	})
+	switch {
+	case errors.Is(err, errRepeat):
+		return nil
+	case errors.Is(err, errRevoked):
+		return s.deny(ctx, event, nil, revokedProblem())
+	case err != nil && strings.HasPrefix(err.Error(), "audit:"):
+		return api.Errorf(api.KindInvalid, "the report is not a valid event").WithCause(err)
+	}
+	return unavailable(err)
+}
+
+// applyReport moves the session on. A start needs that nothing was revoked since the hop (R4).
+func (s *Server) applyReport(ctx context.Context, tx store.Tx, r api.Report, ssh state.SSHSession) error {
+	switch {
+	case r.Kind == "session.end", r.Kind == "session.start" && r.Outcome != string(audit.Success):
+		return state.SetSSHState(ctx, tx, ssh.ID, state.SSHEnded)
+	case r.Kind == "session.start":
+		now, err := state.SSHByID(ctx, tx, ssh.ID)
+		if err != nil {
+			return err
+		}
+		if now.State != state.SSHOpening {
+			return errRevoked
+		}
+		if err := current(ctx, tx, ssh.Bearer); err != nil {
+			return err
+		}
+		return state.SetSSHState(ctx, tx, ssh.ID, state.SSHLive)
+	}
+	return nil
+}
+
+// sshOf returns the SSH session of an ID, where it is of this bastion.
+func (s *Server) sshOf(ctx context.Context, c *call, id string) (state.SSHSession, error) {
+	var v state.SSHSession
+	err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var err error
+		v, err = state.SSHByID(ctx, tx, id)
+		return err
+	})
+	if errors.Is(err, state.ErrNotFound) || err == nil && v.Node != c.session.Subject {
+		return v, api.Errorf(api.KindNotFound, "this bastion has no session %q", printable(id, 64))
+	}
+	return v, unavailable(err)
+}

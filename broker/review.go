@@ -1,0 +1,203 @@
+package broker
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"sega/audit"
+	"sega/broker/api"
+	"sega/broker/policy"
+)
+
+// lastLine ends a complete stream: without it the client knows that lines are missing.
+const lastLine = `{"end":true}` + "\n"
+
+// events answers a query. Those who may not read everybody's events read their own.
+func (s *Server) events(ctx context.Context, c *call) (any, error) {
+	q := c.request.URL.Query()
+	filter, err := parseFilter(q, s.Now())
+	if err != nil {
+		return nil, err
+	}
+	decide := s.request(c.session, policy.ActionReadEvents, policy.Resource{Type: policy.TypeAuditLog, ID: "all"}, policy.Context{Source: c.source.String()})
+	scope := "all"
+	if d := s.Policy.Decide(*decide); !d.Allow && mine(filter.User, c) {
+		scope, filter.Iss, filter.Sub = "own", c.session.Issuer, c.session.Subject
+		decide = s.request(c.session, policy.ActionReadEvents, policy.Resource{Type: policy.TypeAuditLog, ID: "own", Owner: c.session.Subject, OwnerIssuer: c.session.Issuer}, policy.Context{Source: c.source.String()})
+	}
+	op := operation{kind: "audit.read", name: "events/" + scope, decide: decide, details: map[string]any{"filter": q.Encode()}}
+	op.act = func(context.Context, policy.Decision, string) (effect, error) {
+		return effect{reply: stream(func(w http.ResponseWriter) {
+			s.streamRows(w, c, func(emit func(any) error) error {
+				for row, err := range s.Log.Query(ctx, filter) {
+					if err != nil {
+						return err
+					}
+					if err := emit(api.Event{Index: row.Index, Envelope: row.Body, Details: row.Details}); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})}, nil
+	}
+	return s.perform(ctx, c, op)
+}
+
+// mine reports whether a filter asks for nobody else's events.
+func mine(user string, c *call) bool {
+	return user == "" || user == c.session.Email || user == c.session.Subject
+}
+
+// logRows sends rows exactly as stored, for verification.
+func (s *Server) logRows(ctx context.Context, c *call) (any, error) {
+	_, tree := s.Log.Head()
+	from, to, err := parseRange(c.request.URL.Query(), tree.N)
+	if err != nil {
+		return nil, err
+	}
+	op := operation{kind: "audit.read", name: "log/rows", details: map[string]any{"from": from, "to": to},
+		decide: s.request(c.session, policy.ActionVerifyLog, policy.Resource{Type: policy.TypeAuditLog, ID: "all"}, policy.Context{Source: c.source.String()})}
+	op.act = func(context.Context, policy.Decision, string) (effect, error) {
+		return effect{reply: stream(func(w http.ResponseWriter) {
+			s.streamRows(w, c, func(emit func(any) error) error {
+				for row, err := range s.Log.Rows(ctx, from, to) {
+					if err != nil {
+						return err
+					}
+					if err := emit(api.LogRow{Index: row.Index, Body: row.Body, Salt: row.Salt, Details: row.Details, Columns: row.Columns}); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})}, nil
+	}
+	return s.perform(ctx, c, op)
+}
+
+// streamRows writes NDJSON and, when all of it was written, the last line.
+func (s *Server) streamRows(w http.ResponseWriter, c *call, each func(emit func(any) error) error) {
+	s.stamp(w)
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	out := bufio.NewWriterSize(w, 64<<10)
+	encoder := json.NewEncoder(out)
+	if err := each(func(v any) error { return encoder.Encode(v) }); err != nil {
+		s.Logger.Error("stream broke off", "request", c.id, "error", err)
+		_ = out.Flush()
+		return
+	}
+	_, _ = out.WriteString(lastLine)
+	_ = out.Flush()
+}
+
+// checkpoint answers the latest signed checkpoint to anybody: it is made to be witnessed.
+func (s *Server) checkpoint(context.Context, *call) (any, error) {
+	note, _ := s.Log.Head()
+	return stream(func(w http.ResponseWriter) {
+		s.stamp(w)
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write(note)
+	}), nil
+}
+
+// consistency proves that the log of one size extends that of another.
+func (s *Server) consistency(ctx context.Context, c *call) (any, error) {
+	_, tree := s.Log.Head()
+	from, to, err := parseRange(c.request.URL.Query(), tree.N)
+	if err != nil {
+		return nil, err
+	}
+	proof, err := s.Log.Prove(ctx, from, to)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	out := api.Consistency{From: from, To: to, Proof: [][]byte{}}
+	for _, h := range proof {
+		out.Proof = append(out.Proof, h[:])
+	}
+	return out, nil
+}
+
+// recording hands out a recording as it was stored: ciphertext. Who may play it holds a
+// recipient's identity; that he asks, and why, is an event before the first byte.
+func (s *Server) recording(ctx context.Context, c *call) (any, error) {
+	id, purpose, reason := c.request.PathValue("id"), c.request.FormValue("purpose"), printable(c.request.FormValue("reason"), 1000)
+	op := operation{kind: "recording.read", name: "recording/" + printable(id, 64), session: printable(id, 64), reason: reason, details: map[string]any{"purpose": printable(purpose, 16)}}
+	resource := policy.Resource{Type: policy.TypeRecording, ID: id}
+	switch purpose {
+	case "play":
+		op.decide = s.request(c.session, policy.ActionReplay, resource, policy.Context{Reason: reason, Source: c.source.String()})
+	case "verify":
+		op.decide = s.request(c.session, policy.ActionVerifyLog, policy.Resource{Type: policy.TypeAuditLog, ID: "all"}, policy.Context{Reason: reason, Source: c.source.String()})
+	default:
+		return nil, api.Errorf(api.KindInvalid, "the purpose is play or verify")
+	}
+	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
+		in, err := s.Recordings.Reader(ctx, id)
+		if errors.Is(err, fs.ErrNotExist) {
+			return effect{denied: api.Errorf(api.KindNotFound, "there is no recording of %q", printable(id, 64)).WithHint("run: sega audit query --kind session.start")}, nil
+		}
+		if err != nil {
+			return effect{}, api.Errorf(api.KindInternal, "the recording cannot be read").WithCause(err)
+		}
+		return effect{reply: stream(func(w http.ResponseWriter) {
+			defer func() { _ = in.Close() }()
+			s.stamp(w)
+			w.Header().Set("Content-Type", "application/octet-stream")
+			if _, err := io.Copy(w, in); err != nil {
+				s.Logger.Error("recording broke off", "request", c.id, "error", err)
+				panic(http.ErrAbortHandler) // the client must not take it for whole
+			}
+		})}, nil
+	}
+	return s.perform(ctx, c, op)
+}
+
+func parseRange(q url.Values, size int64) (from, to int64, err error) {
+	from, err1 := strconv.ParseInt(q.Get("from"), 10, 64)
+	to, err2 := strconv.ParseInt(q.Get("to"), 10, 64)
+	if err1 != nil || err2 != nil || from < 0 || to < from || to > size {
+		return 0, 0, api.Errorf(api.KindInvalid, "from and to are sizes of the log, now %d", size)
+	}
+	return from, to, nil
+}
+
+// parseFilter reads the query parameters of RouteEvents.
+func parseFilter(q url.Values, now time.Time) (audit.Filter, error) {
+	f := audit.Filter{User: q.Get(api.ParamUser), Kind: q.Get(api.ParamKind), Role: q.Get(api.ParamRole), Host: q.Get(api.ParamHost),
+		Outcome: audit.Outcome(q.Get(api.ParamOutcome)), Session: q.Get(api.ParamSession), Intents: q.Get(api.ParamIntents) == "1", After: -1}
+	var err error
+	for name, at := range map[string]*time.Time{api.ParamSince: &f.Since, api.ParamUntil: &f.Until} {
+		if v := q.Get(name); v != "" {
+			if *at, err = time.Parse(time.RFC3339Nano, v); err != nil {
+				return f, api.Errorf(api.KindInvalid, "%s is not a time of RFC 3339", name)
+			}
+		}
+	}
+	if v := q.Get(api.ParamAfter); v != "" {
+		if f.After, err = strconv.ParseInt(v, 10, 64); err != nil || f.After < -1 {
+			return f, api.Errorf(api.KindInvalid, "after is an index of the log")
+		}
+	}
+	if v := q.Get(api.ParamLimit); v != "" {
+		if f.Limit, err = strconv.Atoi(v); err != nil || f.Limit < 0 {
+			return f, api.Errorf(api.KindInvalid, "limit is a number of events")
+		}
+	}
+	for name := range q {
+		if !strings.Contains(" user kind role host outcome session since until intents after limit ", " "+name+" ") {
+			return f, api.Errorf(api.KindInvalid, "events are not filtered by %q", printable(name, 32))
+		}
+	}
+	return f, nil
+}

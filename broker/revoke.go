@@ -1,0 +1,317 @@
+package broker
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"sega/audit"
+	"sega/audit/store"
+	"sega/broker/api"
+	"sega/broker/policy"
+	"sega/broker/state"
+	"sega/sshca"
+)
+
+// target is what a revocation is about.
+type target struct {
+	subject   state.Subject // of the person
+	kind      string        // of the event: user.revoke or session.revoke
+	name      string        // resource in the log
+	resource  policy.Resource
+	loginID   string // of session.revoke of a login
+	sessionID string // of session.revoke of an SSH session
+}
+
+// revoke cuts a subject off: a counter in the database, the feed to the bastions, a receipt (R4).
+func (s *Server) revoke(ctx context.Context, c *call) (any, error) {
+	var r api.RevokeRequest
+	if err := decode(c, &r); err != nil {
+		return nil, err
+	}
+	r.Reason = strings.TrimSpace(printable(r.Reason, 1000))
+	if r.Reason == "" {
+		return nil, api.Errorf(api.KindInvalid, "a revocation needs a reason").WithHint("repeat with --reason TEXT")
+	}
+	t, err := s.target(ctx, c, r)
+	if err != nil {
+		return nil, err
+	}
+	op := operation{kind: t.kind, name: t.name, reason: r.Reason,
+		decide: s.request(c.session, policy.ActionRevoke, t.resource, policy.Context{Reason: r.Reason, Source: c.source.String()})}
+	if r.Plan {
+		op.kind = "audit.read"
+	}
+	var receipt api.Receipt
+	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
+		plan, err := s.plan(ctx, t)
+		if err != nil {
+			return effect{}, err
+		}
+		receipt.Plan = plan
+		made := effect{details: map[string]any{"subject": t.subject.Subject, "email": t.subject.Email, "plan": plan}}
+		if r.Plan {
+			return made, nil
+		}
+		made.apply = func(ctx context.Context, tx store.Tx, e audit.Event) error {
+			receipt.EventID, receipt.Index, receipt.Time = e.ID, tx.Next, e.Time
+			return s.applyRevocation(ctx, tx, c, t, e)
+		}
+		return made, nil
+	}
+	if _, err := s.perform(ctx, c, op); err != nil || r.Plan {
+		return receipt, err
+	}
+	s.hub.notify()
+	receipt.Points = s.awaitAcks(ctx, receipt.Index)
+	return receipt, nil
+}
+
+// applyRevocation raises the counters and queues the revocation for the feed.
+func (s *Server) applyRevocation(ctx context.Context, tx store.Tx, c *call, t target, e audit.Event) error {
+	now := s.Now()
+	entry := state.Revocation{Index: tx.Next, EventID: e.ID, LoginID: t.loginID, SessionID: t.sessionID, Reason: e.Reason, At: now}
+	var err error
+	switch {
+	case t.kind == "user.revoke":
+		entry.Issuer, entry.Subject = t.subject.Issuer, t.subject.Subject
+		err = errors.Join(
+			state.BlockSubject(ctx, tx, t.subject.Issuer, t.subject.Subject, c.session.Issuer, c.session.Subject, e.Reason),
+			state.EndSessionsOf(ctx, tx, t.subject.Issuer, t.subject.Subject, state.EndedRevoked, now))
+	case t.loginID != "":
+		err = state.EndSession(ctx, tx, t.loginID, state.EndedRevoked, now)
+	default: // an SSH session that has not started yet must not start
+		var v state.SSHSession
+		if v, err = state.SSHByID(ctx, tx, t.sessionID); err == nil && v.State == state.SSHOpening {
+			err = state.SetSSHState(ctx, tx, v.ID, state.SSHEnded)
+		}
+	}
+	return errors.Join(err, state.AddRevocation(ctx, tx, entry))
+}
+
+// awaitAcks waits until every bastion has acknowledged, five seconds at most.
+func (s *Server) awaitAcks(ctx context.Context, index int64) []api.Point {
+	committed := s.Now()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Times.RevokeWait)
+	defer cancel()
+	for {
+		points, waiting, changed := s.hub.points(index, committed, s.Now())
+		if waiting {
+			select {
+			case <-changed:
+				continue
+			case <-ctx.Done():
+			}
+		}
+		points = append(points, api.Point{Name: s.Node + " (broker)", Acknowledged: true})
+		slices.SortFunc(points, func(a, b api.Point) int { return strings.Compare(a.Name, b.Name) })
+		return points
+	}
+}
+
+// target finds what the request is about. What is not there is refused without an event of the
+// revocation: nothing was decided.
+func (s *Server) target(ctx context.Context, c *call, r api.RevokeRequest) (t target, err error) {
+	err = s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var err error
+		switch r.Subject {
+		case api.SubjectUser:
+			t, err = s.targetUser(ctx, tx, r.ID)
+		case api.SubjectSession:
+			t, err = s.targetSession(ctx, tx, r.ID)
+		default:
+			err = api.Errorf(api.KindInvalid, "sega revokes a user or a session, not a %q", printable(r.Subject, 32))
+		}
+		return err
+	})
+	return t, unavailable(err)
+}
+
+func (s *Server) targetUser(ctx context.Context, q state.Querier, id string) (target, error) {
+	subject, err := s.findSubject(ctx, q, id)
+	if err != nil {
+		return target{}, err
+	}
+	return target{subject: subject, kind: "user.revoke", name: "user/" + subject.Subject,
+		resource: policy.Resource{Type: policy.TypeUser, ID: policy.UserID(subject.Issuer, subject.Subject)}}, nil
+}
+
+// findSubject takes an e-mail, where it is one person's alone, or "sub:" and a subject (R2).
+func (s *Server) findSubject(ctx context.Context, q state.Querier, id string) (state.Subject, error) {
+	if sub, ok := strings.CutPrefix(id, "sub:"); ok && sub != "" && len(sub) <= 255 {
+		subject, err := state.SubjectByID(ctx, q, s.Issuer, sub)
+		if errors.Is(err, state.ErrNotFound) {
+			return state.Subject{Issuer: s.Issuer, Subject: sub, Email: ""}, nil
+		}
+		return subject, err
+	}
+	found, err := state.SubjectsByEmail(ctx, q, id)
+	switch {
+	case err != nil:
+		return state.Subject{}, err
+	case len(found) == 0:
+		return state.Subject{}, api.Errorf(api.KindNotFound, "nobody with the e-mail %q has ever logged in", printable(id, 100)).
+			WithHint("to block somebody before the first login name the identity provider's subject: sub:SUBJECT")
+	case len(found) > 1:
+		var subs []string
+		for _, f := range found {
+			subs = append(subs, "sub:"+f.Subject)
+		}
+		return state.Subject{}, api.Errorf(api.KindConflict, "%d identities have the e-mail %q", len(found), printable(id, 100)).
+			WithHint("name one of: %s", strings.Join(subs, " "))
+	}
+	return found[0], nil
+}
+
+func (s *Server) targetSession(ctx context.Context, q state.Querier, id string) (target, error) {
+	t := target{kind: "session.revoke", name: "session/" + id}
+	var iss, sub, email string
+	notFound := api.Errorf(api.KindNotFound, "there is no session %q", printable(id, 64)).WithHint("run: sega sessions")
+	if strings.HasPrefix(id, api.IDSSH) {
+		v, err := state.SSHByID(ctx, q, id)
+		if errors.Is(err, state.ErrNotFound) || err == nil && v.State == state.SSHEnded {
+			return t, notFound
+		} else if err != nil {
+			return t, err
+		}
+		t.sessionID, iss, sub, email = id, v.Issuer, v.Subject, v.Email
+	} else {
+		v, err := state.SessionByID(ctx, q, id)
+		if errors.Is(err, state.ErrNotFound) || err == nil && !v.Ended.IsZero() {
+			return t, notFound
+		} else if err != nil {
+			return t, err
+		}
+		t.loginID, iss, sub, email = id, v.Issuer, v.Subject, v.Email
+	}
+	t.subject = state.Subject{Issuer: iss, Subject: sub, Email: email}
+	t.resource = policy.Resource{Type: policy.TypeSession, ID: id, Owner: sub, OwnerIssuer: iss}
+	return t, nil
+}
+
+// plan lists what a revocation touches: what it cuts, and what lives on until it expires.
+func (s *Server) plan(ctx context.Context, t target) (api.Plan, error) {
+	p := api.Plan{Person: api.Person{Issuer: t.subject.Issuer, Subject: t.subject.Subject, Email: t.subject.Email}, Blocks: t.kind == "user.revoke",
+		Sessions: []api.SessionInfo{}, Certificates: []api.Outstanding{}, AWS: []api.Outstanding{}}
+	now := s.Now()
+	err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		infos, err := liveSessions(ctx, tx, t.subject.Issuer, t.subject.Subject, now)
+		if err != nil {
+			return err
+		}
+		for _, i := range infos {
+			if p.Blocks || i.ID == t.sessionID || t.loginID != "" && i.LoginID == t.loginID {
+				p.Sessions = append(p.Sessions, i)
+			}
+		}
+		if t.sessionID != "" {
+			return nil
+		}
+		certs, err := state.CertsOf(ctx, tx, t.subject.Issuer, t.subject.Subject, t.loginID, now)
+		if err != nil {
+			return err
+		}
+		for _, c := range certs {
+			p.Certificates = append(p.Certificates, api.Outstanding{What: c.Profile + " " + sshca.Serial(c.Serial).String(), Until: c.ValidBefore})
+		}
+		grants, err := state.GrantsOf(ctx, tx, t.subject.Issuer, t.subject.Subject, t.loginID, now)
+		for _, g := range grants {
+			p.AWS = append(p.AWS, api.Outstanding{What: g.Role, Until: g.Expires})
+		}
+		return err
+	})
+	return p, unavailable(err)
+}
+
+func liveSessions(ctx context.Context, q state.Querier, iss, sub string, now time.Time) ([]api.SessionInfo, error) {
+	out := []api.SessionInfo{}
+	logins, err := state.LiveSessions(ctx, q, iss, sub, now)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range logins {
+		out = append(out, api.SessionInfo{ID: v.ID, Kind: v.Kind, Person: person(v), LoginID: v.ID, Source: v.Source, Started: v.Created, NotAfter: v.NotAfter})
+	}
+	live, err := state.LiveSSH(ctx, q, iss, sub, now)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range live {
+		node := v.Node
+		if m, err := state.MachineByID(ctx, q, v.Node); err == nil {
+			node = m.Name
+		}
+		out = append(out, api.SessionInfo{ID: v.ID, Kind: "ssh", Person: api.Person{Issuer: v.Issuer, Subject: v.Subject, Email: v.Email}, LoginID: v.LoginID,
+			Host: v.Host, Login: v.Login, Source: v.Source, Node: node, Started: v.Started, NotAfter: v.NotAfter})
+	}
+	return out, nil
+}
+
+// sessions lists what is live: everybody's for those who may, one's own for everybody.
+func (s *Server) sessions(ctx context.Context, c *call) (any, error) {
+	iss, sub := "", ""
+	all := policy.Resource{Type: policy.TypeBroker, ID: s.Origin}
+	decide := s.request(c.session, policy.ActionListSessions, all, policy.Context{Source: c.source.String()})
+	if !s.Policy.Decide(*decide).Allow {
+		iss, sub = c.session.Issuer, c.session.Subject
+		decide = s.request(c.session, policy.ActionListSessions, policy.Resource{Type: policy.TypeSession, ID: "own", Owner: sub, OwnerIssuer: iss}, policy.Context{Source: c.source.String()})
+	}
+	op := operation{kind: "audit.read", name: "sessions/all", decide: decide}
+	if sub != "" {
+		op.name = "sessions/own"
+	}
+	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
+		out := api.Sessions{}
+		err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+			var err error
+			out.Sessions, err = liveSessions(ctx, tx, iss, sub, s.Now())
+			return err
+		})
+		return effect{reply: out, details: map[string]any{"count": len(out.Sessions)}}, unavailable(err)
+	}
+	return s.perform(ctx, c, op)
+}
+
+// unblock lifts the block that `revoke user` left; somebody else than the person must ask.
+func (s *Server) unblock(ctx context.Context, c *call) (any, error) {
+	var r api.UnblockRequest
+	if err := decode(c, &r); err != nil {
+		return nil, err
+	}
+	var subject state.Subject
+	err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var err error
+		subject, err = s.findSubject(ctx, tx, r.ID)
+		return err
+	})
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	reason := printable(r.Reason, 1000)
+	op := operation{kind: "user.unblock", name: "user/" + subject.Subject, reason: reason, details: map[string]any{"email": subject.Email, "blocked_for": subject.BlockedReason},
+		decide: s.request(c.session, policy.ActionUnblock, policy.Resource{Type: policy.TypeUser, ID: policy.UserID(subject.Issuer, subject.Subject)}, policy.Context{Reason: reason, Source: c.source.String()})}
+	op.act = func(context.Context, policy.Decision, string) (effect, error) {
+		switch {
+		case subject.Issuer == c.session.Issuer && subject.Subject == c.session.Subject:
+			return effect{denied: api.Errorf(api.KindDenied, "nobody unblocks himself").WithHint("ask another of the security staff")}, nil
+		case !subject.Blocked:
+			return effect{denied: api.Errorf(api.KindConflict, "%s is not blocked", firstText(subject.Email, subject.Subject))}, nil
+		}
+		return effect{reply: api.Empty{}, apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
+			return state.UnblockSubject(ctx, tx, subject.Issuer, subject.Subject)
+		}}, nil
+	}
+	return s.perform(ctx, c, op)
+}
+
+func firstText(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}

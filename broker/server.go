@@ -1,0 +1,129 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/mod/sumdb/note"
+
+	"sega/broker/api"
+	"sega/broker/api/dpop"
+)
+
+// nonceLife is how long a DPoP nonce of ours may be used.
+const nonceLife = 2 * time.Minute
+
+// replayEntries bounds the proofs that are remembered; a full cache refuses.
+const replayEntries = 1 << 20
+
+// Server is the broker.
+type Server struct {
+	Config
+	logVerifier note.Verifier
+
+	nonces  *dpop.Nonces
+	replay  *dpop.Replay
+	serials *serials
+	hub     *hub
+	devices *devices
+	limits  *limiter
+	metrics *metrics
+	mux     *http.ServeMux
+
+	stop     chan struct{} // closed when the server drains: streams end
+	stopOnce sync.Once
+}
+
+// New checks the configuration, closes what a dead node left open and returns the broker.
+func New(ctx context.Context, c Config) (*Server, error) {
+	if c.Times == (Times{}) {
+		c.Times = DefaultTimes()
+	}
+	if c.Limits == (Limits{}) {
+		c.Limits = DefaultLimits()
+	}
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		Config: c, hub: newHub(), devices: newDevices(), limits: newLimiter(c.Limits, c.Now),
+		mux: http.NewServeMux(), stop: make(chan struct{}),
+	}
+	if err := s.openProofs(); err != nil {
+		return nil, err
+	}
+	s.serials = &serials{log: c.Log, blocks: map[string]*block{}}
+	s.metrics = newMetrics(prometheus.NewRegistry(), s)
+	if err := s.settleIntents(ctx); err != nil {
+		return nil, fmt.Errorf("broker: close what an earlier run left open: %w", err)
+	}
+	for _, e := range s.endpoints() {
+		s.mux.Handle(e.method+" "+e.route, s.serve(e))
+	}
+	s.mux.HandleFunc("GET "+api.RouteHealth, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	s.mux.HandleFunc("GET "+api.RouteReady, s.ready)
+	s.mux.Handle("GET "+api.RouteMetrics, s.metrics.handler())
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, &call{request: r, id: newRequestID()}, api.Errorf(api.KindNotFound, "no such endpoint: %s %s", r.Method, r.URL.Path))
+	})
+	return s, nil
+}
+
+// openProofs makes what DPoP proofs are checked with. The nonces' key is of this process alone:
+// after a restart every older proof is void.
+func (s *Server) openProofs() (err error) {
+	key := make([]byte, 32)
+	rand.Read(key)
+	if s.nonces, err = dpop.NewNonces(key, nonceLife, s.Now); err != nil {
+		return err
+	}
+	if s.replay, err = dpop.NewReplay(replayEntries, nonceLife, s.Now); err != nil {
+		return err
+	}
+	s.logVerifier, err = note.NewVerifier(s.LogKey)
+	return err
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// Drain ends the streams (feeds, tails) so that the HTTP server can shut down.
+func (s *Server) Drain() { s.stopOnce.Do(func() { close(s.stop) }) }
+
+// endpoints is the table of all that the broker answers.
+func (s *Server) endpoints() []endpoint {
+	return []endpoint{
+		{"GET", api.RouteConfiguration, authNone, s.configuration},
+		{"POST", api.RouteLogin, authProof, s.login},
+		{"POST", api.RouteDevice, authProof, s.deviceStart},
+		{"POST", api.RouteDevicePoll, authProof, s.devicePoll},
+		{"POST", api.RouteRenew, authRenew, s.renew},
+		{"GET", api.RouteSession, authSession, s.status},
+		{"POST", api.RouteLogout, authSession, s.logout},
+		{"GET", api.RouteRoles, authSession, s.roles},
+		{"POST", api.RouteCredentials, authSession, s.credentials},
+		{"POST", api.RouteReuse, authSession, s.reuse},
+		{"GET", api.RouteHosts, authSession, s.hosts},
+		{"POST", api.RouteCertificate, authSession, s.certificate},
+		{"GET", api.RouteSessions, authSession, s.sessions},
+		{"POST", api.RouteRevoke, authSession, s.revoke},
+		{"POST", api.RouteUnblock, authSession, s.unblock},
+		{"GET", api.RouteEvents, authSession, s.events},
+		{"GET", api.RouteLog, authSession, s.logRows},
+		{"GET", api.RouteCheckpoint, authNone, s.checkpoint},
+		{"GET", api.RouteConsistency, authNone, s.consistency},
+		{"GET", api.RouteRecording, authSession, s.recording},
+		{"POST", api.RouteEnroll, authProof, s.enroll},
+		{"POST", api.RouteMachine, authProof, s.machineSession},
+		{"GET", api.RouteFeed, authMachine, s.feed},
+		{"POST", api.RouteAck, authMachine, s.ack},
+		{"POST", api.RouteHop, authMachine, s.hop},
+		{"POST", api.RouteFront, authMachine, s.front},
+		{"POST", api.RouteReport, authMachine, s.report},
+	}
+}

@@ -1,0 +1,417 @@
+package broker
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"sega/audit"
+	"sega/audit/store"
+	"sega/broker/api"
+	"sega/broker/api/dpop"
+	"sega/broker/policy"
+	"sega/broker/state"
+)
+
+// bodyLimit bounds what a request may send.
+const bodyLimit = 1 << 20
+
+// outcomeTimeout bounds the record of an outcome, which outlives its request.
+const outcomeTimeout = 10 * time.Second
+
+// endpoint is a row of the table in server.go. handle decodes the request and says what it is
+// about; perform does the rest.
+type endpoint struct {
+	method, route string
+	auth          authKind
+	handle        func(ctx context.Context, c *call) (any, error)
+}
+
+// call is one request on its way through the skeleton.
+type call struct {
+	id      string // request ID
+	request *http.Request
+	writer  http.ResponseWriter
+	source  netip.Addr
+	proof   dpop.Proof
+	session state.Session // zero where there is none
+}
+
+func newRequestID() string { return api.NewID("req_") }
+
+// errRevoked is what an apply returns when the subject has changed since it was authenticated.
+var errRevoked = errors.New("broker: the subject was revoked meanwhile")
+
+// operation is what an endpoint wants: who may (policy), what to call it in the log, how to act.
+type operation struct {
+	kind     string          // of its events
+	name     string          // resource in the log, "type/name"
+	decide   *policy.Request // nil: no decision beyond authentication
+	actor    *audit.Actor    // nil: the session's
+	loginID  string          // "" : the session's
+	session  string          // ssh_…
+	reason   string
+	ticket   string
+	details  any           // of a denial, and of an outcome that sets none
+	external bool          // the effect is outside of our database: intent first (R3)
+	bearer   *state.Bearer // whose counters must not have moved; nil: the session's
+	act      func(ctx context.Context, d policy.Decision, action string) (effect, error)
+}
+
+// effect is what acting has made: nothing of it leaves before its event is durable (I1).
+type effect struct {
+	reply   any
+	details any
+	apply   func(ctx context.Context, tx store.Tx, event audit.Event) error
+	denied  *api.Problem // the act found that it must not be: recorded as a denial, then answered
+}
+
+// perform runs an operation: authorise, intent, act, outcome, reply.
+func (s *Server) perform(ctx context.Context, c *call, op operation) (any, error) {
+	event := s.newEvent(c, op)
+	var decision policy.Decision
+	if op.decide != nil {
+		decision = s.Policy.Decide(*op.decide)
+		event.PolicyDigest, event.PolicyIDs = decision.Digest, nonNil(decision.PolicyIDs)
+		if problem := s.judge(decision, op); problem != nil {
+			return nil, s.deny(ctx, event, op.details, problem)
+		}
+	}
+	if op.external {
+		if err := s.intend(ctx, event, op); err != nil {
+			return nil, err
+		}
+	}
+	made, err := op.act(ctx, decision, event.Action)
+	if err != nil {
+		return nil, s.failed(ctx, event, op, err)
+	}
+	if made.denied != nil {
+		return nil, s.deny(ctx, event, firstOf(made.details, op.details), made.denied)
+	}
+	return s.conclude(ctx, c, event, op, made)
+}
+
+// judge turns a decision into the problem that the person reads, or nil.
+func (s *Server) judge(d policy.Decision, op operation) *api.Problem {
+	if !d.Allow {
+		p := api.Errorf(api.KindDenied, "%s", d.Reason)
+		p.PolicyIDs = d.PolicyIDs
+		return p
+	}
+	unmet := d.Obligations.Unmet(op.decide.Context)
+	switch {
+	case unmet.Reason:
+		return api.Errorf(api.KindDenied, "policy asks for a reason for %s", op.name).WithHint("repeat with --reason TEXT")
+	case unmet.Ticket:
+		return api.Errorf(api.KindDenied, "policy asks for a ticket for %s", op.name).WithHint("repeat with --ticket ID")
+	case unmet.StepUp:
+		return api.Errorf(api.KindStepUp, "policy asks for a login of the last %s for %s", d.Obligations.MaxAuthAge, op.name).WithHint("run: sega login")
+	}
+	return nil
+}
+
+// newEvent fills in all of an event that does not depend on the outcome.
+func (s *Server) newEvent(c *call, op operation) audit.Event {
+	e := audit.Event{V: 1, ID: audit.NewID(), Time: s.Now().UTC(), Kind: op.kind, Actor: c.actor(), LoginID: c.session.ID, SessionID: op.session,
+		RequestID: c.id, Action: api.NewID("act_"), Resource: op.name, Reason: op.reason, Ticket: op.ticket,
+		PolicyDigest: s.Policy.Set().Digest(), PolicyIDs: []string{}, Source: c.source.String(), Node: s.Node}
+	if op.actor != nil {
+		e.Actor = *op.actor
+	}
+	if op.loginID != "" {
+		e.LoginID = op.loginID
+	}
+	return e
+}
+
+// actor is who stands behind the session.
+func (c *call) actor() audit.Actor {
+	switch c.session.Kind {
+	case state.KindLogin:
+		return audit.Actor{Kind: "user", Iss: c.session.Issuer, Sub: c.session.Subject, Email: c.session.Email}
+	case state.KindMachine:
+		return audit.Actor{Kind: "machine", Iss: c.session.Issuer, Sub: c.session.Subject, Email: c.session.Email}
+	}
+	return audit.Actor{Kind: "anonymous"}
+}
+
+// bearer is who would hold what is handed out.
+func (c *call) bearer() state.Bearer {
+	return state.Bearer{LoginID: c.session.ID, Issuer: c.session.Issuer, Subject: c.session.Subject, Epoch: c.session.Epoch, Rev: c.session.Rev}
+}
+
+// current is the re-reading of R4: in the transaction that would release, the counters still stand.
+func current(ctx context.Context, tx store.Tx, b state.Bearer) error {
+	if b.LoginID == "" {
+		return nil // nobody is logged in yet: login looks at the block itself
+	}
+	ok, err := state.Current(ctx, tx, b)
+	if err == nil && !ok {
+		err = errRevoked
+	}
+	return err
+}
+
+// guard returns the bearer whose counters must stand.
+func (op operation) guard(c *call) state.Bearer {
+	if op.bearer != nil {
+		return *op.bearer
+	}
+	return c.bearer()
+}
+
+// intend records what is about to happen outside, and that its outcome is open.
+func (s *Server) intend(ctx context.Context, event audit.Event, op operation) error {
+	event.ID, event.Outcome = audit.NewID(), audit.Intent
+	if err := setDetails(&event, op.details); err != nil {
+		return err
+	}
+	bearer := state.Bearer{LoginID: event.LoginID}
+	if op.bearer != nil {
+		bearer = *op.bearer
+	}
+	body, err := json.Marshal(event)
+	if err != nil {
+		return err
+	}
+	_, err = s.Log.Append(ctx, []audit.Event{event}, func(ctx context.Context, tx store.Tx) error {
+		if op.bearer != nil {
+			if err := current(ctx, tx, bearer); err != nil {
+				return err
+			}
+		}
+		return state.OpenIntent(ctx, tx, state.Intent{Action: event.Action, Node: s.Node, Body: body})
+	})
+	if errors.Is(err, errRevoked) {
+		return s.deny(ctx, event, op.details, revokedProblem())
+	}
+	return unavailable(err)
+}
+
+// conclude makes the outcome durable and only then answers.
+func (s *Server) conclude(ctx context.Context, c *call, event audit.Event, op operation, made effect) (any, error) {
+	event.Outcome = audit.Success
+	if err := setDetails(&event, firstOf(made.details, op.details)); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
+	defer cancel()
+	_, err := s.Log.Append(ctx, []audit.Event{event}, func(ctx context.Context, tx store.Tx) error {
+		if op.external {
+			if err := state.CloseIntent(ctx, tx, event.Action); err != nil {
+				return err
+			}
+		}
+		if err := current(ctx, tx, op.guard(c)); err != nil {
+			return err
+		}
+		if made.apply == nil {
+			return nil
+		}
+		return made.apply(ctx, tx, event)
+	})
+	var problem *api.Problem
+	switch {
+	case err == nil:
+		return made.reply, nil
+	case errors.Is(err, errRevoked):
+		return nil, s.close(ctx, event, op, audit.Revoked, revokedProblem())
+	case errors.As(err, &problem):
+		return nil, s.close(ctx, event, op, outcomeOf(problem.Kind), problem)
+	}
+	return nil, unavailable(err)
+}
+
+// failed records that acting failed, and answers why.
+func (s *Server) failed(ctx context.Context, event audit.Event, op operation, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
+	defer cancel()
+	problem := api.AsProblem(err)
+	outcome := outcomeOf(problem.Kind)
+	if problem.Kind == api.KindUnreachable && op.external {
+		outcome = audit.Unknown // the call may have arrived
+	}
+	return s.close(ctx, event, op, outcome, problem)
+}
+
+// close records an outcome that hands out nothing, closes the intent where there is one, and
+// returns the problem to answer.
+func (s *Server) close(ctx context.Context, event audit.Event, op operation, outcome audit.Outcome, problem *api.Problem) error {
+	event.ID, event.Outcome = audit.NewID(), outcome
+	if err := setDetails(&event, denial(op.details, problem)); err != nil {
+		return err
+	}
+	_, err := s.Log.Append(ctx, []audit.Event{event}, func(ctx context.Context, tx store.Tx) error {
+		if !op.external {
+			return nil
+		}
+		return state.CloseIntent(ctx, tx, event.Action)
+	})
+	if err != nil {
+		return unavailable(err)
+	}
+	return problem
+}
+
+// deny records a refusal and returns it. Where it cannot be recorded, that is what is answered.
+func (s *Server) deny(ctx context.Context, event audit.Event, details any, problem *api.Problem) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
+	defer cancel()
+	return s.close(ctx, event, operation{details: details}, outcomeOf(problem.Kind), problem)
+}
+
+func outcomeOf(kind api.Kind) audit.Outcome {
+	switch kind {
+	case api.KindRevoked:
+		return audit.Revoked
+	case api.KindUpstream, api.KindUnreachable, api.KindInternal, api.KindUnavailable:
+		return audit.Failure
+	}
+	return audit.Denied
+}
+
+// denial adds the answer to the details, so that the log says why.
+func denial(details any, p *api.Problem) any {
+	return map[string]any{"request": details, "error": map[string]any{"kind": p.Kind, "detail": p.Detail}}
+}
+
+func setDetails(e *audit.Event, details any) error {
+	if details == nil {
+		e.Details = nil
+		return nil
+	}
+	raw, err := json.Marshal(details)
+	e.Details = raw
+	return err
+}
+
+func revokedProblem() *api.Problem {
+	return api.Errorf(api.KindRevoked, "access was revoked").WithHint("ask the security staff; after an unblock run: sega login")
+}
+
+// unavailable is what people read when events cannot be made durable: nothing was issued (I1).
+func unavailable(err error) error {
+	if err == nil {
+		return nil
+	}
+	var p *api.Problem
+	if errors.As(err, &p) {
+		return err
+	}
+	if errors.Is(err, store.ErrUnavailable) {
+		return api.Errorf(api.KindUnavailable, "the broker cannot write its audit log, so nothing is issued: %s", storeReason(err)).
+			WithHint("free the broker's disk or repair it; service resumes by itself").WithCause(err)
+	}
+	return api.AsProblem(err)
+}
+
+// storeReason is the part of a store's error that may leave the broker.
+func storeReason(err error) string {
+	msg := err.Error()
+	for match, say := range map[string]string{"full": "its disk is full", "readonly": "its disk is read-only", "read-only": "its disk is read-only"} {
+		if containsFold(msg, match) {
+			return say
+		}
+	}
+	return "its database does not take writes"
+}
+
+// serve wraps an endpoint in the skeleton.
+func (s *Server) serve(e endpoint) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := s.Now()
+		c := &call{id: newRequestID(), request: r, writer: w, source: s.source(r)}
+		status := http.StatusOK
+		defer func() { s.metrics.observe(e.route, status, s.Now().Sub(start)) }()
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set(api.HeaderRequestID, c.id)
+		w.Header().Set(api.HeaderNonce, s.nonces.Issue())
+		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit)
+		reply, err := s.answer(r.Context(), c, e)
+		if err != nil {
+			status = s.fail(w, c, err)
+			return
+		}
+		if stream, ok := reply.(stream); ok {
+			stream(w)
+			return
+		}
+		s.reply(w, c, reply)
+	})
+}
+
+// stream is a reply that writes itself.
+type stream func(w http.ResponseWriter)
+
+func (s *Server) answer(ctx context.Context, c *call, e endpoint) (any, error) {
+	if err := s.limits.address(c.source); err != nil {
+		return nil, err
+	}
+	if err := s.authenticate(ctx, c, e.auth); err != nil {
+		return nil, err
+	}
+	if err := s.limits.subject(c.session); err != nil {
+		return nil, err
+	}
+	return e.handle(ctx, c)
+}
+
+// reply writes a JSON answer with the latest checkpoint (R9).
+func (s *Server) reply(w http.ResponseWriter, c *call, v any) {
+	s.stamp(w)
+	if r, ok := v.(api.Revealer); ok {
+		v = r.Wire()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		s.Logger.Debug("answer not delivered", "request", c.id, "error", err)
+	}
+}
+
+func (s *Server) stamp(w http.ResponseWriter) {
+	checkpoint, _ := s.Log.Head()
+	w.Header().Set(api.HeaderCheckpoint, base64.StdEncoding.EncodeToString(checkpoint))
+}
+
+// fail writes a problem (RFC 9457) and returns its status. The cause goes to our own log only.
+func (s *Server) fail(w http.ResponseWriter, c *call, err error) int {
+	p := *api.AsProblem(err)
+	p.RequestID, p.Status = c.id, p.Kind.Status()
+	if p.Cause != nil || p.Status >= http.StatusInternalServerError {
+		s.Logger.Error("request failed", "request", c.id, "route", c.request.Pattern, "kind", string(p.Kind), "detail", p.Detail, "cause", fmt.Sprint(p.Cause))
+	}
+	s.stamp(w)
+	if p.RetrySecs > 0 {
+		w.Header().Set("Retry-After", fmt.Sprint(p.RetrySecs))
+	}
+	if p.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `DPoP error="`+string(p.Kind)+`", algs="ES256"`)
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p)
+	return p.Status
+}
+
+// decode reads a JSON body strictly.
+func decode(c *call, v any) error {
+	d := json.NewDecoder(c.request.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return api.Errorf(api.KindInvalid, "the request's body is not the JSON that this endpoint takes").WithCause(err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return api.Errorf(api.KindInvalid, "the request's body goes on after its JSON")
+	}
+	return nil
+}
+
+// decisionOf is the decision that an act was allowed by.
+type decisionOf = policy.Decision

@@ -1,0 +1,280 @@
+package broker
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sega/audit"
+	"sega/audit/store"
+	"sega/broker/api"
+	"sega/broker/awssts"
+	"sega/broker/policy"
+	"sega/broker/state"
+	"sega/sshca"
+)
+
+// Names of the CAs in the serials' records; also the profile of a certificate's record.
+const (
+	caAccess = "access"
+	caHop    = "hop"
+	caFront  = "front"
+)
+
+// trust is the bundle that bastions work with.
+func (s *Server) trust() api.Trust {
+	lines := func(ca ssh.Signer, more []ssh.PublicKey) []string {
+		out := []string{sshca.MarshalLine(ca.PublicKey())}
+		for _, k := range more {
+			out = append(out, sshca.MarshalLine(k))
+		}
+		return out
+	}
+	return api.Trust{AccessCAs: lines(s.CAs.Access, s.CAs.MoreAccess), HostCAs: lines(s.CAs.Host, s.CAs.MoreHost), FrontCAs: lines(s.CAs.Front, s.CAs.MoreFront)}
+}
+
+// hosts lists the hosts that exist, and for each which logins policy gives the caller.
+func (s *Server) hosts(_ context.Context, c *call) (any, error) {
+	out := api.Hosts{Hosts: []api.Host{}}
+	for _, h := range s.Hosts {
+		v := api.Host{Name: h.Name, Labels: h.Labels, Logins: []string{}}
+		for _, login := range h.Logins {
+			d := s.Policy.Decide(*s.request(c.session, policy.ActionConnect, hostResource(h), policy.Context{Login: login, Source: c.source.String()}))
+			if d.Allow {
+				v.Logins = append(v.Logins, login)
+			} else {
+				v.Why = d.Reason
+			}
+		}
+		if v.Allowed = len(v.Logins) > 0; v.Allowed {
+			v.Why = ""
+		}
+		out.Hosts = append(out.Hosts, v)
+	}
+	return out, nil
+}
+
+// personName is the name in key IDs: that of SourceIdentity (R2), so that sshd's log and CloudTrail agree.
+func personName(session state.Session) (string, error) {
+	name, err := awssts.SourceIdentity(awssts.Identity{Email: session.Email, Subject: session.Subject})
+	if err != nil {
+		return "", api.Errorf(api.KindDenied, "neither the e-mail nor the subject of this identity can be named in a certificate").WithCause(err)
+	}
+	return name, nil
+}
+
+// certificate issues an access certificate: good at bastions only, minutes long.
+func (s *Server) certificate(ctx context.Context, c *call) (any, error) {
+	var r api.CertificateRequest
+	if err := decode(c, &r); err != nil {
+		return nil, err
+	}
+	key, _, _, rest, err := ssh.ParseAuthorizedKey([]byte(r.PublicKey))
+	if err != nil || len(rest) > 0 {
+		return nil, api.Errorf(api.KindInvalid, "the public key is not in authorized_keys form").WithCause(err)
+	}
+	reason, ticket := printable(r.Reason, 1000), printable(r.Ticket, 100)
+	op := operation{kind: "ssh.cert", name: "ssh-key/" + ssh.FingerprintSHA256(key), reason: reason, ticket: ticket,
+		decide: s.request(c.session, policy.ActionCertificate, policy.Resource{Type: policy.TypeBroker, ID: s.Origin}, policy.Context{Reason: reason, Ticket: ticket, Source: c.source.String()})}
+	op.act = func(ctx context.Context, d policy.Decision, _ string) (effect, error) {
+		person, err := personName(c.session)
+		if err != nil {
+			return effect{}, err
+		}
+		serial, err := s.serials.next(ctx, caAccess)
+		if err != nil {
+			return effect{}, err
+		}
+		now := s.Now()
+		before := earlier(now.Add(clampDuration(s.Times.AccessCert, d.Obligations.MaxDuration)), c.session.NotAfter)
+		cert, err := sshca.NewAccess(sshca.AccessParams{Key: key, Serial: serial, KeyID: sshca.KeyID{Session: c.session.ID, Person: person},
+			ValidAfter: now.Add(-s.Times.Backdate), ValidBefore: before})
+		if err != nil {
+			return effect{}, api.Errorf(api.KindInvalid, "no certificate for this key: %v", err)
+		}
+		return s.signed(cert, sshca.Access, caAccess, c.bearer(), s.CAs.Access)
+	}
+	return s.perform(ctx, c, op)
+}
+
+// signed signs a certificate and makes the effect that records it with serial and hash (R3).
+func (s *Server) signed(cert *ssh.Certificate, profile sshca.Profile, ca string, bearer state.Bearer, signer ssh.Signer) (effect, error) {
+	if err := sshca.Sign(cert, profile, signer); err != nil {
+		return effect{}, api.Errorf(api.KindInternal, "the certificate was not signed").WithCause(err)
+	}
+	before := time.Unix(int64(cert.ValidBefore), 0).UTC()
+	reply := api.Certificate{Certificate: sshca.MarshalLine(cert), Serial: cert.Serial, ValidAfter: time.Unix(int64(cert.ValidAfter), 0).UTC(), ValidBefore: before}
+	record := state.Cert{Serial: cert.Serial, Profile: ca, Bearer: bearer, Fingerprint: ssh.FingerprintSHA256(cert.Key), Digest: sshca.Digest(cert), ValidBefore: before}
+	return effect{reply: reply,
+		details: map[string]any{"serial": sshca.Serial(cert.Serial).String(), "certificate_sha256": record.Digest, "key_id": cert.KeyId,
+			"principals": cert.ValidPrincipals, "fingerprint": record.Fingerprint, "valid_before": before},
+		apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error { return state.AddCert(ctx, tx, record) }}, nil
+}
+
+func clampDuration(want, limit time.Duration) time.Duration {
+	if limit > 0 && limit < want {
+		return limit
+	}
+	return want
+}
+
+// hop permits one connection of a person to one host (R5, R6): who it is comes from the broker's
+// record of the access certificate, where it goes from the inventory.
+func (s *Server) hop(ctx context.Context, c *call) (any, error) {
+	var r api.HopRequest
+	if err := decode(c, &r); err != nil {
+		return nil, err
+	}
+	machine := c.actor()
+	op := operation{kind: "ssh.hop", name: "host/" + printable(r.Host, 128), session: api.NewID(api.IDSSH),
+		details: map[string]any{"login": printable(r.Login, 64), "access_serial": sshca.Serial(r.AccessSerial).String(), "route": printable(r.Route, 16), "bastion": machine.Email}}
+	person, bearer, problem, err := s.hopPerson(ctx, r)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if person.ID != "" {
+		op.actor = &audit.Actor{Kind: "user", Iss: person.Issuer, Sub: person.Subject, Email: person.Email}
+		op.loginID = person.ID
+	}
+	if problem != nil {
+		return nil, s.deny(ctx, s.newEvent(c, op), op.details, problem)
+	}
+	host, ok := s.host(r.Host)
+	if !ok {
+		return nil, s.deny(ctx, s.newEvent(c, op), op.details, api.Errorf(api.KindDenied, "no host %q is known", printable(r.Host, 128)).WithHint("run: sega hosts"))
+	}
+	bastion, ok := s.bastion(c.session.Email)
+	if !ok {
+		return nil, s.deny(ctx, s.newEvent(c, op), op.details, api.Errorf(api.KindDenied, "bastion %q is not configured at the broker", c.session.Email))
+	}
+	op.bearer = &bearer
+	op.decide = s.request(person, policy.ActionConnect, hostResource(host), policy.Context{Login: r.Login, Source: r.Source})
+	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
+		if !slices.Contains(host.Logins, r.Login) {
+			return effect{denied: api.Errorf(api.KindDenied, "host %q has no login %q for people", host.Name, printable(r.Login, 64)).WithHint("run: sega hosts")}, nil
+		}
+		return s.issueHop(ctx, c, r, op.session, person, bearer, host, bastion)
+	}
+	return s.perform(ctx, c, op)
+}
+
+// hopPerson finds whose access certificate it is, and whether it still stands.
+func (s *Server) hopPerson(ctx context.Context, r api.HopRequest) (person state.Session, bearer state.Bearer, problem *api.Problem, err error) {
+	unknown := api.Errorf(api.KindDenied, "this certificate was not issued by this broker").WithHint("run: sega login")
+	err = s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		cert, err := state.CertBySerial(ctx, tx, r.AccessSerial)
+		if errors.Is(err, state.ErrNotFound) || err == nil && (cert.Profile != caAccess || cert.Fingerprint != r.AccessKey) {
+			problem = unknown
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if person, err = state.SessionByID(ctx, tx, cert.LoginID); err != nil {
+			return err
+		}
+		bearer = cert.Bearer
+		ok, err := state.Current(ctx, tx, bearer)
+		switch {
+		case err != nil:
+			return err
+		case !ok && person.EndedWhy == state.EndedRevoked:
+			problem = revokedProblem()
+		case !ok || s.Now().After(person.Expires):
+			problem = api.Errorf(api.KindUnauthenticated, "the login behind this certificate has ended").WithHint("run: sega login")
+		case s.Now().After(cert.ValidBefore):
+			problem = api.Errorf(api.KindDenied, "the certificate has expired").WithHint("run: sega ssh HOST again")
+		}
+		return nil
+	})
+	return person, bearer, problem, err
+}
+
+func (s *Server) bastion(name string) (Bastion, bool) {
+	for _, b := range s.Bastions {
+		if b.Name == name {
+			return b, true
+		}
+	}
+	return Bastion{}, false
+}
+
+// issueHop makes the one-hop certificate and the record of the session.
+func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, id string, person state.Session, bearer state.Bearer, host Host, bastion Bastion) (effect, error) {
+	key, _, _, rest, err := ssh.ParseAuthorizedKey([]byte(r.HopKey))
+	if err != nil || len(rest) > 0 {
+		return effect{}, api.Errorf(api.KindInvalid, "the hop key is not in authorized_keys form").WithCause(err)
+	}
+	name, err := personName(person)
+	if err != nil {
+		return effect{}, err
+	}
+	serial, err := s.serials.next(ctx, caHop)
+	if err != nil {
+		return effect{}, err
+	}
+	now := s.Now()
+	cert, err := sshca.NewHop(sshca.HopParams{Key: key, Serial: serial, KeyID: sshca.KeyID{Session: id, Person: name}, Login: r.Login, HostID: host.ID,
+		ValidAfter: now.Add(-s.Times.Backdate), ValidBefore: now.Add(s.Times.HopCert), SourceAddresses: bastion.Egress, PTY: true})
+	if err != nil {
+		return effect{}, api.Errorf(api.KindDenied, "no hop certificate: %v", err)
+	}
+	made, err := s.signed(cert, sshca.Hop, caHop, bearer, s.CAs.Hop)
+	if err != nil {
+		return effect{}, err
+	}
+	record := state.SSHSession{ID: id, Bearer: bearer, Email: person.Email, Host: host.Name, Login: r.Login, Source: printable(r.Source, 64),
+		Node: c.session.Subject, Started: now, NotAfter: person.NotAfter}
+	addCert := made.apply
+	details := made.details.(map[string]any)
+	details["login"], details["access_serial"], details["route"], details["bastion"], details["source"] =
+		r.Login, sshca.Serial(r.AccessSerial).String(), r.Route, bastion.Name, record.Source
+	return effect{details: details,
+		reply: api.Hop{SessionID: id, Certificate: made.reply.(api.Certificate).Certificate, Address: host.Address, HostID: host.ID, HostKeys: host.HostKeys,
+			Person: api.Person{Issuer: person.Issuer, Subject: person.Subject, Email: person.Email, Name: person.Name}, LoginID: person.ID,
+			NotAfter: person.NotAfter, IdleSeconds: int(s.Times.Idle.Seconds())},
+		apply: func(ctx context.Context, tx store.Tx, e audit.Event) error {
+			if err := addCert(ctx, tx, e); err != nil {
+				return err
+			}
+			return state.AddSSH(ctx, tx, record)
+		}}, nil
+}
+
+// front issues a bastion's own host certificate, or the mask that it wears for a host (R7).
+func (s *Server) front(ctx context.Context, c *call) (any, error) {
+	var r api.FrontRequest
+	if err := decode(c, &r); err != nil {
+		return nil, err
+	}
+	key, _, _, rest, err := ssh.ParseAuthorizedKey([]byte(r.PublicKey))
+	if err != nil || len(rest) > 0 {
+		return nil, api.Errorf(api.KindInvalid, "the public key is not in authorized_keys form").WithCause(err)
+	}
+	name := r.Host
+	if name == "" {
+		name = c.session.Email
+	}
+	op := operation{kind: "ssh.front", name: "mask/" + printable(name, 128)}
+	if _, known := s.host(name); r.Host != "" && !known {
+		return nil, s.deny(ctx, s.newEvent(c, op), nil, api.Errorf(api.KindDenied, "no host %q is known", printable(name, 128)).WithHint("run: sega hosts"))
+	}
+	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
+		serial, err := s.serials.next(ctx, caFront)
+		if err != nil {
+			return effect{}, err
+		}
+		now := s.Now()
+		cert, err := sshca.NewFront(sshca.HostParams{Key: key, Serial: serial, KeyID: "front " + c.session.Email + " " + name, Names: []string{name},
+			ValidAfter: now.Add(-s.Times.Backdate), ValidBefore: now.Add(s.Times.FrontCert - s.Times.Backdate)})
+		if err != nil {
+			return effect{}, api.Errorf(api.KindDenied, "no front certificate: %v", err)
+		}
+		return s.signed(cert, sshca.Front, caFront, c.bearer(), s.CAs.Front)
+	}
+	return s.perform(ctx, c, op)
+}

@@ -1,0 +1,78 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"time"
+)
+
+// Revocation is an entry of the feed: Index is that of its event in the log.
+type Revocation struct {
+	Index                               int64
+	EventID                             string
+	Issuer, Subject, LoginID, SessionID string
+	Reason                              string
+	At                                  time.Time
+}
+
+// AddRevocation stores a revocation.
+func AddRevocation(ctx context.Context, q Querier, r Revocation) error {
+	return insert(ctx, q, `INSERT OR IGNORE INTO revocations (idx, event_id, iss, sub, login_id, session_id, reason, at) VALUES (?,?,?,?,?,?,?,?)`,
+		r.Index, r.EventID, r.Issuer, r.Subject, r.LoginID, r.SessionID, r.Reason, Millis(r.At))
+}
+
+// RevocationsAfter returns up to limit revocations of a higher index, in order.
+func RevocationsAfter(ctx context.Context, q Querier, after int64, limit int) ([]Revocation, error) {
+	rows, err := q.QueryContext(ctx, `SELECT idx, event_id, iss, sub, login_id, session_id, reason, at FROM revocations WHERE idx>? ORDER BY idx LIMIT ?`, after, limit)
+	return collect(rows, err, func(rows *sql.Rows) (Revocation, error) {
+		var r Revocation
+		var at int64
+		err := rows.Scan(&r.Index, &r.EventID, &r.Issuer, &r.Subject, &r.LoginID, &r.SessionID, &r.Reason, &at)
+		r.At = Time(at)
+		return r, err
+	})
+}
+
+// Intent is an external effect that was begun.
+type Intent struct {
+	Action, Node string
+	Body         []byte // the envelope of the intent's event
+}
+
+// OpenIntent records that an external effect begins.
+func OpenIntent(ctx context.Context, q Querier, i Intent) error {
+	return insert(ctx, q, `INSERT OR IGNORE INTO intents (action, node, body) VALUES (?, ?, ?)`, i.Action, i.Node, i.Body)
+}
+
+// CloseIntent records that its outcome is known.
+func CloseIntent(ctx context.Context, q Querier, action string) error {
+	_, err := q.ExecContext(ctx, `DELETE FROM intents WHERE action=?`, action)
+	return err
+}
+
+// OpenIntents returns the intents of a node whose outcome is not known.
+func OpenIntents(ctx context.Context, q Querier, node string) ([]Intent, error) {
+	rows, err := q.QueryContext(ctx, `SELECT action, node, body FROM intents WHERE node=? ORDER BY action`, node)
+	return collect(rows, err, func(r *sql.Rows) (Intent, error) {
+		var i Intent
+		err := r.Scan(&i.Action, &i.Node, &i.Body)
+		return i, err
+	})
+}
+
+// Recover voids what a restored database may have wrong (design R10): every session ends, every
+// subject's epoch and every CA's era moves on, certificates and grants are forgotten.
+func Recover(ctx context.Context, q Querier, now time.Time) error {
+	for _, query := range []string{
+		`UPDATE subjects SET epoch=epoch+1000000`,
+		`UPDATE serials SET era=era+1, next=1`,
+		`DELETE FROM certs`,
+		`DELETE FROM grants`,
+	} {
+		if _, err := q.ExecContext(ctx, query); err != nil {
+			return err
+		}
+	}
+	_, err := q.ExecContext(ctx, `UPDATE sessions SET rev=rev+1, ended=?, ended_why=? WHERE ended=0`, Millis(now), EndedRecovery)
+	return err
+}

@@ -1,0 +1,64 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"time"
+)
+
+// States of an SSH session.
+const (
+	SSHOpening = "opening" // a hop certificate was issued
+	SSHLive    = "live"    // the bastion reported its start
+	SSHEnded   = "ended"
+)
+
+// SSHSession is a connection of a person to a host through a bastion.
+type SSHSession struct {
+	ID string
+	Bearer
+	Email, Host, Login, Source string
+	Node                       string // machine ID of the bastion
+	Started, NotAfter          time.Time
+	State                      string
+}
+
+const sshColumns = `id, login_id, iss, sub, email, host, login, source, node, started, not_after, epoch, rev, state`
+
+func scanSSH(scan func(...any) error) (SSHSession, error) {
+	var s SSHSession
+	var started, notAfter int64
+	err := scan(&s.ID, &s.LoginID, &s.Issuer, &s.Subject, &s.Email, &s.Host, &s.Login, &s.Source, &s.Node, &started, &notAfter, &s.Epoch, &s.Rev, &s.State)
+	s.Started, s.NotAfter = Time(started), Time(notAfter)
+	return s, err
+}
+
+// AddSSH stores a session as opening.
+func AddSSH(ctx context.Context, q Querier, s SSHSession) error {
+	return insert(ctx, q, `INSERT OR IGNORE INTO ssh_sessions (`+sshColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		s.ID, s.LoginID, s.Issuer, s.Subject, s.Email, s.Host, s.Login, s.Source, s.Node, Millis(s.Started), Millis(s.NotAfter), s.Epoch, s.Rev, SSHOpening)
+}
+
+// SSHByID returns an SSH session, ended ones too.
+func SSHByID(ctx context.Context, q Querier, id string) (SSHSession, error) {
+	s, err := scanSSH(q.QueryRowContext(ctx, `SELECT `+sshColumns+` FROM ssh_sessions WHERE id=?`, id).Scan)
+	return s, one(err)
+}
+
+// LiveSSH returns SSH sessions that have not ended; with sub, those of a subject.
+func LiveSSH(ctx context.Context, q Querier, iss, sub string, now time.Time) ([]SSHSession, error) {
+	rows, err := q.QueryContext(ctx, `SELECT `+sshColumns+` FROM ssh_sessions
+		WHERE state='live' AND (?='' OR (iss=? AND sub=?)) ORDER BY started, id`, sub, iss, sub)
+	return collect(rows, err, func(r *sql.Rows) (SSHSession, error) { return scanSSH(r.Scan) })
+}
+
+// SetSSHState moves a session on.
+func SetSSHState(ctx context.Context, q Querier, id, state string) error {
+	_, err := q.ExecContext(ctx, `UPDATE ssh_sessions SET state=? WHERE id=?`, state, id)
+	return err
+}
+
+// UseReport records the ID of a bastion's report; ErrExists where it came before.
+func UseReport(ctx context.Context, q Querier, id string) error {
+	return insert(ctx, q, `INSERT OR IGNORE INTO reports (id) VALUES (?)`, id)
+}
