@@ -1,0 +1,313 @@
+package recording
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync"
+	"time"
+
+	"filippo.io/age"
+	"golang.org/x/crypto/blake2b"
+)
+
+const (
+	segmentBytes = 1 << 20   // a segment is sealed when it has grown to this
+	batchBytes   = 1 << 20   // more than this goes to the spool in several calls
+	keepBytes    = 128 << 10 // a larger buffer is not kept for an idle session
+	sealInterval = time.Second
+)
+
+// ErrClosed is what a Writer returns after Close.
+var ErrClosed = errors.New("recording: is closed")
+
+// File is the spool. It must be empty, and nobody else may write to it.
+type File interface {
+	io.Writer
+	Sync() error
+}
+
+// Config is what New needs.
+type Config struct {
+	SessionID  string
+	Recipients []age.Recipient // who may read output and events: two distinct ones at least
+
+	// InputRecipients may read what the person typed: two distinct ones at least, or nil for Recipients.
+	InputRecipients []age.Recipient
+
+	RecipientNames      []string // as the header and the log list them; nil for the public keys
+	InputRecipientNames []string
+	Now                 func() time.Time // nil for time.Now; its monotonic reading times the frames
+}
+
+// Announcement goes into the details of session.start: it ties the recording to the log before
+// the first frame is written.
+type Announcement struct {
+	PublicKey    []byte   `json:"public_key"`    // Ed25519, signs the seals
+	HeaderDigest string   `json:"header_digest"` // hex BLAKE2b-256 of the header's bytes
+	Recipients   []string `json:"recipients"`
+}
+
+// Writer writes one recording. Its methods may be called concurrently.
+type Writer struct {
+	f        File
+	now      func() time.Time
+	header   Header
+	announce Announcement
+
+	syncing sync.Mutex // held from a seal to the end of its fsync; taken before mu
+
+	mu      sync.Mutex
+	err     error // sticky
+	key     ed25519.PrivateKey
+	out, in *ratchet
+	segment uint64
+	records uint32
+	bytes   uint64 // of the open segment on the spool
+	hash    hash.Hash
+	last    time.Duration
+	buf     []byte
+	nonce   [12]byte
+	aad     []byte
+	sealed  mark // after the last seal
+	synced  mark // what has reached the disk
+}
+
+// mark is a Head in the form that the Writer works with.
+type mark struct {
+	segments uint64
+	bytes    uint64
+	hash     [32]byte
+}
+
+func (m mark) head() Head {
+	return Head{Segments: int64(m.segments), Bytes: int64(m.bytes), Hash: hexDigest(m.hash)}
+}
+
+// New writes and syncs the header of a new recording to f, which must be empty. It returns an
+// error for fewer than two distinct recipients.
+func New(f File, cfg Config) (*Writer, error) {
+	if cfg.SessionID == "" {
+		return nil, errors.New("recording: no session ID")
+	}
+	w := &Writer{f: f, now: cfg.Now, segment: 1}
+	if w.now == nil {
+		w.now = time.Now
+	}
+	if err := w.prepare(cfg); err != nil {
+		w.wipe()
+		return nil, err
+	}
+	if err := w.begin(); err != nil {
+		w.wipe()
+		return nil, err
+	}
+	return w, nil
+}
+
+// prepare makes keys and header.
+func (w *Writer) prepare(cfg Config) (err error) {
+	if w.hash, err = blake2b.New256(nil); err != nil {
+		return fmt.Errorf("recording: %w", err)
+	}
+	w.header = Header{V: 1, SessionID: cfg.SessionID, Started: w.now().UTC()}
+	if err := w.makeRatchets(cfg); err != nil {
+		return err
+	}
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return fmt.Errorf("recording: session key: %w", err)
+	}
+	w.key, w.header.PublicKey = private, public
+	w.aad = append(make([]byte, 1+8+4), cfg.SessionID...)
+	return nil
+}
+
+func (w *Writer) makeRatchets(cfg Config) (err error) {
+	if cfg.InputRecipients == nil {
+		cfg.InputRecipients, cfg.InputRecipientNames = cfg.Recipients, cfg.RecipientNames
+	}
+	h := &w.header
+	if h.Recipients, err = checkRecipients("recipients", cfg.Recipients, cfg.RecipientNames); err != nil {
+		return err
+	}
+	if h.InputRecipients, err = checkRecipients("input recipients", cfg.InputRecipients, cfg.InputRecipientNames); err != nil {
+		return err
+	}
+	if w.out, err = randomRatchet(); err != nil {
+		return err
+	}
+	if w.in, err = randomRatchet(); err != nil {
+		return err
+	}
+	if h.OutputKey, err = wrapKey(w.out.key[:], cfg.Recipients); err != nil {
+		return err
+	}
+	h.InputKey, err = wrapKey(w.in.key[:], cfg.InputRecipients)
+	return err
+}
+
+// begin writes the header.
+func (w *Writer) begin() error {
+	raw, err := w.header.encode()
+	if err != nil {
+		return err
+	}
+	w.sealed = mark{bytes: uint64(len(raw)), hash: digest(raw)}
+	w.announce = Announcement{
+		PublicKey:    w.header.PublicKey,
+		HeaderDigest: hexDigest(w.sealed.hash),
+		Recipients:   w.header.Recipients,
+	}
+	if err := writeAll(w.f, raw); err != nil {
+		return fmt.Errorf("recording: write header: %w", err)
+	}
+	if err := w.f.Sync(); err != nil {
+		return fmt.Errorf("recording: sync header: %w", err)
+	}
+	w.synced = w.sealed
+	return nil
+}
+
+// Announce returns what must be in the log before the first frame is forwarded.
+func (w *Writer) Announce() Announcement { return w.announce }
+
+// Head returns the last seal that has reached the disk: what to witness in the log, and how far
+// the spool may be copied.
+func (w *Writer) Head() Head {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.synced.head()
+}
+
+// Write records data of a stream: encrypted and written to the spool before it returns, by one
+// call of the spool's Write up to 1 MiB. After any error the caller must end the session; after a
+// failed write every later call returns the same error.
+func (w *Writer) Write(channel uint32, s Stream, data []byte) error {
+	if s < StreamIn || s > StreamErr {
+		return fmt.Errorf("recording: %s takes no bytes", s)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(data) > 0 && w.err == nil {
+		n := min(len(data), MaxData)
+		w.appendFrame(channel, s, data[:n])
+		data = data[n:]
+		if len(w.buf) > batchBytes {
+			w.flush()
+		}
+	}
+	w.flush()
+	return w.err
+}
+
+// WriteEvent records an event under the same contract as Write.
+func (w *Writer) WriteEvent(channel uint32, e Event) error {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("recording: event: %w", err)
+	}
+	if len(data) > MaxEvent {
+		return fmt.Errorf("recording: %s event has %d bytes, at most %d may be recorded", e.Type, len(data), MaxEvent)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return w.err
+	}
+	w.appendFrame(channel, StreamEvent, data)
+	w.flush()
+	return w.err
+}
+
+// Seal closes the open segment, if it has frames, and syncs the spool. The sync does not hold up
+// concurrent writes.
+func (w *Writer) Seal() error {
+	w.syncing.Lock()
+	defer w.syncing.Unlock()
+	w.mu.Lock()
+	if w.err == nil && w.records > 0 {
+		w.appendSeal()
+		w.flush()
+	}
+	sealed, err, clean := w.sealed, w.err, w.sealed == w.synced
+	w.mu.Unlock()
+	if err != nil || clean {
+		return err
+	}
+	return w.sync(sealed)
+}
+
+// sync makes everything up to m durable. The caller holds syncing, not mu.
+func (w *Writer) sync(m mark) error {
+	err := w.f.Sync()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		w.fail(fmt.Errorf("recording: sync: %w", err))
+		return w.err
+	}
+	w.synced = m
+	return nil
+}
+
+// Run seals each second until ctx ends, and then returns nil; or earlier the Writer's error, upon
+// which the session must end.
+func (w *Writer) Run(ctx context.Context) error {
+	tick := time.NewTicker(sealInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := w.Seal(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Close ends the recording with a reason, syncs it and forgets its keys. After a failure the spool
+// is not complete: Recover says how much of it is good.
+func (w *Writer) Close(reason string) (Head, error) {
+	w.syncing.Lock()
+	defer w.syncing.Unlock()
+	w.mu.Lock()
+	if w.err == nil {
+		w.appendEnd(reason)
+		w.appendSeal()
+		w.flush()
+	}
+	sealed, err := w.sealed, w.err
+	w.mu.Unlock()
+	if err == nil {
+		err = w.sync(sealed)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fail(ErrClosed)
+	return w.synced.head(), err
+}
+
+// fail makes err sticky, unless there is one, and forgets the keys.
+func (w *Writer) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+	w.wipe()
+}
+
+func (w *Writer) wipe() {
+	clear(w.key)
+	for _, r := range []*ratchet{w.out, w.in} {
+		if r != nil {
+			r.wipe()
+		}
+	}
+}
