@@ -1,0 +1,88 @@
+package policy
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Obligations are the terms of one grant. The zero value has none.
+type Obligations struct {
+	MaxDuration time.Duration // of credentials or session; 0: policy sets no limit
+	NeedReason  bool
+	NeedTicket  bool
+	MaxAuthAge  time.Duration // 0: policy sets no limit
+}
+
+// Unmet is what a request leaves undone of its obligations. The zero value means nothing.
+type Unmet struct {
+	Reason bool // a reason must be given
+	Ticket bool // a ticket must be given
+	StepUp bool // the person must authenticate afresh
+}
+
+// Unmet compares obligations with the circumstances that a Decision was made for. White space is
+// no reason.
+func (o Obligations) Unmet(c Context) Unmet {
+	return Unmet{
+		Reason: o.NeedReason && strings.TrimSpace(c.Reason) == "",
+		Ticket: o.NeedTicket && strings.TrimSpace(c.Ticket) == "",
+		StepUp: o.MaxAuthAge > 0 && c.AuthAge > o.MaxAuthAge,
+	}
+}
+
+// Any reports whether something is undone.
+func (u Unmet) Any() bool { return u != Unmet{} }
+
+// String says to the person what to add, or "".
+func (u Unmet) String() string {
+	var needs []string
+	if u.Reason {
+		needs = append(needs, "a reason")
+	}
+	if u.Ticket {
+		needs = append(needs, "a ticket")
+	}
+	if u.StepUp {
+		needs = append(needs, "a fresh login")
+	}
+	return joinWords(needs, "and")
+}
+
+func (u Unmet) count() int { return count(u.Reason, u.Ticket, u.StepUp) }
+
+// demands counts the terms of a grant, for preferring the plainer of two equally long ones.
+func (o Obligations) demands() int { return count(o.NeedReason, o.NeedTicket, o.MaxAuthAge > 0) }
+
+func count(bs ...bool) int {
+	n := 0
+	for _, b := range bs {
+		if b {
+			n++
+		}
+	}
+	return n
+}
+
+// limit is MaxDuration with "no limit" as the longest.
+func (o Obligations) limit() time.Duration {
+	if o.MaxDuration == 0 {
+		return math.MaxInt64
+	}
+	return o.MaxDuration
+}
+
+// best returns the grant that a decision rests on: the one of which the request leaves least
+// undone, then the longest, then the one that demands least, then the first by ID.
+func best(grants []*rule, c Context) *rule {
+	return slices.MinFunc(grants, func(a, b *rule) int {
+		return cmp.Or(
+			cmp.Compare(a.terms.Unmet(c).count(), b.terms.Unmet(c).count()),
+			cmp.Compare(b.terms.limit(), a.terms.limit()),
+			cmp.Compare(a.terms.demands(), b.terms.demands()),
+			cmp.Compare(a.id, b.id),
+		)
+	})
+}

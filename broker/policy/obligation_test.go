@@ -1,0 +1,76 @@
+package policy
+
+import (
+	"testing"
+	"time"
+)
+
+const (
+	long  = `@id("long") @max_duration("4h") @require_reason("yes") @require_ticket("yes") @max_auth_age("30m") permit (principal, action, resource);`
+	short = `@id("short") @max_duration("1h") permit (principal, action, resource);`
+	free  = `@id("free") permit (principal, action, resource);`
+	ticky = `@id("ticky") @max_duration("1h") @require_ticket("yes") permit (principal, action, resource);`
+	fresh = `@id("fresh") @max_duration("1h") @max_auth_age("10m") permit (principal, action, resource);`
+)
+
+func with(reason, ticket string, age time.Duration) func(*Request) {
+	return func(r *Request) { r.Reason, r.Ticket, r.AuthAge = reason, ticket, age }
+}
+
+func TestObligationsAreOfOneGrant(t *testing.T) {
+	longTerms := Obligations{MaxDuration: 4 * time.Hour, NeedReason: true, NeedTicket: true, MaxAuthAge: 30 * time.Minute}
+	shortTerms := Obligations{MaxDuration: time.Hour}
+	for name, c := range map[string]struct {
+		policies []string
+		change   func(*Request)
+		ids      []string
+		want     Obligations
+		unmet    string
+	}{
+		"one grant, terms met":      {[]string{long}, with("r", "t", time.Minute), []string{"long"}, longTerms, ""},
+		"one grant, nothing met":    {[]string{long}, with("", "", time.Hour), []string{"long"}, longTerms, "a reason, a ticket and a fresh login"},
+		"white space is no reason":  {[]string{long}, with(" \t", "t", time.Minute), []string{"long"}, longTerms, "a reason"},
+		"at the age's limit":        {[]string{long}, with("r", "t", 30*time.Minute), []string{"long"}, longTerms, ""},
+		"past the age's limit":      {[]string{long}, with("r", "t", 30*time.Minute+1), []string{"long"}, longTerms, "a fresh login"},
+		"four hours only with it":   {[]string{long, short}, with("", "", time.Minute), []string{"short", "long"}, shortTerms, ""},
+		"half of the terms is none": {[]string{long, short}, with("r", "", time.Minute), []string{"short", "long"}, shortTerms, ""},
+		"all terms, longer grant":   {[]string{long, short}, with("r", "t", time.Minute), []string{"long", "short"}, longTerms, ""},
+		"no limit is the longest":   {[]string{long, free, short}, with("r", "t", time.Minute), []string{"free", "long", "short"}, Obligations{}, ""},
+		"equally long, less asked":  {[]string{ticky, short}, with("", "t", time.Minute), []string{"short", "ticky"}, shortTerms, ""},
+		"least left undone": {[]string{long, ticky}, with("", "", time.Minute), []string{"ticky", "long"},
+			Obligations{MaxDuration: time.Hour, NeedTicket: true}, "a ticket"},
+		"equal in all, by ID": {[]string{ticky, fresh}, with("", "", time.Hour), []string{"fresh", "ticky"},
+			Obligations{MaxDuration: time.Hour, MaxAuthAge: 10 * time.Minute}, "a fresh login"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := ask(c.change)
+			s := load(t, c.policies...)
+			decided(t, s, r, Decision{Allow: true, PolicyIDs: c.ids, Obligations: c.want})
+			unmet := s.Decide(r).Obligations.Unmet(r.Context)
+			if unmet.String() != c.unmet || unmet.Any() != (c.unmet != "") {
+				t.Errorf("unmet %q (%v), want %q", unmet, unmet.Any(), c.unmet)
+			}
+		})
+	}
+}
+
+// The property behind the table: whatever was asked, there is one policy whose terms are at least
+// as strict as those of the decision in every respect. A mix of two would fail it.
+func TestNoDecisionGivesMoreThanSomePolicy(t *testing.T) {
+	policies := []string{long, short, ticky, fresh}
+	s := load(t, policies...)
+	for _, reason := range []string{"", "r"} {
+		for _, ticket := range []string{"", "t"} {
+			for _, age := range []time.Duration{0, 20 * time.Minute, 5 * time.Hour} {
+				o := s.Decide(ask(with(reason, ticket, age))).Obligations
+				found := false
+				for _, r := range s.rules {
+					found = found || r.terms == o
+				}
+				if !found {
+					t.Errorf("reason %q, ticket %q, age %v: %+v is nobody's grant", reason, ticket, age, o)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package policy
+
+import "time"
+
+// Kinds of principal.
+const (
+	KindUser    = "user"
+	KindMachine = "machine"
+)
+
+// Principal is who asks. A user is (Issuer, Subject); Email is for people to read. A machine is
+// its Subject (mch_…).
+type Principal struct {
+	Issuer  string
+	Subject string
+	Email   string
+	Groups  []string
+	Kind    string // KindUser or KindMachine; anything else is denied
+}
+
+// Actions, as in schema.cedarschema.
+const (
+	ActionAssume       = "assume"       // Role
+	ActionConnect      = "connect"      // Host; Context.Login is needed
+	ActionCertificate  = "certificate"  // Broker
+	ActionListSessions = "listSessions" // Broker, User, Session
+	ActionRevoke       = "revoke"       // User, Session
+	ActionUnblock      = "unblock"      // User
+	ActionReadEvents   = "readEvents"   // AuditLog
+	ActionVerifyLog    = "verifyLog"    // AuditLog, Recording
+	ActionReplay       = "replay"       // Recording
+)
+
+// Types of resource, as in schema.cedarschema.
+const (
+	TypeRole      = "Role"
+	TypeHost      = "Host"
+	TypeSession   = "Session"
+	TypeUser      = "User" // its ID is that of UserID
+	TypeAuditLog  = "AuditLog"
+	TypeRecording = "Recording"
+	TypeBroker    = "Broker"
+)
+
+// Resource is what is acted upon.
+type Resource struct {
+	Type        string
+	ID          string            // not empty
+	Labels      map[string]string // tags of a Role, Host, Session or Recording
+	Account     string            // AWS account of a Role
+	Owner       string            // sub of the person that a Session, Recording or AuditLog query is about
+	OwnerIssuer string            // iss of that person; an Owner without one is nobody's (R2)
+}
+
+// Methods of login that policies and rules know, as in broker/api.
+const (
+	methodBrowser = "browser"
+	methodPaste   = "paste"
+	methodDevice  = "device"
+)
+
+// Context is the circumstances of a request.
+type Context struct {
+	MFA     bool
+	AuthAge time.Duration // since the person authenticated at the IdP
+	Method  string        // "browser", "paste" or "device"
+	Reason  string
+	Ticket  string
+	Source  string // IP address, with or without a port; empty where unknown
+	Login   string // account on the host, for ActionConnect
+	Now     time.Time
+}
+
+// Request is a question to a Set.
+type Request struct {
+	Principal
+	Action string
+	Resource
+	Context
+}
+
+// Cause says why a Decision denies, for programs; Reason says it to people.
+type Cause string
+
+// Causes of a denial. An allowing Decision has none.
+const (
+	CauseForbid   Cause = "forbid"    // a forbid policy matched
+	CauseNoPermit Cause = "no_permit" // no permit policy matched
+	CauseError    Cause = "error"     // a policy could not be evaluated
+	CauseMFA      Cause = "mfa"       // the login carries no second factor
+	CauseMethod   Cause = "method"    // the login's method is not good enough for the action
+	CauseInvalid  Cause = "invalid"   // the request itself is malformed or outside the schema
+	CauseNoPolicy Cause = "no_policy" // no valid policy set is loaded
+)
+
+// Decision is the answer. The zero value denies.
+type Decision struct {
+	Allow       bool
+	Cause       Cause       // "" if Allow
+	PolicyIDs   []string    // determining policies, never nil; if Allow, first the grant that Obligations are of
+	Reason      string      // for the person; "" if Allow
+	Missing     []string    // groups any one of which would have allowed it, sorted
+	Obligations Obligations // to be checked by whoever acts on Allow
+	Digest      string      // of the policy set, hex SHA-256; "" without one
+	Errors      []string    // of the evaluation, for the broker's own log
+}
