@@ -25,10 +25,12 @@ type Config struct {
 	// Credentials are the broker's own; nil: the SDK's default chain (web identity, container,
 	// instance role, environment, profile).
 	Credentials aws.CredentialsProvider
-	Chained     *bool         // whether the broker is an assumed role itself; nil: ask AWS
-	HTTP        *http.Client  // nil: one of its own
-	Timeout     time.Duration // of one call with its retries; zero: 15 s
-	Now         func() time.Time
+	Chained     *bool // whether the broker is an assumed role itself; nil: ask AWS
+	// HTTP may be nil: one of its own. Where it is set and Credentials are not, AWS_CA_BUNDLE must
+	// be unset: the SDK's chain cannot put a bundle into a client that it did not make.
+	HTTP    *http.Client
+	Timeout time.Duration // of one call with its retries; zero: 15 s
+	Now     func() time.Time
 }
 
 // Minter makes sessions. It is safe for use by many goroutines.
@@ -69,7 +71,7 @@ func New(ctx context.Context, cfg Config) (*Minter, error) {
 	if m.now == nil {
 		m.now = time.Now
 	}
-	creds, err := credentials(ctx, cfg, m.http)
+	creds, err := credentials(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -96,23 +98,29 @@ func options(cfg Config, creds aws.CredentialsProvider, h *http.Client) sts.Opti
 }
 
 // credentials returns the broker's own, from cfg or from the SDK's chain. The chain may call STS
-// itself (web identity), and there too the ambient endpoint is overruled. The rest of the chain
-// (instance, container) keeps the SDK's own HTTP client, which knows AWS_CA_BUNDLE.
-func credentials(ctx context.Context, cfg Config, h *http.Client) (aws.CredentialsProvider, error) {
+// itself (web identity, a profile's role); only an endpoint named here comes before that of the
+// environment there, so AWS's own is spelt out.
+func credentials(ctx context.Context, cfg Config) (aws.CredentialsProvider, error) {
 	if cfg.Credentials != nil {
 		return aws.NewCredentialsCache(cfg.Credentials), nil
 	}
-	pin := func(_ string, o any) {
-		if so, ok := o.(*sts.Options); ok {
-			so.BaseEndpoint, so.HTTPClient = nil, h
-			if cfg.Endpoint != "" {
-				so.BaseEndpoint = aws.String(cfg.Endpoint)
-			}
+	endpoint := cfg.Endpoint
+	if endpoint == "" {
+		e, err := sts.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, sts.EndpointParameters{Region: aws.String(cfg.Region),
+			UseFIPS: aws.Bool(false), UseDualStack: aws.Bool(false), UseGlobalEndpoint: aws.Bool(false)})
+		if err != nil {
+			return nil, invalid("AWS has no STS endpoint for the region", "set another region in the broker's configuration")
 		}
+		endpoint = e.URI.String()
 	}
-	c, err := config.LoadDefaultConfig(ctx, config.WithRegion(cfg.Region), config.WithServiceOptions(pin))
+	opts := []func(*config.LoadOptions) error{config.WithRegion(cfg.Region), config.WithBaseEndpoint(endpoint)}
+	if cfg.HTTP != nil {
+		opts = append(opts, config.WithHTTPClient(cfg.HTTP))
+	}
+	c, err := config.LoadDefaultConfig(ctx, opts...)
 	if err != nil { // its text may repeat lines of a credentials file
-		return nil, &Error{Kind: KindCredentials, Detail: "the broker's own AWS configuration could not be loaded", Hint: "check AWS_* and the AWS profile of the broker's service with `aws configure list`"}
+		return nil, &Error{Kind: KindCredentials, Detail: "the broker's own AWS configuration could not be loaded",
+			Hint: "check AWS_* and the AWS profile of the broker's service with `aws configure list`"}
 	}
 	return c.Credentials, nil
 }

@@ -128,7 +128,7 @@ func TestAmbientEndpointIsIgnored(t *testing.T) {
 	}
 	for k, v := range map[string]string{"AWS_ENDPOINT_URL": "http://evil.example", "AWS_ENDPOINT_URL_STS": "http://evil.example", "AWS_CONFIG_FILE": profile,
 		"AWS_SHARED_CREDENTIALS_FILE": filepath.Join(dir, "none"), "AWS_WEB_IDENTITY_TOKEN_FILE": token, "AWS_ROLE_ARN": adminARN, "AWS_REGION": "us-west-2",
-		"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_PROFILE": ""} {
+		"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_PROFILE": "", "AWS_CA_BUNDLE": ""} {
 		t.Setenv(k, v)
 	}
 	tests := []struct {
