@@ -1,0 +1,77 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"sega/broker/api"
+)
+
+// Events yields the events that match; the names of the query are api.Param…. An error is the
+// last thing yielded; without one the list is whole.
+func (c *Client) Events(ctx context.Context, query url.Values) iter.Seq2[api.Event, error] {
+	return stream[api.Event](ctx, c, get(api.RouteEvents, query, typeNDJSON))
+}
+
+// LogRows yields rows from..to-1 of the log exactly as stored, in order and without a gap. An
+// error is the last thing yielded, a list that ends before to being one.
+func (c *Client) LogRows(ctx context.Context, from, to int64) iter.Seq2[api.LogRow, error] {
+	return func(yield func(api.LogRow, error) bool) {
+		next := from
+		for row, err := range stream[api.LogRow](ctx, c, get(api.RouteLog, span(from, to), typeNDJSON)) {
+			if err == nil && (row.Index != next || row.Index >= to) {
+				err = c.notSega(fmt.Sprintf("row %d of the log where row %d is due", row.Index, next))
+			}
+			if err != nil {
+				yield(api.LogRow{}, err)
+				return
+			}
+			if next++; !yield(row, nil) {
+				return
+			}
+		}
+		if next < to {
+			yield(api.LogRow{}, c.notSega(fmt.Sprintf("a log that ends before row %d, of %d asked for", next, to)))
+		}
+	}
+}
+
+// Checkpoint returns the latest signed checkpoint, a note.
+func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	resp, err := c.send(ctx, get(api.RouteCheckpoint, nil, typeText))
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return c.readAll(resp, maxHeaders)
+}
+
+// Consistency returns the proof that the tree of size to extends that of size from.
+func (c *Client) Consistency(ctx context.Context, from, to int64) (api.Consistency, error) {
+	out, err := fetch[api.Consistency](ctx, c, get(api.RouteConsistency, span(from, to), typeJSON))
+	if err == nil && (out.From != from || out.To != to) {
+		return api.Consistency{}, c.notSega("a proof for other sizes of the tree")
+	}
+	return out, err
+}
+
+// Recording opens the recording of an SSH session; purpose is "play" or "verify". The caller
+// closes it. Reading ends with an error, never with io.EOF, when the connection breaks before the end.
+func (c *Client) Recording(ctx context.Context, id, purpose, reason string) (io.ReadCloser, error) {
+	if id == "" || id == "." || id == ".." {
+		return nil, api.Errorf(api.KindInvalid, "a recording is named by its session: ssh_…")
+	}
+	path := strings.Replace(api.RouteRecording, "{id}", url.PathEscape(id), 1)
+	return c.open(ctx, get(path, url.Values{"purpose": {purpose}, "reason": {reason}}, typeBytes))
+}
+
+func span(from, to int64) url.Values {
+	return url.Values{"from": {strconv.FormatInt(from, 10)}, "to": {strconv.FormatInt(to, 10)}}
+}
