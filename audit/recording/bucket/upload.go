@@ -1,0 +1,143 @@
+package bucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// Store is what an Uploader needs of a bucket. Dir is one.
+type Store interface {
+	// Put makes an object durable; the same bytes again are no error, others are.
+	Put(ctx context.Context, sessionID string, seq int, data []byte) error
+	// Extent returns how much of a session is there, zeroes for nothing.
+	Extent(ctx context.Context, sessionID string) (Extent, error)
+}
+
+const (
+	defaultInterval = 5 * time.Second
+	defaultObject   = 8 << 20
+)
+
+// UploaderConfig is what NewUploader needs.
+type UploaderConfig struct {
+	Store     Store
+	Spool     string // path
+	SessionID string
+	Interval  time.Duration // of Run; 0 for 5 s
+	MaxObject int           // bytes; 0 for 8 MiB
+	OnError   func(error)   // is told of each failure that Run will repeat; may be nil
+}
+
+// Uploader copies a spool into a bucket as it grows. Its methods may be called concurrently.
+type Uploader struct {
+	cfg UploaderConfig
+
+	mu    sync.Mutex
+	known bool   // whether done is
+	done  Extent // what the bucket has
+}
+
+// NewUploader checks cfg. The spool need not exist yet.
+func NewUploader(cfg UploaderConfig) (*Uploader, error) {
+	if cfg.Store == nil || cfg.Spool == "" {
+		return nil, errors.New("bucket: an uploader needs a store and a spool")
+	}
+	if err := checkSession(cfg.SessionID); err != nil {
+		return nil, err
+	}
+	if cfg.Interval <= 0 {
+		cfg.Interval = defaultInterval
+	}
+	if cfg.MaxObject <= 0 {
+		cfg.MaxObject = defaultObject
+	}
+	return &Uploader{cfg: cfg}, nil
+}
+
+// Upload brings the spool's first upTo bytes into the bucket, apart from what is there already,
+// also by an earlier process. upTo must lie behind a seal or at the spool's final end: what has
+// been uploaded is never changed. After an error it can be called again.
+func (u *Uploader) Upload(ctx context.Context, upTo int64) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err := u.learn(ctx); err != nil {
+		return err
+	}
+	if upTo <= u.done.Bytes {
+		return nil
+	}
+	f, err := os.Open(u.cfg.Spool)
+	if err != nil {
+		return fmt.Errorf("bucket: upload: %w", err)
+	}
+	defer f.Close()
+	buf := make([]byte, min(upTo-u.done.Bytes, int64(u.cfg.MaxObject)))
+	for u.done.Bytes < upTo {
+		if err := u.copyObject(ctx, f, buf[:min(upTo-u.done.Bytes, int64(len(buf)))]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// learn asks the bucket once what it has, and requires that the spool is not shorter.
+func (u *Uploader) learn(ctx context.Context) error {
+	if u.known {
+		return nil
+	}
+	done, err := u.cfg.Store.Extent(ctx, u.cfg.SessionID)
+	if err != nil {
+		return err
+	}
+	if done.Bytes > 0 {
+		info, err := os.Stat(u.cfg.Spool)
+		if err != nil {
+			return fmt.Errorf("bucket: upload: %w", err)
+		}
+		if info.Size() < done.Bytes {
+			return fmt.Errorf("%w: it has %d bytes of %s, and the spool %d", ErrConflict, done.Bytes, u.cfg.SessionID, info.Size())
+		}
+	}
+	u.done, u.known = done, true
+	return nil
+}
+
+func (u *Uploader) copyObject(ctx context.Context, f *os.File, buf []byte) error {
+	if _, err := f.ReadAt(buf, u.done.Bytes); err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return fmt.Errorf("bucket: read spool: %w", err)
+	}
+	if err := u.cfg.Store.Put(ctx, u.cfg.SessionID, u.done.Objects, buf); err != nil {
+		u.known = false // the object may be there all the same: ask anew
+		return err
+	}
+	u.done.Objects++
+	u.done.Bytes += int64(len(buf))
+	return nil
+}
+
+// Run uploads what upTo reports, at each interval, until ctx ends; it then returns nil. A failure
+// is told to OnError and tried again at the next interval. The last of the spool is left to a
+// call of Upload.
+func (u *Uploader) Run(ctx context.Context, upTo func() int64) error {
+	tick := time.NewTicker(u.cfg.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := u.Upload(ctx, upTo())
+		if err != nil && ctx.Err() == nil && u.cfg.OnError != nil {
+			u.cfg.OnError(err)
+		}
+	}
+}

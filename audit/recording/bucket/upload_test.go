@@ -1,0 +1,223 @@
+package bucket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"filippo.io/age"
+	"github.com/google/go-cmp/cmp"
+
+	"sega/audit/recording"
+)
+
+// memory is a Store that can fail, before or after it has taken an object.
+type memory struct {
+	mu      sync.Mutex
+	objects [][]byte
+	before  error
+	after   error
+}
+
+func (m *memory) Put(_ context.Context, _ string, seq int, data []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.before != nil {
+		return m.before
+	}
+	switch {
+	case seq < len(m.objects) && !bytes.Equal(m.objects[seq], data):
+		return ErrConflict
+	case seq > len(m.objects):
+		return errors.New("a number is missing")
+	case seq == len(m.objects):
+		m.objects = append(m.objects, bytes.Clone(data))
+	}
+	return m.after
+}
+
+func (m *memory) Extent(context.Context, string) (Extent, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Extent{Objects: len(m.objects), Bytes: int64(len(bytes.Join(m.objects, nil)))}, nil
+}
+
+func (m *memory) fail(before, after error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.before, m.after = before, after
+}
+
+func (m *memory) strings() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []string
+	for _, o := range m.objects {
+		list = append(list, string(o))
+	}
+	return list
+}
+
+func newUploader(t testing.TB, s Store, spool string, onError func(error)) *Uploader {
+	t.Helper()
+	u, err := NewUploader(UploaderConfig{Store: s, Spool: spool, SessionID: session, MaxObject: 4, OnError: onError})
+	must(t, err)
+	return u
+}
+
+func writeSpool(t testing.TB, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "spool")
+	must(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+func TestUploadCopiesWhatIsNew(t *testing.T) {
+	m := &memory{}
+	spool := writeSpool(t, "abcdefghijk")
+	u := newUploader(t, m, spool, nil)
+	for _, upTo := range []int64{0, 2, 2, 1, 9, 11} {
+		must(t, u.Upload(t.Context(), upTo))
+	}
+	if diff := cmp.Diff([]string{"ab", "cdef", "ghi", "jk"}, m.strings()); diff != "" {
+		t.Fatal(diff)
+	}
+	if err := u.Upload(t.Context(), 12); err == nil {
+		t.Fatal("uploaded more than there is")
+	}
+}
+
+func TestUploadContinuesAfterARestart(t *testing.T) {
+	m := &memory{}
+	spool := writeSpool(t, "abcdefgh")
+	must(t, newUploader(t, m, spool, nil).Upload(t.Context(), 3))
+	must(t, newUploader(t, m, spool, nil).Upload(t.Context(), 8))
+	if diff := cmp.Diff([]string{"abc", "defg", "h"}, m.strings()); diff != "" {
+		t.Fatal(diff)
+	}
+	short := writeSpool(t, "abc")
+	if err := newUploader(t, m, short, nil).Upload(t.Context(), 3); !errors.Is(err, ErrConflict) {
+		t.Fatalf("a spool shorter than the bucket: %v", err)
+	}
+}
+
+// TestUploadAfterFailures: whether or not the bucket took an object before it failed, nothing
+// comes twice and nothing is left out.
+func TestUploadAfterFailures(t *testing.T) {
+	lost := errors.New("connection lost")
+	m := &memory{}
+	u := newUploader(t, m, writeSpool(t, "abcdefgh"), nil)
+	for _, f := range []struct{ before, after error }{{lost, nil}, {nil, lost}, {lost, nil}, {nil, lost}} {
+		m.fail(f.before, f.after)
+		if err := u.Upload(t.Context(), 8); !errors.Is(err, lost) {
+			t.Fatal(err)
+		}
+	}
+	m.fail(nil, nil)
+	must(t, u.Upload(t.Context(), 8))
+	if diff := cmp.Diff([]string{"abcd", "efgh"}, m.strings()); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func TestRunUploadsAtIntervals(t *testing.T) {
+	spool := writeSpool(t, "abcdefgh")
+	synctest.Test(t, func(t *testing.T) {
+		var sealed atomic.Int64
+		var failures atomic.Int32
+		m := &memory{}
+		u := newUploader(t, m, spool, func(error) { failures.Add(1) })
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- u.Run(ctx, sealed.Load) }()
+		var seen []string
+		step := func(to int64, fault error) {
+			sealed.Store(to)
+			m.fail(fault, nil)
+			time.Sleep(defaultInterval)
+			synctest.Wait()
+			seen = append(seen, fmt.Sprint(m.strings()))
+		}
+		step(2, nil)
+		step(3, errors.New("down"))
+		step(4, nil)
+		step(4, nil)
+		cancel()
+		must(t, <-done)
+		if diff := cmp.Diff([]string{"[ab]", "[ab]", "[ab cd]", "[ab cd]"}, seen); diff != "" {
+			t.Fatal(diff)
+		}
+		if failures.Load() != 1 {
+			t.Fatalf("told of %d failures", failures.Load())
+		}
+	})
+}
+
+func TestUploaderNeedsItsParts(t *testing.T) {
+	for _, cfg := range []UploaderConfig{{Spool: "x", SessionID: session}, {Store: &memory{}, SessionID: session}} {
+		if _, err := NewUploader(cfg); err == nil {
+			t.Errorf("%+v taken", cfg)
+		}
+	}
+}
+
+// TestRecordingThroughABucket records, uploads sealed prefixes while it grows, and verifies what the
+// bucket holds at each step by the heads that the log would have.
+func TestRecordingThroughABucket(t *testing.T) {
+	d, path := newDir(t)
+	spool := filepath.Join(t.TempDir(), "spool")
+	f, err := os.OpenFile(spool, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	must(t, err)
+	defer f.Close()
+	var to []age.Recipient
+	for range 2 {
+		id, err := age.GenerateX25519Identity()
+		must(t, err)
+		to = append(to, id.Recipient())
+	}
+	w, err := recording.New(f, recording.Config{SessionID: session, Recipients: to})
+	must(t, err)
+	u, err := NewUploader(UploaderConfig{Store: d, Spool: spool, SessionID: session, MaxObject: 1000})
+	must(t, err)
+	heads := []recording.Head{w.Head()}
+	for range 5 {
+		must(t, w.Write(0, recording.StreamOut, make([]byte, 1500)))
+		must(t, w.Seal())
+		heads = append(heads, w.Head())
+		must(t, w.Write(0, recording.StreamOut, []byte("not sealed yet")))
+		must(t, u.Upload(t.Context(), w.Head().Bytes))
+		if v := judge(t, d, w.Announce(), heads, nil); v.Status != recording.StatusInterrupted || v.Head != w.Head() || v.TailBytes != 0 {
+			t.Fatalf("%+v", v)
+		}
+	}
+	head, err := w.Close("done")
+	must(t, err)
+	must(t, u.Upload(t.Context(), head.Bytes))
+	end := recording.Complete(head)
+	if v := judge(t, d, w.Announce(), heads, &end); v.Status != recording.StatusComplete {
+		t.Fatalf("%+v", v)
+	}
+	last := filepath.Join(path, session, names(t, filepath.Join(path, session))[len(names(t, filepath.Join(path, session)))-1])
+	must(t, os.Remove(last))
+	if v := judge(t, d, w.Announce(), heads, &end); v.Status != "gap at 6" {
+		t.Fatalf("with the last object gone: %+v", v)
+	}
+}
+
+func judge(t testing.TB, d *Dir, a recording.Announcement, heads []recording.Head, end *recording.End) recording.Verdict {
+	t.Helper()
+	r, err := d.Reader(t.Context(), session)
+	must(t, err)
+	defer r.Close()
+	v, err := recording.Verify(r, a, heads, end)
+	must(t, err)
+	return v
+}
