@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
@@ -224,7 +225,15 @@ func TestMalformedRequests(t *testing.T) {
 		"group as resource":   {func(r *Request) { r.Resource.Type = "Group" }, `there is no type of resource "Group"`},
 		"wrong type":          {on(ActionReplay, TypeSession, "x"), "replay does not apply to a Session"},
 		"user ID without bar": {on(ActionRevoke, TypeUser, "bob"), "the user has no issuer and subject that make an identity"},
-		"connect, no login":   {on(ActionConnect, TypeHost, "web"), "the connection names no login"},
+		"owner without issuer": {func(r *Request) { on(ActionReplay, TypeRecording, "x")(r); r.Owner = "bob" },
+			"the resource's owner has no issuer and subject that make an identity"},
+		"owner's issuer alone": {func(r *Request) { on(ActionReadEvents, TypeAuditLog, "x")(r); r.OwnerIssuer = issuer },
+			"the resource's owner has no issuer and subject that make an identity"},
+		"owner's issuer with a bar": {func(r *Request) {
+			on(ActionReplay, TypeRecording, "x")(r)
+			r.Owner, r.OwnerIssuer = "bob", issuer+"|"
+		}, "the resource's owner has no issuer and subject that make an identity"},
+		"connect, no login": {on(ActionConnect, TypeHost, "web"), "the connection names no login"},
 		"machine revokes": {func(r *Request) { machine(r); on(ActionRevoke, TypeSession, "x")(r) },
 			"a machine cannot revoke"},
 		"machine without ID": {func(r *Request) { r.Principal = Principal{Kind: KindMachine} }, "the machine has no ID"},
@@ -305,6 +314,33 @@ func TestDecideChangesNothing(t *testing.T) {
 	if diff := cmp.Diff(s.Decide(r), s.Decide(r)); diff != "" {
 		t.Errorf("two answers to one question:\n%s", diff)
 	}
+}
+
+// Whatever strings a request is made of, only the one identity that the policy names gets in, on
+// the one host, and no answer carries a control character to a terminal.
+func FuzzDecide(f *testing.F) {
+	f.Add(issuer, "alice", "alice@corp.example", "g", "web", "10.0.0.1", "deploy", "browser")
+	f.Add(issuer+"|alice", "", "", "", "web", "[::1]:22", "root", "")
+	f.Add(other, "alice", issuer+"|alice", issuer+"|alice", "we\x1bb", "fe80::1%lo", "\"", "device")
+	s := load(f, `@id("alice") permit (principal == User::"https://idp.example|alice", action == Action::"connect", resource == Host::"web");`,
+		`@id("group") permit (principal in Group::"never", action, resource) when { context.mfa };`)
+	f.Fuzz(func(t *testing.T, iss, sub, email, group, host, source, login, method string) {
+		if group == "never" {
+			return
+		}
+		d := s.Decide(Request{
+			Principal: Principal{Issuer: iss, Subject: sub, Email: email, Groups: []string{group}, Kind: KindUser},
+			Action:    ActionConnect,
+			Resource:  Resource{Type: TypeHost, ID: host},
+			Context:   Context{MFA: true, Method: method, Source: source, Login: login, Now: noon},
+		})
+		if d.Allow && (iss != issuer || sub != "alice" || host != "web" || login == "") {
+			t.Errorf("allowed %q %q on %q as %q", iss, sub, host, login)
+		}
+		if strings.ContainsFunc(d.Reason, unicode.IsControl) {
+			t.Errorf("reason %q", d.Reason)
+		}
+	})
 }
 
 func BenchmarkDecide(b *testing.B) {

@@ -128,33 +128,39 @@ func resourceEntity(r Resource) (cedar.Entity, error) {
 		return cedar.Entity{}, errors.New("the resource has no ID")
 	}
 	e := cedar.Entity{UID: cedar.NewEntityUID(cedar.EntityType(r.Type), cedar.String(r.ID))}
+	var err error
 	switch r.Type {
 	case TypeUser:
 		issuer, subject, _ := strings.Cut(r.ID, "|")
 		return userEntity(issuer, subject, "")
 	case TypeRole:
 		e.Attributes = cedar.NewRecord(cedar.RecordMap{"name": cedar.String(r.ID), "account": cedar.String(r.Account)})
+		e.Tags = tags(r.Labels)
 	case TypeHost:
 		e.Attributes = cedar.NewRecord(cedar.RecordMap{"name": cedar.String(r.ID)})
-	case TypeSession, TypeRecording, TypeAuditLog:
-		e.Attributes = owner(r)
+		e.Tags = tags(r.Labels)
+	case TypeSession, TypeRecording:
+		e.Attributes, err = owner(r)
+		e.Tags = tags(r.Labels)
+	case TypeAuditLog:
+		e.Attributes, err = owner(r)
 	case TypeBroker:
 	default:
-		return e, fmt.Errorf("there is no type of resource %q", r.Type)
+		err = fmt.Errorf("there is no type of resource %q", r.Type)
 	}
-	if r.Type != TypeAuditLog && r.Type != TypeBroker {
-		e.Tags = tags(r.Labels)
-	}
-	return e, nil
+	return e, err
 }
 
-// owner leaves the attribute out unless both halves of the identity are there: a sub alone may be
-// another person's at another issuer.
-func owner(r Resource) cedar.Record {
-	if r.Owner == "" || r.OwnerIssuer == "" || strings.Contains(r.OwnerIssuer, "|") {
-		return cedar.Record{}
+// owner refuses half an identity: a sub alone may be another person's at another issuer, and with
+// the attribute left out a forbid that compares owners would silently not match.
+func owner(r Resource) (cedar.Record, error) {
+	if r.Owner == "" && r.OwnerIssuer == "" {
+		return cedar.Record{}, nil
 	}
-	return cedar.NewRecord(cedar.RecordMap{"owner": cedar.String(UserID(r.OwnerIssuer, r.Owner))})
+	if r.Owner == "" || r.OwnerIssuer == "" || strings.Contains(r.OwnerIssuer, "|") {
+		return cedar.Record{}, errors.New("the resource's owner has no issuer and subject that make an identity")
+	}
+	return cedar.NewRecord(cedar.RecordMap{"owner": cedar.String(UserID(r.OwnerIssuer, r.Owner))}), nil
 }
 
 func tags(labels map[string]string) cedar.Record {

@@ -49,7 +49,7 @@ type Resource struct {
 	Labels      map[string]string // tags of a Role, Host, Session or Recording
 	Account     string            // AWS account of a Role
 	Owner       string            // sub of the person that a Session, Recording or AuditLog query is about
-	OwnerIssuer string            // iss of that person; an Owner without one is nobody's (R2)
+	OwnerIssuer string            // iss of that person; an Owner without one is refused (R2)
 }
 
 // Methods of login that policies and rules know, as in broker/api.
