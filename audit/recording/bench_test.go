@@ -1,3 +1,5 @@
+//go:build unix
+
 package recording
 
 import (
@@ -5,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -23,18 +26,26 @@ func BenchmarkWrite(b *testing.B) {
 		name string
 		f    File
 		size int
-	}{{"null/32KiB", null{io.Discard}, MaxData}, {"file/32KiB", file, MaxData}, {"null/keystroke", null{io.Discard}, 1}} {
+		hash Hash
+	}{
+		{"null/32KiB/blake2b", null{io.Discard}, MaxData, BLAKE2b},
+		{"null/32KiB/sha256", null{io.Discard}, MaxData, SHA256},
+		{"file/32KiB/faster", file, MaxData, FasterHash()},
+		{"null/keystroke/faster", null{io.Discard}, 1, FasterHash()},
+	} {
 		b.Run(bench.name, func(b *testing.B) {
 			cfg := newPeople(b).config()
-			cfg.Now = time.Now
+			cfg.Now, cfg.Hash = time.Now, bench.hash
 			w := newWriter(b, bench.f, cfg)
 			data := make([]byte, bench.size)
 			rand.Read(data)
 			b.SetBytes(int64(bench.size))
 			b.ReportAllocs()
+			from := cpuTime(b)
 			for b.Loop() {
 				must(b, w.Write(0, StreamOut, data))
 			}
+			reportCPU(b, from, int64(b.N)*int64(bench.size))
 			_, err := w.Close("")
 			must(b, err)
 		})
@@ -50,4 +61,17 @@ func TestWriteDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(500, func() { must(t, w.Write(0, StreamOut, data)) }); n != 0 {
 		t.Fatalf("%g allocations a frame", n)
 	}
+}
+
+// reportCPU adds the processor time that a GiB costs, which other work on the machine disturbs
+// less than the time that passes.
+func reportCPU(b *testing.B, from time.Duration, bytes int64) {
+	b.ReportMetric((cpuTime(b)-from).Seconds()*(1<<30)/float64(bytes), "cpu-s/GiB")
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -19,8 +19,8 @@
 //
 // # Format, version 1
 //
-// Integers are big-endian and unsigned; ‖ joins bytes; H is BLAKE2b-256. A recording is a header
-// followed by records:
+// Integers are big-endian and unsigned; ‖ joins bytes; H is the function that the header's hash
+// names, "blake2b-256" or "sha256". A recording is a header followed by records:
 //
 //	header  = "sega-recording/1\n" ‖ length uint32 ‖ JSON (length bytes, at most 1 MiB)
 //	record  = length uint32 ‖ type byte ‖ body (length-1 bytes); 1 ≤ length ≤ 1 MiB

@@ -295,7 +295,7 @@ func checkKilled(t *testing.T, raw []byte, end End) {
 	t.Helper()
 	h, head, err := readHeader(bytes.NewReader(raw))
 	must(t, err)
-	a := Announcement{PublicKey: h.PublicKey, HeaderDigest: hexDigest(digest(head))}
+	a := Announcement{PublicKey: h.PublicKey, HeaderDigest: hexDigest(h.Hash.sum(head))}
 	if v := verify(t, raw, a, nil, &end); v.Status != StatusInterrupted || v.Head != end.Head {
 		t.Fatalf("%+v, want %+v", v, end)
 	}
@@ -341,7 +341,7 @@ func TestRecoverCutsTornAndZeroedRecords(t *testing.T) {
 		"zeroes, not a whole record":  join(raw, make([]byte, 3)),
 		"absurd length":               join(raw, []byte{0xff, 0xff, 0xff, 0xff, 1, 2, 3}),
 		"seal that signs nothing":     join(raw, appendPrefix(nil, typeSeal, sealLen), make([]byte, sealLen)),
-		"seal of the segment before":  join(raw, lastSeal(raw)),
+		"seal of the segment before":  join(raw, firstSeal(raw)),
 		"a good record cut by a hole": join(raw, []byte{0, 0, 1, 0, typeOutput}),
 	}
 	for name, spool := range tests {
@@ -364,7 +364,7 @@ func TestRecoverCutsTornAndZeroedRecords(t *testing.T) {
 	}
 }
 
-func lastSeal(raw []byte) []byte {
+func firstSeal(raw []byte) []byte {
 	for _, s := range spans(raw) {
 		if s.typ == typeSeal {
 			return raw[s.from:s.to]

@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"time"
-
-	"golang.org/x/crypto/blake2b"
 )
 
 const (
@@ -114,7 +111,7 @@ func parseFrame(typ byte, plain []byte) (Frame, error) {
 type Head struct {
 	Segments int64  `json:"segments"` // sealed so far
 	Bytes    int64  `json:"bytes"`    // of the spool, up to and including the seal
-	Hash     string `json:"hash"`     // hex BLAKE2b-256 of the seal record, or of the header before the first
+	Hash     string `json:"hash"`     // hex hash of the seal record, or of the header before the first
 }
 
 // Header stands at the beginning of a recording, in the clear.
@@ -122,6 +119,7 @@ type Header struct {
 	V               int       `json:"v"` // 1
 	SessionID       string    `json:"session_id"`
 	Started         time.Time `json:"started"`
+	Hash            Hash      `json:"hash"`       // chains the recording
 	PublicKey       []byte    `json:"public_key"` // Ed25519, of this recording alone
 	OutputKey       []byte    `json:"output_key"` // age file of 32 bytes
 	InputKey        []byte    `json:"input_key"`  // age file of 32 bytes
@@ -180,6 +178,9 @@ func parseHeader(body []byte) (Header, error) {
 	if d.More() || h.V != 1 || h.SessionID == "" || len(h.PublicKey) != ed25519.PublicKeySize {
 		return Header{}, fmt.Errorf("%w: header lacks what version 1 requires", errNoRecording)
 	}
+	if _, err := h.Hash.new(); err != nil {
+		return Header{}, fmt.Errorf("%w: %w", errNoRecording, err)
+	}
 	return h, nil
 }
 
@@ -233,7 +234,3 @@ func appendPrefix(b []byte, typ byte, bodyLen int) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(bodyLen+1))
 	return append(b, typ)
 }
-
-func digest(b []byte) [32]byte { return blake2b.Sum256(b) }
-
-func hexDigest(d [32]byte) string { return hex.EncodeToString(d[:]) }

@@ -359,6 +359,39 @@ func TestConcurrentWrites(t *testing.T) {
 	}
 }
 
+func TestHashes(t *testing.T) {
+	for _, h := range []Hash{"", BLAKE2b, SHA256, FasterHash()} {
+		t.Run(string(h), func(t *testing.T) {
+			p, f := newPeople(t), &spool{}
+			cfg := p.config()
+			cfg.Hash = h
+			w := newWriter(t, f, cfg)
+			must(t, w.Write(0, StreamOut, []byte("text")))
+			must(t, w.Seal())
+			sum, err := w.header.Hash.new()
+			must(t, err)
+			sum.Write(firstSeal(f.Bytes()))
+			if got := hexDigest([32]byte(sum.Sum(nil))); got != w.Head().Hash {
+				t.Fatalf("head %s, and the seal hashes to %s", w.Head().Hash, got)
+			}
+			head, err := w.Close("")
+			must(t, err)
+			end := Complete(head)
+			if v := verify(t, f.Bytes(), w.Announce(), nil, &end); v.Status != StatusComplete {
+				t.Fatalf("%+v", v)
+			}
+			if got := readAll(t, f.Bytes(), io.EOF, p.recovery); len(got) != 1 {
+				t.Fatalf("%d frames", len(got))
+			}
+		})
+	}
+	cfg := newPeople(t).config()
+	cfg.Hash = "md5"
+	if _, err := New(&spool{}, cfg); err == nil {
+		t.Fatal("md5 taken")
+	}
+}
+
 func TestExpandKeyIsHKDF(t *testing.T) {
 	for _, key := range [][32]byte{{}, {1}, sha256.Sum256([]byte("any"))} {
 		want, err := hkdf.Expand(sha256.New, key[:], ratchetInfo, 32)

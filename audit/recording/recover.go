@@ -25,8 +25,8 @@ func Recover(r io.Reader) (End, int64, error) {
 	if err != nil {
 		return missing, 0, fmt.Errorf("recording: recover: %w", err)
 	}
-	t, err := newTail()
-	if err != nil {
+	t := tail{}
+	if t.hash, err = scan.header.Hash.new(); err != nil {
 		return missing, 0, err
 	}
 	if err := scan.drain(&t); err != nil {

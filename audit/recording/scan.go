@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-
-	"golang.org/x/crypto/blake2b"
 )
 
 // misfitError says that a recording is not what its key signed.
@@ -57,21 +55,18 @@ type scanner struct {
 	ended   bool // the open segment, or after its seal the recording, has its end record
 }
 
-// newScanner reads the header. Its errors are those of readHeader.
+// newScanner reads the header. It returns a scanner with any error, those of readHeader.
 func newScanner(r io.Reader) (*scanner, error) {
-	h, err := blake2b.New256(nil)
-	if err != nil {
-		return nil, fmt.Errorf("recording: %w", err)
-	}
-	s := &scanner{r: bufio.NewReaderSize(r, 64<<10), hash: h}
+	s := &scanner{r: bufio.NewReaderSize(r, 64<<10)}
 	header, raw, err := readHeader(s.r)
 	s.total = uint64(len(raw))
 	if err != nil {
 		return s, err
 	}
 	s.header, s.key = header, header.PublicKey
-	s.head = mark{bytes: s.total, hash: digest(raw)}
-	return s, nil
+	s.head = mark{bytes: s.total, hash: header.Hash.sum(raw)}
+	s.hash, err = header.Hash.new()
+	return s, err
 }
 
 // next returns the next record; a seal only after it has been found good. At the end of the input
@@ -145,7 +140,7 @@ func (s *scanner) closeSegment(rec record) error {
 		return err
 	}
 	s.total += uint64(len(rec.raw))
-	s.head = mark{segments: rec.segment, bytes: s.total, hash: digest(rec.raw)}
+	s.head = mark{segments: rec.segment, bytes: s.total, hash: s.header.Hash.sum(rec.raw)}
 	s.hash.Reset()
 	s.records, s.bytes = 0, 0
 	return nil

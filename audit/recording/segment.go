@@ -74,7 +74,7 @@ func (w *Writer) appendSeal() {
 	w.sealed = mark{
 		segments: w.segment,
 		bytes:    w.sealed.bytes + w.bytes + uint64(len(w.buf)-start),
-		hash:     digest(w.buf[start:]),
+		hash:     w.header.Hash.sum(w.buf[start:]),
 	}
 	w.hash.Reset()
 	w.segment, w.records, w.bytes = w.segment+1, 0, 0

@@ -9,8 +9,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-
-	"golang.org/x/crypto/blake2b"
 )
 
 // Statuses of a Verdict besides "gap at N" and "forged at N", where N is a segment from 1 on and 0
@@ -26,7 +24,7 @@ type End struct {
 	Head       Head   `json:"head"`
 	Verdict    string `json:"verdict"`     // StatusComplete, StatusInterrupted or StatusMissing
 	TailBytes  int64  `json:"tail_bytes"`  // whole records after the last seal of an interrupted recording
-	TailDigest string `json:"tail_digest"` // hex BLAKE2b-256 over them, "" where there are none
+	TailDigest string `json:"tail_digest"` // hex hash over them, "" where there are none
 }
 
 // Complete returns the End of a recording that Writer.Close has closed at head.
@@ -39,7 +37,7 @@ type Verdict struct {
 	Head       Head   `json:"head"`        // of the last seal up to which everything fits
 	Bytes      int64  `json:"bytes"`       // read until the verdict was clear
 	TailBytes  int64  `json:"tail_bytes"`  // whole records after the last seal
-	TailDigest string `json:"tail_digest"` // hex BLAKE2b-256 over them, "" where there are none
+	TailDigest string `json:"tail_digest"` // hex hash over them, "" where there are none
 	TornBytes  int64  `json:"torn_bytes"`  // of an incomplete last record
 }
 
@@ -54,11 +52,8 @@ func Verify(r io.Reader, a Announcement, known []Head, end *End) (Verdict, error
 	if len(a.PublicKey) != ed25519.PublicKeySize {
 		return Verdict{}, fmt.Errorf("recording: the announcement's public key has %d bytes, not %d", len(a.PublicKey), ed25519.PublicKeySize)
 	}
-	v, err := newVerifier(a, known, end)
-	if err != nil {
-		return Verdict{}, err
-	}
-	err = v.run(r)
+	v := newVerifier(a, known, end)
+	err := v.run(r)
 	var bad *misfitError
 	if errors.As(err, &bad) {
 		return v.verdict(bad.status(), bad.detail), nil
@@ -102,27 +97,15 @@ func (t *tail) digest() string {
 	return fmt.Sprintf("%x", t.hash.Sum(nil))
 }
 
-func newTail() (tail, error) {
-	h, err := blake2b.New256(nil)
-	if err != nil {
-		return tail{}, fmt.Errorf("recording: %w", err)
-	}
-	return tail{hash: h}, nil
-}
-
-func newVerifier(a Announcement, known []Head, end *End) (*verifier, error) {
-	t, err := newTail()
-	if err != nil {
-		return nil, err
-	}
-	v := &verifier{announce: a, known: map[int64][]Head{}, end: end, tail: t}
+func newVerifier(a Announcement, known []Head, end *End) *verifier {
+	v := &verifier{announce: a, known: map[int64][]Head{}, end: end}
 	for _, h := range known {
 		v.known[h.Segments] = append(v.known[h.Segments], h)
 	}
 	if end != nil && end.Head != (Head{}) {
 		v.known[end.Head.Segments] = append(v.known[end.Head.Segments], end.Head)
 	}
-	return v, nil
+	return v
 }
 
 func (v *verifier) run(r io.Reader) error {
@@ -152,8 +135,6 @@ func (v *verifier) run(r io.Reader) error {
 func (v *verifier) open(r io.Reader) (err error) {
 	v.scan, err = newScanner(r)
 	switch {
-	case v.scan == nil:
-		return err
 	case err == io.ErrUnexpectedEOF && v.scan.total == 0:
 		v.missing = true
 		return nil
@@ -167,6 +148,9 @@ func (v *verifier) open(r io.Reader) (err error) {
 		return &misfitError{detail: "the header is not the one that was announced"}
 	case !bytes.Equal(v.scan.header.PublicKey, v.announce.PublicKey):
 		return &misfitError{detail: "the header's key is not the one that was announced"}
+	}
+	if v.tail.hash, err = v.scan.header.Hash.new(); err != nil {
+		return err
 	}
 	return v.checkHead()
 }

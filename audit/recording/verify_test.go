@@ -186,7 +186,7 @@ func resign(t *testing.T, raw []byte, old []byte) []byte {
 		head, err = h.encode()
 		must(t, err)
 	}
-	out, prev := slices.Clone(head), digest(head)
+	out, prev := slices.Clone(head), h.Hash.sum(head)
 	var records []byte
 	for _, s := range spans(raw)[1:] {
 		if s.typ != typeSeal {
@@ -196,10 +196,10 @@ func resign(t *testing.T, raw []byte, old []byte) []byte {
 		body := raw[s.from+prefixLen : s.to]
 		l := seal{
 			segment: uint64(s.segment), records: binary.BigEndian.Uint32(body[8:]),
-			bytes: uint64(len(records)), hash: digest(records), prev: prev,
+			bytes: uint64(len(records)), hash: h.Hash.sum(records), prev: prev,
 		}
 		rec := l.appendRecord(nil, private)
-		out, prev, records = join(out, records, rec), digest(rec), nil
+		out, prev, records = join(out, records, rec), h.Hash.sum(rec), nil
 	}
 	return out
 }
@@ -211,7 +211,7 @@ func TestResignedIsWellFormed(t *testing.T) {
 	raw := resign(t, s.raw, s.announce.PublicKey)
 	h, head, err := readHeader(bytes.NewReader(raw))
 	must(t, err)
-	a := Announcement{PublicKey: h.PublicKey, HeaderDigest: hexDigest(digest(head))}
+	a := Announcement{PublicKey: h.PublicKey, HeaderDigest: hexDigest(h.Hash.sum(head))}
 	if v := verify(t, raw, a, nil, nil); v.Status != StatusComplete {
 		t.Fatalf("%+v", v)
 	}

@@ -1,6 +1,7 @@
 package recording
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -13,7 +14,6 @@ import (
 	"time"
 
 	"filippo.io/age"
-	"golang.org/x/crypto/blake2b"
 )
 
 const (
@@ -42,6 +42,7 @@ type Config struct {
 
 	RecipientNames      []string // as the header and the log list them; nil for the public keys
 	InputRecipientNames []string
+	Hash                Hash             // "" for BLAKE2b; see FasterHash
 	Now                 func() time.Time // nil for time.Now; its monotonic reading times the frames
 }
 
@@ -49,7 +50,7 @@ type Config struct {
 // the first frame is written.
 type Announcement struct {
 	PublicKey    []byte   `json:"public_key"`    // Ed25519, signs the seals
-	HeaderDigest string   `json:"header_digest"` // hex BLAKE2b-256 of the header's bytes
+	HeaderDigest string   `json:"header_digest"` // hex hash of the header's bytes, by the function that it names
 	Recipients   []string `json:"recipients"`
 }
 
@@ -112,10 +113,10 @@ func New(f File, cfg Config) (*Writer, error) {
 
 // prepare makes keys and header.
 func (w *Writer) prepare(cfg Config) (err error) {
-	if w.hash, err = blake2b.New256(nil); err != nil {
-		return fmt.Errorf("recording: %w", err)
+	w.header = Header{V: 1, SessionID: cfg.SessionID, Started: w.now().UTC(), Hash: cmp.Or(cfg.Hash, BLAKE2b)}
+	if w.hash, err = w.header.Hash.new(); err != nil {
+		return err
 	}
-	w.header = Header{V: 1, SessionID: cfg.SessionID, Started: w.now().UTC()}
 	if err := w.makeRatchets(cfg); err != nil {
 		return err
 	}
@@ -158,7 +159,7 @@ func (w *Writer) begin() error {
 	if err != nil {
 		return err
 	}
-	w.sealed = mark{bytes: uint64(len(raw)), hash: digest(raw)}
+	w.sealed = mark{bytes: uint64(len(raw)), hash: w.header.Hash.sum(raw)}
 	w.announce = Announcement{
 		PublicKey:    w.header.PublicKey,
 		HeaderDigest: hexDigest(w.sealed.hash),
