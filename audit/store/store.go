@@ -19,6 +19,10 @@ import (
 // backend recovers by itself when its disk or database does.
 var ErrUnavailable = errors.New("audit store: events cannot be made durable")
 
+// ErrDuplicate, beside ErrUnavailable in one error, means that an event's ID is in the log already;
+// that append alone changed nothing, and a retry would not either.
+var ErrDuplicate = errors.New("audit store: an event of this ID exists")
+
 // Tx is the transaction of an append.
 type Tx struct {
 	*sql.Tx

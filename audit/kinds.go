@@ -1,0 +1,103 @@
+package audit
+
+import (
+	"slices"
+	"strings"
+)
+
+// Kinds of events. docs/audit-format.md says what each carries.
+const (
+	KindUserLogin       = "user.login"
+	KindUserLogout      = "user.logout"
+	KindSessionRenew    = "session.renew"
+	KindAWSAssume       = "aws.assume"
+	KindAWSReuse        = "aws.reuse"
+	KindSSHCert         = "ssh.cert"
+	KindSSHHop          = "ssh.hop"
+	KindSSHFront        = "ssh.front"
+	KindSSHRefuse       = "ssh.refuse"
+	KindSessionStart    = "session.start"
+	KindSessionCommand  = "session.command"
+	KindSessionEnd      = "session.end"
+	KindRecordingHeads  = "recording.heads"
+	KindSFTPOpen        = "sftp.open"
+	KindSFTPClose       = "sftp.close"
+	KindSFTPRemove      = "sftp.remove"
+	KindSFTPRename      = "sftp.rename"
+	KindForwardOpen     = "forward.open"
+	KindForwardClose    = "forward.close"
+	KindUserRevoke      = "user.revoke"
+	KindUserUnblock     = "user.unblock"
+	KindSessionRevoke   = "session.revoke"
+	KindAuditRead       = "audit.read"
+	KindRecordingRead   = "recording.read"
+	KindNodeEnroll      = "node.enroll"
+	KindNodeSession     = "node.session"
+	KindPolicyReload    = "policy.reload"
+	KindLogRecovery     = "log.recovery"
+	KindRequestRefuse   = "request.refuse"
+	KindRetentionDelete = "retention.delete"
+)
+
+// Kinds returns the closed list of kinds that may be written, sorted.
+func Kinds() []string {
+	kinds := []string{
+		KindUserLogin, KindUserLogout, KindSessionRenew, KindAWSAssume, KindAWSReuse,
+		KindSSHCert, KindSSHHop, KindSSHFront, KindSSHRefuse,
+		KindSessionStart, KindSessionCommand, KindSessionEnd, KindRecordingHeads,
+		KindSFTPOpen, KindSFTPClose, KindSFTPRemove, KindSFTPRename, KindForwardOpen, KindForwardClose,
+		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindAuditRead, KindRecordingRead,
+		KindNodeEnroll, KindNodeSession, KindPolicyReload, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
+	}
+	slices.Sort(kinds)
+	return kinds
+}
+
+// KnownKind reports whether kind is in Kinds.
+func KnownKind(kind string) bool {
+	switch kind {
+	case KindUserLogin, KindUserLogout, KindSessionRenew, KindAWSAssume, KindAWSReuse,
+		KindSSHCert, KindSSHHop, KindSSHFront, KindSSHRefuse,
+		KindSessionStart, KindSessionCommand, KindSessionEnd, KindRecordingHeads,
+		KindSFTPOpen, KindSFTPClose, KindSFTPRemove, KindSFTPRename, KindForwardOpen, KindForwardClose,
+		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindAuditRead, KindRecordingRead,
+		KindNodeEnroll, KindNodeSession, KindPolicyReload, KindLogRecovery, KindRequestRefuse, KindRetentionDelete:
+		return true
+	}
+	return false
+}
+
+// kindShaped reports whether kind is two words of lower-case letters joined by a dot. Readers ask
+// no more than this, so that an older binary can verify a log with newer kinds.
+func kindShaped(kind string) bool {
+	noun, verb, found := strings.Cut(kind, ".")
+	return found && word(noun) && word(verb)
+}
+
+func word(s string) bool {
+	return s != "" && len(s) <= 32 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz") == ""
+}
+
+func knownOutcome(o Outcome) bool {
+	switch o {
+	case Intent, Success, Failure, Denied, Revoked, Unknown:
+		return true
+	}
+	return false
+}
+
+func knownActorKind(kind string) bool {
+	switch kind {
+	case ActorUser, ActorMachine, ActorSystem, ActorAnonymous:
+		return true
+	}
+	return false
+}
+
+// Kinds of actors.
+const (
+	ActorUser      = "user"
+	ActorMachine   = "machine"
+	ActorSystem    = "system"
+	ActorAnonymous = "anonymous"
+)

@@ -1,0 +1,135 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"iter"
+	"strconv"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"sega/audit"
+)
+
+// Bounds of a page: what an iterator holds while its consumer takes its time. No transaction is
+// open between pages, so that a slow consumer keeps no WAL alive.
+const (
+	pageRows  = 1000
+	pageBytes = 4 << 20
+)
+
+// Head implements store.Log.
+func (l *Log) Head() ([]byte, tlog.Tree) {
+	h := l.last.Load()
+	return bytes.Clone(h.checkpoint), h.tree
+}
+
+// Read implements store.Log.
+func (l *Log) Read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
+	tx, err := l.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("audit store: read: %w", err)
+	}
+	defer tx.Rollback()
+	return f(ctx, tx)
+}
+
+// Prove implements store.Log. From size 0 the proof is empty: every tree begins with nothing.
+func (l *Log) Prove(ctx context.Context, from, to int64) (proof tlog.TreeProof, err error) {
+	if size := l.last.Load().tree.N; from < 0 || from > to || to > size {
+		return nil, fmt.Errorf("audit store: no proof from %d to %d events: the log has %d", from, to, size)
+	}
+	if from == 0 {
+		return tlog.TreeProof{}, nil
+	}
+	err = l.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		proof, err = tlog.ProveTree(to, from, newChunkReader(ctx, tx))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("audit store: prove %d to %d: %w", from, to, err)
+	}
+	return proof, nil
+}
+
+// Root implements store.Log.
+func (l *Log) Root(ctx context.Context, size int64) (root tlog.Hash, err error) {
+	if n := l.last.Load().tree.N; size < 0 || size > n {
+		return tlog.Hash{}, fmt.Errorf("audit store: no root of %d events: the log has %d", size, n)
+	}
+	err = l.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		root, err = tlog.TreeHash(size, newChunkReader(ctx, tx))
+		return err
+	})
+	if err != nil {
+		return tlog.Hash{}, fmt.Errorf("audit store: root of %d: %w", size, err)
+	}
+	return root, nil
+}
+
+// Rows implements store.Log.
+func (l *Log) Rows(ctx context.Context, from, to int64) iter.Seq2[audit.Row, error] {
+	return func(yield func(audit.Row, error) bool) {
+		for from < to {
+			page, err := l.page(ctx, `SELECT `+sqlRowList+` FROM events WHERE idx >= ? AND idx < ? ORDER BY idx LIMIT ?`, from, to, pageRows)
+			if err != nil {
+				yield(audit.Row{}, fmt.Errorf("audit store: rows from %d: %w", from, err))
+				return
+			}
+			if len(page) == 0 {
+				return
+			}
+			for _, row := range page {
+				if !yield(row, nil) {
+					return
+				}
+			}
+			from = page[len(page)-1].Index + 1
+		}
+	}
+}
+
+// page reads rows until pageBytes are full; what is left of the query's answer is left unread.
+func (l *Log) page(ctx context.Context, query string, args ...any) ([]audit.Row, error) {
+	rows, err := l.reads.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	names := audit.ColumnNames()
+	var page []audit.Row
+	for size := 0; size < pageBytes && rows.Next(); {
+		row, err := scan(rows, names)
+		if err != nil {
+			return nil, err
+		}
+		size += len(row.Body) + len(row.Details)
+		page = append(page, row)
+	}
+	return page, rows.Err()
+}
+
+// scan reads a row exactly as stored: a NULL is a column that is not there, which CheckRow reports.
+func scan(rows *sql.Rows, names []string) (audit.Row, error) {
+	row := audit.Row{Columns: make(map[string]string, len(names))}
+	values := make([]sql.NullString, len(names))
+	dest := make([]any, 0, len(names)+3)
+	for i := range values {
+		dest = append(dest, &values[i])
+	}
+	if err := rows.Scan(append(dest, &row.Body, &row.Salt, &row.Details)...); err != nil {
+		return audit.Row{}, err
+	}
+	for i, name := range names {
+		if values[i].Valid {
+			row.Columns[name] = values[i].String
+		}
+	}
+	var err error
+	if row.Index, err = strconv.ParseInt(values[0].String, 10, 64); err != nil {
+		return audit.Row{}, fmt.Errorf("index %q: %w", values[0].String, err)
+	}
+	return row, nil
+}
