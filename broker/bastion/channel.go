@@ -1,0 +1,295 @@
+package bastion
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sega/audit"
+	"sega/audit/recording"
+	"sega/broker/api"
+)
+
+const (
+	kindCommand          = "session.command"
+	recordedLine         = "sega: this session is recorded"
+	eofGrace             = 50 * time.Millisecond
+	reportCommandTimeout = 10 * time.Second
+)
+
+// channel is one session channel: a shell, a command or a subsystem, with the host's counterpart.
+//
+// Nothing flows before the host has accepted a program: stock sshd drops bytes that come earlier.
+// What the host says about the end waits until its output is with the person.
+type channel struct {
+	s      *session
+	number uint32
+
+	client, host         ssh.Channel
+	clientReqs, hostReqs <-chan *ssh.Request
+
+	mu    sync.Mutex // held while the bastion itself speaks to the person
+	began bool       // the pumps run
+	pty   bool
+
+	begin     func()        // starts the pumps, once
+	sendEOF   func()        // to the client, once
+	drained   chan struct{} // closed when all output is with the person, or will never be
+	inputEnd  chan struct{} // closed when all input is with the host, or will never be
+	inputDone func()        // closes inputEnd, once
+	wg        sync.WaitGroup
+	held      *ssh.Request // exit-status or exit-signal, until the output is through
+	exited    bool         // it has been forwarded
+}
+
+func newChannel(s *session, number uint32) *channel {
+	c := &channel{s: s, number: number, drained: make(chan struct{}), inputEnd: make(chan struct{})}
+	c.inputDone = sync.OnceFunc(func() { close(c.inputEnd); s.inputs.Done() })
+	c.begin = sync.OnceFunc(c.startPumps)
+	c.sendEOF = sync.OnceFunc(func() { _ = c.client.CloseWrite() })
+	return c
+}
+
+// run proxies the channel until both sides have closed it.
+func (c *channel) run(nc ssh.NewChannel) {
+	told := sync.OnceFunc(c.s.channels.Done)
+	defer told()
+	defer c.inputDone()
+	if !c.open(nc) {
+		return
+	}
+	c.wg.Go(c.fromClient)
+	c.fromHost()
+	c.begin() // where no program was started, the pumps only see the end
+	c.awaitOutput()
+	c.releaseExit()
+	if c.brokeOff() {
+		c.say("sega: " + c.s.reason().Error())
+	} else {
+		c.sendEOF()
+	}
+	_ = c.client.Close()
+	told()
+	c.wg.Wait()
+	c.s.record(c.number, recording.Event{Type: recording.EventClose})
+}
+
+// open records the channel, opens its counterpart and then accepts it.
+func (c *channel) open(nc ssh.NewChannel) bool {
+	if !c.s.record(c.number, recording.Event{Type: recording.EventOpen, Name: nc.ChannelType()}) {
+		_ = nc.Reject(ssh.ConnectionFailed, "sega: "+c.s.reason().Error())
+		return false
+	}
+	var err error
+	if c.host, c.hostReqs, err = c.s.target.conn.OpenChannel(nc.ChannelType(), nc.ExtraData()); err != nil {
+		_ = nc.Reject(rejection(err))
+		return false
+	}
+	if c.client, c.clientReqs, err = nc.Accept(); err != nil {
+		_ = c.host.Close()
+		c.s.wg.Go(func() { ssh.DiscardRequests(c.hostReqs) })
+		return false
+	}
+	return true
+}
+
+func rejection(err error) (ssh.RejectionReason, string) {
+	var refused *ssh.OpenChannelError
+	if errors.As(err, &refused) {
+		return refused.Reason, printable(refused.Message)
+	}
+	return ssh.ConnectionFailed, "sega: the host closed the connection"
+}
+
+// fromClient forwards requests in their order until the client closes the channel, and then closes
+// the host's side once all input has been written there.
+func (c *channel) fromClient() {
+	for r := range c.clientReqs {
+		ok, start := c.clientRequest(r)
+		_ = r.Reply(ok, nil)
+		if ok && start {
+			c.begin()
+		}
+	}
+	c.awaitInput()
+	_ = c.host.Close()
+}
+
+// awaitInput waits until what the client sent before it closed the channel is with the host, or
+// until the host has not taken it for long.
+func (c *channel) awaitInput() {
+	if !c.hasBegun() {
+		c.inputDone()
+		return
+	}
+	select {
+	case <-c.inputEnd:
+	case <-time.After(drainTimeout):
+	}
+}
+
+// clientRequest records a request and forwards it. start says that a program was asked for.
+func (c *channel) clientRequest(r *ssh.Request) (ok, start bool) {
+	req, known := parseClientRequest(r.Type, r.Payload)
+	if !known {
+		c.s.record(c.number, recording.Event{Type: recording.EventRefuse, Name: r.Type})
+		return false, false
+	}
+	if req.start && !c.reportCommand(req.event) {
+		return false, true
+	}
+	if !c.s.record(c.number, req.event) {
+		return false, req.start
+	}
+	ok, err := c.host.SendRequest(r.Type, r.WantReply || req.start, r.Payload)
+	ok = err == nil && (ok || !r.WantReply && !req.start)
+	if ok && req.pty {
+		c.setPTY()
+	}
+	if ok && req.event.Type == recording.EventShell && c.isPTY() {
+		c.say(recordedLine)
+	}
+	return ok, req.start
+}
+
+type commandDetail struct {
+	Channel uint32 `json:"channel"`
+	Type    string `json:"type"`
+	Command string `json:"command"`
+}
+
+// reportCommand makes the broker log a program before the host gets to see it.
+func (c *channel) reportCommand(e recording.Event) bool {
+	what := e.Command
+	if e.Type == recording.EventSubsystem {
+		what = e.Name
+	}
+	ctx, cancel := context.WithTimeout(c.s.ctx, reportCommandTimeout)
+	defer cancel()
+	err := c.s.b.cfg.Control.Report(ctx, []api.Report{c.s.report(kindCommand, audit.Success, "",
+		commandDetail{Channel: c.number, Type: e.Type, Command: what})})
+	if err == nil {
+		return true
+	}
+	c.s.b.cfg.Log.Warn("command refused: not reported", "session", c.s.hop.SessionID, "error", err)
+	c.say("sega: the command was not started, since the broker did not log it; try again")
+	return false
+}
+
+// fromHost forwards what the host says about the session until it closes the channel. The end of
+// the output goes on at once where the program lives on, and just before the close where it ends:
+// after an end of output the bastion could no longer tell the person that the host has gone.
+func (c *channel) fromHost() {
+	drained := c.drained
+	var grace <-chan time.Time
+	for {
+		select {
+		case r, ok := <-c.hostReqs:
+			if !ok {
+				return
+			}
+			c.hostRequest(r)
+		case <-drained:
+			drained, grace = nil, time.After(eofGrace)
+		case <-grace:
+			if c.s.ctx.Err() == nil {
+				c.sendEOF()
+			}
+		}
+		if drained == nil {
+			c.releaseExit()
+		}
+	}
+}
+
+func (c *channel) hostRequest(r *ssh.Request) {
+	req, known := parseTargetRequest(r.Type, r.Payload)
+	switch {
+	case !known:
+		_ = r.Reply(false, nil)
+	case req.recorded && c.held == nil:
+		c.held = r
+	case !req.recorded:
+		ok, err := c.client.SendRequest(r.Type, r.WantReply, r.Payload)
+		_ = r.Reply(ok && err == nil, nil)
+	}
+}
+
+// releaseExit records and forwards how the program ended; at most one answer goes through.
+func (c *channel) releaseExit() {
+	if c.held == nil || c.exited {
+		return
+	}
+	c.exited = true
+	req, _ := parseTargetRequest(c.held.Type, c.held.Payload)
+	c.s.noteExit(c.number, req.event)
+	if c.s.record(c.number, req.event) && !c.s.wasCut.Load() {
+		_, _ = c.client.SendRequest(c.held.Type, false, c.held.Payload)
+	}
+}
+
+// awaitOutput waits until all output is with the person; once the session has ended, not longer
+// than a person's terminal may take.
+func (c *channel) awaitOutput() {
+	select {
+	case <-c.drained:
+		return
+	case <-c.s.ctx.Done():
+	}
+	select {
+	case <-c.drained:
+	case <-time.After(tellTimeout):
+	}
+}
+
+// brokeOff reports whether the channel has ended because the session has, against the person's
+// will. Where the program's own end is missing, the news of the connection's may be just behind.
+func (c *channel) brokeOff() bool {
+	if !c.exited {
+		select {
+		case <-c.s.ctx.Done():
+		case <-time.After(eofGrace):
+		}
+	}
+	return c.s.ctx.Err() != nil && !c.s.reason().quiet
+}
+
+// say writes a line of the bastion's own onto the person's terminal. While the host's output is
+// flowing it says nothing: a channel has room for one writer.
+func (c *channel) say(line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.began {
+		select {
+		case <-c.drained:
+		default:
+			return
+		}
+	}
+	start := ""
+	if c.began && c.pty {
+		start = "\r\n"
+	}
+	_, _ = c.client.Stderr().Write([]byte(start + line + "\r\n"))
+}
+
+func (c *channel) isPTY() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pty
+}
+
+func (c *channel) setPTY() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pty = true
+}
+
+func (c *channel) hasBegun() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.began
+}

@@ -1,0 +1,149 @@
+package bastion
+
+import (
+	"bufio"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+const (
+	readBuffer    = 32 << 10
+	maxPending    = 512 << 10       // bytes that may wait for the network before Write blocks
+	keepBuffer    = 64 << 10        // larger write buffers are given back when drained
+	flushDeadline = 2 * time.Second // how long Close waits for a peer that does not read
+)
+
+// bufferedConn makes one system call out of many packets: x/crypto/ssh reads 4 KiB at a time and
+// flushes each packet that it writes. What is written while the network is busy goes out together.
+type bufferedConn struct {
+	net.Conn
+	r *bufio.Reader
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	pending []byte
+	err     error // of the network, sticky
+	closing bool
+	flushed chan struct{} // closed when the flusher has ended
+	once    sync.Once
+}
+
+// newBufferedConn wraps c and starts its flusher, which Close and Abort wait for.
+func newBufferedConn(c net.Conn) *bufferedConn {
+	b := &bufferedConn{Conn: c, r: bufio.NewReaderSize(c, readBuffer), flushed: make(chan struct{})}
+	b.changed = sync.NewCond(&b.mu)
+	go b.flush()
+	return b
+}
+
+// Read implements net.Conn.
+func (b *bufferedConn) Read(p []byte) (int, error) { return b.r.Read(p) }
+
+// Write queues p and blocks while too much is queued. A failure of the network is reported by a
+// later Write.
+func (b *bufferedConn) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.pending) >= maxPending && b.err == nil && !b.closing {
+		b.changed.Wait()
+	}
+	if b.err != nil {
+		return 0, b.err
+	}
+	if b.closing {
+		return 0, net.ErrClosed
+	}
+	b.pending = append(b.pending, p...)
+	b.changed.Broadcast()
+	return len(p), nil
+}
+
+func (b *bufferedConn) flush() {
+	defer close(b.flushed)
+	var spare []byte
+	for {
+		out := b.take(spare)
+		if out == nil {
+			return
+		}
+		if _, err := b.Conn.Write(out); err != nil {
+			b.fail(err)
+			return
+		}
+		if spare = out[:0]; cap(out) > keepBuffer {
+			spare = nil
+		}
+	}
+}
+
+// take waits for something to write; nil means that there will be nothing more.
+func (b *bufferedConn) take(spare []byte) []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.pending) == 0 && !b.closing {
+		b.changed.Wait()
+	}
+	if len(b.pending) == 0 {
+		return nil
+	}
+	out := b.pending
+	b.pending = spare
+	b.changed.Broadcast()
+	return out
+}
+
+func (b *bufferedConn) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.err = err
+	b.changed.Broadcast()
+}
+
+// Close sends what is queued, waiting at most flushDeadline for a peer that does not read, and closes.
+func (b *bufferedConn) Close() error {
+	b.stop()
+	timer := time.AfterFunc(flushDeadline, func() { _ = b.Conn.Close() })
+	defer timer.Stop()
+	<-b.flushed
+	return b.closeConn()
+}
+
+// Abort closes at once; nothing that is queued goes out any more.
+func (b *bufferedConn) Abort() {
+	b.fail(net.ErrClosed)
+	b.stop()
+	if tcp, ok := b.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // what the kernel still holds is dropped too
+	}
+	_ = b.closeConn()
+	<-b.flushed
+}
+
+func (b *bufferedConn) stop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closing = true
+	b.changed.Broadcast()
+}
+
+func (b *bufferedConn) closeConn() error {
+	err := net.ErrClosed
+	b.once.Do(func() { err = b.Conn.Close() })
+	return err
+}
+
+// channelConn is a direct-tcpip channel as the transport of an inner SSH connection. Deadlines have
+// no effect; bufferedConn and the login timer close instead.
+type channelConn struct {
+	ssh.Channel
+	local, remote net.Addr
+}
+
+func (c channelConn) LocalAddr() net.Addr              { return c.local }
+func (c channelConn) RemoteAddr() net.Addr             { return c.remote }
+func (c channelConn) SetDeadline(time.Time) error      { return nil }
+func (c channelConn) SetReadDeadline(time.Time) error  { return nil }
+func (c channelConn) SetWriteDeadline(time.Time) error { return nil }

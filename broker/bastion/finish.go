@@ -1,0 +1,69 @@
+package bastion
+
+import (
+	"errors"
+	"time"
+
+	"sega/audit"
+	"sega/audit/recording"
+)
+
+type exitDetail struct {
+	Channel uint32  `json:"channel"`
+	Status  *uint32 `json:"status,omitempty"`
+	Signal  string  `json:"signal,omitempty"`
+}
+
+const maxExits = 256 // listed in an event; the recording has them all
+
+func (s *session) noteExit(channel uint32, e recording.Event) {
+	d := exitDetail{Channel: channel, Signal: printable(clip(e.Signal))}
+	if e.Type == recording.EventExit {
+		d.Status = &e.Status
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.exits) < maxExits {
+		s.exits = append(s.exits, d)
+	}
+}
+
+type endDetail struct {
+	Recording *recording.End `json:"recording,omitempty"`
+	In        int64          `json:"bytes_in"`
+	Out       int64          `json:"bytes_out"`
+	Err       int64          `json:"bytes_err"`
+	Exits     []exitDetail   `json:"exits,omitempty"`
+	Seconds   float64        `json:"seconds"`
+	Event     string         `json:"event,omitempty"` // the revocation behind the end
+}
+
+// finish closes the recording and queues the report of the session's end.
+func (s *session) finish() {
+	why := s.reason()
+	head, err := s.rec.Close(why.reason)
+	end, keep := recording.Complete(head), true
+	if err := errors.Join(err, s.file.Close()); err != nil {
+		s.b.cfg.Log.Error("recording not closed", "session", s.hop.SessionID, "error", err)
+		end, keep = s.b.salvage(s.meta.SessionID)
+		why = spoiled(why)
+	}
+	s.mu.Lock()
+	exits := s.exits
+	s.mu.Unlock()
+	r := s.report(kindEnd, why.outcome, why.reason, endDetail{Recording: &end, In: s.in.Load(), Out: s.out.Load(),
+		Err: s.errored.Load(), Exits: exits, Seconds: time.Since(s.started).Seconds(), Event: why.event})
+	r.ID = s.meta.EndID
+	s.b.cfg.Log.Info("session ended", "session", s.hop.SessionID, "outcome", why.outcome, "reason", why.reason)
+	if delivery := s.b.reports.put(r); keep {
+		s.b.archive(s.meta.SessionID, delivery)
+	}
+}
+
+// spoiled keeps a revocation's outcome; any other end of a session whose recording is not whole is a failure.
+func spoiled(why endReason) endReason {
+	if why.outcome == audit.Success {
+		why.outcome, why.reason = audit.Failure, why.reason+"; the recording is not whole"
+	}
+	return why
+}

@@ -1,0 +1,112 @@
+package bastion
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+const acceptPause = 50 * time.Millisecond // after an error such as too many open files
+
+// acceptAll serves connections until the listener is closed. It waits for none of them.
+func (b *Bastion) acceptAll(ctx context.Context, conns *sync.WaitGroup) {
+	for {
+		nc, err := b.cfg.Listener.Accept()
+		switch {
+		case err == nil:
+			conns.Go(func() { b.serveConn(ctx, nc) })
+		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return
+		default:
+			b.cfg.Log.Error("connection not accepted", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
+		}
+	}
+}
+
+// serveConn authenticates one connection and proxies what it wants.
+func (b *Bastion) serveConn(ctx context.Context, nc net.Conn) {
+	c, err := b.authenticate(ctx, nc)
+	if err != nil {
+		return
+	}
+	r, direct, err := parseUser(c.conn.User())
+	switch {
+	case err != nil:
+		b.onlyTell(c, hint(err, "%s", b.usage()))
+	case direct:
+		b.proxy(ctx, c, r)
+	default:
+		b.serveJump(ctx, c)
+	}
+}
+
+// authenticate runs the handshake within the login grace. To whoever holds no certificate it shows
+// the bastion's own key and nothing else.
+func (b *Bastion) authenticate(ctx context.Context, nc net.Conn) (*client, error) {
+	select {
+	case b.handshakes <- struct{}{}:
+		defer func() { <-b.handshakes }()
+	default:
+		b.cfg.Log.Warn("too many handshakes at once: connection dropped", "source", nc.RemoteAddr())
+		return nil, errors.Join(errBusy, nc.Close())
+	}
+	front, err := b.front(ctx)
+	if err != nil {
+		b.cfg.Log.Warn("no host certificate: connection dropped", "error", err)
+		return nil, errors.Join(err, nc.Close())
+	}
+	return b.handshake(ctx, nc, front, &authenticator{b: b, source: sourceOf(nc.RemoteAddr())})
+}
+
+var errBusy = errors.New("too many handshakes at once")
+
+// front returns the bastion's own host key, once the broker has said whom to trust.
+func (b *Bastion) front(ctx context.Context) (ssh.Signer, error) {
+	select {
+	case <-b.feed.ready:
+		return b.masks.get(ctx, "")
+	default:
+		return nil, errNoTrust
+	}
+}
+
+func (b *Bastion) handshake(ctx context.Context, nc net.Conn, host ssh.Signer, a *authenticator) (*client, error) {
+	raw := newBufferedConn(nc)
+	grace := time.AfterFunc(b.cfg.LoginGrace, raw.Abort)
+	defer grace.Stop()
+	stop := context.AfterFunc(ctx, raw.Abort)
+	defer stop()
+	conn, cert, chans, reqs, err := a.handshake(raw, host)
+	if err != nil {
+		raw.Abort()
+		return nil, err
+	}
+	return &client{conn: conn, raw: raw, cert: cert, source: a.source, chans: chans, reqs: reqs}, nil
+}
+
+// onlyTell ends a connection with the reason that err gives.
+func (b *Bastion) onlyTell(c *client, err error) {
+	var wg sync.WaitGroup
+	wg.Go(func() { ssh.DiscardRequests(c.reqs) })
+	c.tellAndClose(err)
+	wg.Wait()
+}
+
+// sourceOf returns the address of a connection. One that has none gets the zero address, which no
+// source-address of a certificate allows.
+func sourceOf(a net.Addr) netip.Addr {
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}

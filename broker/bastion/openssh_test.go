@@ -1,0 +1,96 @@
+package bastion
+
+import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"sega/sshca"
+)
+
+func pemEncode(b *pem.Block) []byte { return pem.EncodeToMemory(b) }
+
+// openssh is a person's stock OpenSSH client, configured as `sega configure` does it.
+type openssh struct {
+	t   testing.TB
+	dir string
+	bin string
+}
+
+func (w *world) openssh(t testing.TB, c credential) *openssh {
+	t.Helper()
+	bin := requireTool(t, "ssh")
+	dir := t.TempDir()
+	writeKey(t, filepath.Join(dir, "id"), c.key)
+	writeFile(t, filepath.Join(dir, "id-cert.pub"), sshca.MarshalLine(c.cert)+"\n")
+	writeFile(t, filepath.Join(dir, "known"), "@cert-authority * "+w.control.front.line()+"\n")
+	host, port, err := net.SplitHostPort(w.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "config"), fmt.Sprintf(`
+Host bastion
+  HostName %s
+  Port %s
+  HostKeyAlias %s
+Host *
+  IdentityFile %[4]s/id
+  CertificateFile %[4]s/id-cert.pub
+  IdentitiesOnly yes
+  IdentityAgent none
+  UserKnownHostsFile %[4]s/known
+  GlobalKnownHostsFile none
+  StrictHostKeyChecking yes
+  PasswordAuthentication no
+  BatchMode yes
+  LogLevel ERROR
+  SendEnv SEGA_*
+`, host, port, bastionName, dir))
+	return &openssh{t: t, dir: dir, bin: bin}
+}
+
+// forms are the ways in which a person reaches web-1.
+func forms(login string) map[string][]string {
+	return map[string][]string{
+		"jump":    {"-J", "bastion", login + "@web-1"},
+		"percent": {login + "%web-1@bastion"},
+		"plus":    {login + "+web-1@bastion"},
+	}
+}
+
+func (o *openssh) command(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, o.bin, append([]string{"-F", filepath.Join(o.dir, "config")}, args...)...)
+}
+
+// result is what a command left behind.
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+// run runs ssh to its end.
+func (o *openssh) run(stdin []byte, args ...string) result {
+	o.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	cmd := o.command(ctx, args...)
+	cmd.WaitDelay = time.Second
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &errs
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		o.t.Fatalf("ssh %v hangs; stderr so far: %s", args, errs.String())
+	}
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		o.t.Fatal(err)
+	}
+	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+}

@@ -1,0 +1,74 @@
+package bastion
+
+import (
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/crypto/ssh"
+
+	"sega/audit/recording"
+)
+
+const (
+	smallBuffer = 4 << 10 // while little flows: an idle session holds three of these
+	largeBuffer = 64 << 10
+)
+
+// startPumps moves bytes in both directions. Each goes read, record, forward (design I2).
+func (c *channel) startPumps() {
+	c.mu.Lock()
+	c.began = true
+	c.mu.Unlock()
+	var outputs sync.WaitGroup
+	outputs.Go(func() { c.pump(recording.StreamOut, c.host, c.client, &c.s.out) })
+	outputs.Go(func() { c.pump(recording.StreamErr, c.host.Stderr(), c.client.Stderr(), &c.s.errored) })
+	c.wg.Go(func() {
+		outputs.Wait()
+		close(c.drained)
+	})
+	c.wg.Go(func() {
+		defer c.inputDone()
+		c.pump(recording.StreamIn, c.client, c.host, &c.s.in)
+		c.s.record(c.number, recording.Event{Type: recording.EventEOF})
+		_ = c.host.CloseWrite()
+	})
+}
+
+// pump ends at the end of from, when to takes no more, and when the session is cut.
+func (c *channel) pump(stream recording.Stream, from io.Reader, to io.Writer, count *atomic.Int64) {
+	buf := make([]byte, smallBuffer)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if !c.s.recordData(c.number, stream, buf[:n]) {
+				return
+			}
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+			count.Add(int64(n))
+		}
+		if err != nil {
+			return
+		}
+		buf = resize(buf, n)
+	}
+}
+
+// resize gives a busy stream a large buffer and takes it back when the stream calms down.
+func resize(buf []byte, n int) []byte {
+	switch {
+	case n == len(buf) && len(buf) == smallBuffer:
+		return make([]byte, largeBuffer)
+	case n < smallBuffer/4 && len(buf) == largeBuffer:
+		return make([]byte, smallBuffer)
+	}
+	return buf
+}
+
+// discardChannel closes a channel and serves its requests until the other side closes it too.
+func discardChannel(ch ssh.Channel, reqs <-chan *ssh.Request) {
+	_ = ch.Close()
+	ssh.DiscardRequests(reqs)
+}

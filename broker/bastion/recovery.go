@@ -1,0 +1,126 @@
+package bastion
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"sega/audit"
+	"sega/audit/recording"
+	"sega/broker/api"
+)
+
+// sessions lists the IDs of all sessions that have a file in the spool.
+func (s *spool) sessions() ([]string, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		id, isRec := strings.CutSuffix(e.Name(), spoolSuffix)
+		if !isRec {
+			id, isRec = strings.CutSuffix(e.Name(), metaSuffix)
+		}
+		if isRec && sessionID.MatchString(id) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+// recoverAll takes care of sessions that an earlier process could not finish: it was killed, or
+// stopped before bucket and broker had everything.
+func (b *Bastion) recoverAll(ctx context.Context) {
+	for _, id := range b.leftovers {
+		if ctx.Err() != nil {
+			return
+		}
+		b.recoverSession(id)
+	}
+}
+
+// recoverSession repairs one spool, reports its end under the ID that was chosen when the session
+// began, so that a second report is none, and archives it.
+func (b *Bastion) recoverSession(id string) {
+	meta, err := b.recoverMeta(id)
+	if err != nil {
+		b.cfg.Log.Error("session left over without its description", "session", id, "error", err)
+	}
+	end, err := b.recoverSpool(id)
+	reason := "the bastion was interrupted"
+	switch {
+	case err != nil:
+		b.cfg.Log.Error("spool is corrupt", "session", id, "error", err)
+		reason = "the bastion was interrupted; the recording is corrupt and was set aside"
+		b.setAsideSpool(id)
+	case end.Verdict == recording.StatusComplete:
+		reason = "the bastion was interrupted after the recording was closed"
+	}
+	delivery := b.reports.find(meta.EndID)
+	if delivery == nil {
+		delivery = b.reports.put(api.Report{ID: meta.EndID, Time: b.cfg.Now().UTC(), Kind: kindEnd, Outcome: string(audit.Unknown),
+			SessionID: id, Reason: reason, Source: meta.Source, Details: details(endDetail{Recording: &end})})
+	}
+	if err == nil {
+		b.archive(id, delivery)
+	}
+}
+
+// recoverMeta reads what is known of a session; where that is unreadable a new description takes
+// its place, so that later starts report the same end.
+func (b *Bastion) recoverMeta(id string) (spoolMeta, error) {
+	meta, err := b.spool.meta(id)
+	if err == nil {
+		return meta, nil
+	}
+	meta = spoolMeta{SessionID: id, EndID: newEventID()}
+	return meta, errors.Join(err, writeAtomically(filepath.Join(b.spool.dir, id+metaSuffix), details(meta), true))
+}
+
+// recoverSpool judges a spool and cuts off what does not belong to the recording any more. The cut
+// bytes go to quarantine. An error means that the spool is no recording, or cannot be read.
+func (b *Bastion) recoverSpool(id string) (recording.End, error) {
+	f, err := b.spool.root.OpenFile(id+spoolSuffix, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return recording.End{Verdict: recording.StatusMissing}, nil
+	}
+	if err != nil {
+		return recording.End{Verdict: recording.StatusMissing}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return recording.End{Verdict: recording.StatusMissing}, err
+	}
+	end, keep, err := recording.Recover(f)
+	if errors.Is(err, recording.ErrNoHeader) && info.Size() == 0 {
+		return end, nil // killed between the file and its header
+	}
+	if err != nil || keep == info.Size() {
+		return end, err
+	}
+	if err := b.keepTail(id, f, keep); err != nil {
+		return end, fmt.Errorf("torn end not kept: %w", err)
+	}
+	return end, errors.Join(f.Truncate(keep), f.Sync())
+}
+
+// keepTail copies what will be cut off to quarantine: a torn record of a killed process most
+// likely, but that is for people to judge.
+func (b *Bastion) keepTail(id string, f *os.File, from int64) error {
+	out, err := os.OpenFile(filepath.Join(b.quarantine, id+".tail"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Seek(from, io.SeekStart); err == nil {
+		_, err = io.Copy(out, f)
+	}
+	return errors.Join(err, out.Sync(), out.Close())
+}

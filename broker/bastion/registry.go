@@ -1,0 +1,124 @@
+package bastion
+
+import (
+	"sync"
+
+	"sega/audit/recording"
+	"sega/broker/api"
+)
+
+// subject is what a revocation can name about a connection. Empty fields are unknown.
+type subject struct {
+	issuer, subject string
+	login           string // ses_…
+	session         string // ssh_…
+}
+
+// hitBy reports whether a revocation touches s. One that names its subject in no form that this
+// bastion knows touches everybody: to acknowledge it and cut nothing would be a lie.
+func (s subject) hitBy(r api.Revocation) bool {
+	switch {
+	case r.SessionID != "":
+		return r.SessionID == s.session
+	case r.LoginID != "":
+		return r.LoginID == s.login
+	case r.Issuer != "" && r.Subject != "":
+		return r.Issuer == s.issuer && r.Subject == s.subject
+	}
+	return true
+}
+
+// live is a connection that can be cut. cut must close the side of the host before it returns and
+// may tell the person later.
+type live struct {
+	subject subject
+	session bool                          // a session to a host, counted in acknowledgements; else an outer connection of ssh -J
+	head    func() (recording.Head, bool) // of its recording; nil for an outer connection
+	cut     func(endReason) bool          // false: it was ending already
+}
+
+// claim stands for a connection that is about to ask the broker. It collects the revocations that
+// arrive between the question and the registration of the answer, so that none slips between.
+type claim struct{ missed []api.Revocation }
+
+// registry holds everything that a revocation or the end of the lease must reach.
+type registry struct {
+	mu     sync.Mutex
+	live   map[*live]struct{}
+	claims map[*claim]struct{}
+}
+
+func newRegistry() *registry {
+	return &registry{live: map[*live]struct{}{}, claims: map[*claim]struct{}{}}
+}
+
+// claim must come before the broker is asked; release or admit ends it.
+func (r *registry) claim() *claim {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := &claim{}
+	r.claims[c] = struct{}{}
+	return c
+}
+
+func (r *registry) release(c *claim) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.claims, c)
+}
+
+// admit turns a claim into a live entry, or returns the revocation that arrived meanwhile and hits it.
+func (r *registry) admit(c *claim, l *live) *api.Revocation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.claims, c)
+	for i := range c.missed {
+		if l.subject.hitBy(c.missed[i]) {
+			return &c.missed[i]
+		}
+	}
+	r.live[l] = struct{}{}
+	return nil
+}
+
+func (r *registry) remove(l *live) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.live, l)
+}
+
+// revoke cuts what a revocation touches and returns how many sessions that were. When it returns,
+// every host's side is closed, and no claim that it touches can be admitted.
+func (r *registry) revoke(rev api.Revocation) int {
+	r.mu.Lock()
+	for c := range r.claims {
+		c.missed = append(c.missed, rev)
+	}
+	r.mu.Unlock()
+	return r.cut(func(s subject) bool { return s.hitBy(rev) }, revokedBy(rev))
+}
+
+// cut ends every live connection whose subject matches.
+func (r *registry) cut(match func(subject) bool, why endReason) int {
+	sessions := 0
+	for _, l := range r.matching(match) {
+		if l.cut(why) && l.session {
+			sessions++
+		}
+	}
+	return sessions
+}
+
+func (r *registry) matching(match func(subject) bool) []*live {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var hit []*live
+	for l := range r.live {
+		if match(l.subject) {
+			hit = append(hit, l)
+		}
+	}
+	return hit
+}
+
+func everybody(subject) bool { return true }

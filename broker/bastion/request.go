@@ -1,0 +1,107 @@
+package bastion
+
+import (
+	"golang.org/x/crypto/ssh"
+
+	"sega/audit/recording"
+)
+
+// Payloads of channel requests (RFC 4254 sections 6.2 to 6.10; "break" is RFC 4335).
+type (
+	ptyRequest struct {
+		Term          string
+		Cols, Rows    uint32
+		Width, Height uint32 // pixels
+		Modes         string
+	}
+	envRequest    struct{ Name, Value string }
+	windowRequest struct{ Cols, Rows, Width, Height uint32 }
+	nameRequest   struct{ Value string } // exec, subsystem, signal
+	breakRequest  struct{ Millis uint32 }
+	exitStatus    struct{ Status uint32 }
+	exitSignal    struct {
+		Signal  string
+		Core    bool
+		Message string
+		Lang    string
+	}
+	noPayload struct{}
+)
+
+// request is a channel request that the bastion understands: what the recording says about it.
+type request struct {
+	event    recording.Event
+	recorded bool // false: passes without an event of its own
+	start    bool // shell, exec, subsystem: the session's program
+	pty      bool
+}
+
+// parseClientRequest reads a request of the client. ok is false for what the bastion does not
+// forward: unknown types, agent and X11 forwarding, and malformed payloads.
+func parseClientRequest(kind string, payload []byte) (request, bool) {
+	switch kind {
+	case "pty-req":
+		var p ptyRequest
+		ok := parsePayload(payload, &p)
+		return request{recorded: true, pty: true,
+			event: recording.Event{Type: recording.EventPty, Term: p.Term, Cols: p.Cols, Rows: p.Rows}}, ok
+	case "window-change":
+		var p windowRequest
+		ok := parsePayload(payload, &p)
+		return request{recorded: true, event: recording.Event{Type: recording.EventResize, Cols: p.Cols, Rows: p.Rows}}, ok
+	case "env":
+		var p envRequest
+		ok := parsePayload(payload, &p)
+		return request{recorded: true, event: recording.Event{Type: recording.EventEnv, Name: p.Name, Value: p.Value}}, ok
+	case "break":
+		var p breakRequest
+		ok := parsePayload(payload, &p)
+		return request{recorded: true, event: recording.Event{Type: recording.EventSignal, Signal: "BREAK"}}, ok
+	case "signal":
+		var p nameRequest
+		ok := parsePayload(payload, &p)
+		return request{recorded: true, event: recording.Event{Type: recording.EventSignal, Signal: p.Value}}, ok
+	}
+	return parseStart(kind, payload)
+}
+
+func parseStart(kind string, payload []byte) (request, bool) {
+	var p nameRequest
+	switch kind {
+	case "shell":
+		ok := parsePayload(payload, &noPayload{})
+		return request{recorded: true, start: true, event: recording.Event{Type: recording.EventShell}}, ok
+	case "exec":
+		ok := parsePayload(payload, &p)
+		return request{recorded: true, start: true, event: recording.Event{Type: recording.EventExec, Command: p.Value}}, ok
+	case "subsystem":
+		ok := parsePayload(payload, &p)
+		return request{recorded: true, start: true, event: recording.Event{Type: recording.EventSubsystem, Name: p.Value}}, ok
+	}
+	return request{}, false
+}
+
+// parseTargetRequest reads a request of the host about a running session.
+func parseTargetRequest(kind string, payload []byte) (request, bool) {
+	switch kind {
+	case "exit-status":
+		var p exitStatus
+		ok := parsePayload(payload, &p)
+		return request{recorded: true, event: recording.Event{Type: recording.EventExit, Status: p.Status}}, ok
+	case "exit-signal":
+		var p exitSignal
+		ok := parsePayload(payload, &p)
+		return request{recorded: true, event: recording.Event{Type: recording.EventExitSignal, Signal: p.Signal, Reason: p.Message}}, ok
+	case "eow@openssh.com":
+		return request{}, parsePayload(payload, &noPayload{})
+	}
+	return request{}, false
+}
+
+// parsePayload accepts exactly the fields of out and nothing after them.
+func parsePayload(payload []byte, out any) bool {
+	if _, empty := out.(*noPayload); empty {
+		return len(payload) == 0
+	}
+	return ssh.Unmarshal(payload, out) == nil
+}

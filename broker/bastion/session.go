@@ -1,0 +1,269 @@
+package bastion
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sega/audit/recording"
+	"sega/broker/api"
+)
+
+const (
+	tellTimeout  = time.Second     // for a person whose terminal does not take the last words
+	leaveTimeout = time.Second     // for a client that does not hang up by itself
+	drainTimeout = 2 * time.Second // for what a client sent before it left
+)
+
+// client is an authenticated connection of a person.
+type client struct {
+	conn   *ssh.ServerConn
+	raw    *bufferedConn
+	cert   *ssh.Certificate // whose key has signed
+	source netip.Addr
+	chans  <-chan ssh.NewChannel
+	reqs   <-chan *ssh.Request
+}
+
+// session is one recorded connection of a person to a host.
+type session struct {
+	b       *Bastion
+	client  *client
+	route   route
+	hop     api.Hop
+	meta    spoolMeta
+	started time.Time // with its monotonic reading
+	entry   *live
+
+	ctx    context.Context // its cause is an endReason
+	cancel context.CancelCauseFunc
+	wasCut atomic.Bool // nothing may be forwarded any more
+
+	rec       *recording.Writer
+	file      SpoolFile
+	announced bool // its start may be in the log
+
+	mu     sync.Mutex
+	target *target
+	exits  []exitDetail
+
+	channels sync.WaitGroup // each until its person has been told
+	inputs   sync.WaitGroup // each until all that the person sent is with the host
+	wg       sync.WaitGroup // everything else of the session
+
+	lastChannel      atomic.Uint32
+	lastActive       atomic.Int64 // nanoseconds since started
+	noMore           atomic.Bool  // no-more-sessions@openssh.com
+	in, out, errored atomic.Int64 // bytes
+}
+
+// proxy carries a person's connection to one host from the question to the last report.
+func (b *Bastion) proxy(ctx context.Context, c *client, r route) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := &session{b: b, client: c, route: r, ctx: ctx, cancel: cancel, started: time.Now()}
+	s.wg.Go(s.answerGlobals)
+	s.wg.Go(func() { _ = c.conn.Wait(); cancel(clientClosed()) })
+	if err := s.open(); err != nil {
+		s.refuse(err)
+		s.wg.Wait()
+		return
+	}
+	s.serve()
+	s.settle()
+	s.finish()
+}
+
+// cut ends the session: the host's side is closed when it returns. It reports whether it was the first to do so.
+func (s *session) cut(why endReason) bool {
+	first := !s.wasCut.Swap(true)
+	s.cancel(why)
+	s.mu.Lock()
+	t := s.target
+	s.mu.Unlock()
+	if t != nil {
+		t.abort()
+	}
+	return first
+}
+
+// setTarget hands the host's connection to the session, unless it has been cut meanwhile.
+func (s *session) setTarget(t *target) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := context.Cause(s.ctx); err != nil {
+		return err
+	}
+	s.target = t
+	return nil
+}
+
+// serve opens channels until the connection ends from either side, or is cut.
+func (s *session) serve() {
+	s.target.serve(s.refusedForHost)
+	s.wg.Go(func() { _ = s.target.conn.Wait(); s.cancel(hostClosed()) })
+	s.wg.Go(s.watchRecording)
+	s.wg.Go(s.upload)
+	s.wg.Go(s.watchClock)
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case nc, ok := <-s.client.chans:
+			if !ok {
+				s.cancel(clientClosed())
+				return
+			}
+			s.accept(nc)
+		}
+	}
+}
+
+// accept proxies session channels and refuses every other kind, which goes into the recording.
+func (s *session) accept(nc ssh.NewChannel) {
+	if nc.ChannelType() != "session" || s.noMore.Load() {
+		s.record(0, recording.Event{Type: recording.EventRefuse, Name: nc.ChannelType()})
+		_ = nc.Reject(ssh.Prohibited, "sega: forwarding is not allowed through the bastion")
+		return
+	}
+	number := s.lastChannel.Add(1)
+	s.channels.Add(1)
+	s.inputs.Add(1)
+	s.wg.Go(func() { newChannel(s, number).run(nc) })
+}
+
+// answerGlobals answers keepalives and refuses forwards for the connection as a whole.
+func (s *session) answerGlobals() {
+	for r := range s.client.reqs {
+		switch r.Type {
+		case "no-more-sessions@openssh.com":
+			s.noMore.Store(true)
+		case "tcpip-forward", "streamlocal-forward@openssh.com":
+			s.record(0, recording.Event{Type: recording.EventRefuse, Name: r.Type})
+		}
+		_ = r.Reply(false, nil) // OpenSSH's keepalive counts any answer
+	}
+}
+
+func (s *session) refusedForHost(kind string) {
+	s.record(0, recording.Event{Type: recording.EventRefuse, Name: kind, Reason: "opened by the host"})
+}
+
+// record writes an event, and ends the session if it cannot.
+func (s *session) record(channel uint32, e recording.Event) bool {
+	s.mu.Lock()
+	rec := s.rec
+	s.mu.Unlock()
+	if rec == nil {
+		return false // not open yet: nothing is forwarded either
+	}
+	if err := rec.WriteEvent(channel, e); err != nil {
+		s.lostRecording(err)
+		return false
+	}
+	return true
+}
+
+// recordData writes bytes, and ends the session if it cannot: what it returns false for must not be forwarded.
+func (s *session) recordData(channel uint32, stream recording.Stream, data []byte) bool {
+	if s.wasCut.Load() {
+		return false
+	}
+	if err := s.rec.Write(channel, stream, data); err != nil {
+		s.lostRecording(err)
+		return false
+	}
+	s.lastActive.Store(int64(time.Since(s.started)))
+	return !s.wasCut.Load()
+}
+
+func (s *session) lostRecording(err error) {
+	if s.cut(recordingFailed()) {
+		s.b.cfg.Log.Error("recording failed: session ended", "session", s.hop.SessionID, "error", err)
+	}
+}
+
+// watchRecording seals and uploads until the session ends.
+func (s *session) watchRecording() {
+	if err := s.rec.Run(s.ctx); err != nil {
+		s.lostRecording(err)
+	}
+}
+
+// watchClock enforces the session's own end and its idle limit.
+func (s *session) watchClock() {
+	end := time.NewTimer(s.hop.NotAfter.Sub(s.b.cfg.Now()))
+	defer end.Stop()
+	limit := time.Duration(s.hop.IdleSeconds) * time.Second
+	idle := time.NewTimer(limit)
+	defer idle.Stop()
+	if limit <= 0 {
+		idle.Stop()
+	}
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-end.C:
+			s.cut(timeIsUp())
+			return
+		case <-idle.C:
+			left := limit - (time.Since(s.started) - time.Duration(s.lastActive.Load()))
+			if left <= 0 {
+				s.cut(idleTooLong(s.hop.IdleSeconds))
+				return
+			}
+			idle.Reset(left)
+		}
+	}
+}
+
+// settle brings everything to rest: the host's side first, then the person is told, then the
+// connection is closed. Nothing of the session runs when it returns.
+func (s *session) settle() {
+	s.wg.Go(func() {
+		for nc := range s.client.chans {
+			_ = nc.Reject(ssh.Prohibited, "sega: "+s.reason().Error())
+		}
+	})
+	if s.reason().quiet {
+		waitAtMost(&s.inputs, drainTimeout)
+	}
+	s.target.close()
+	waitAtMost(&s.channels, tellTimeout)
+	left := make(chan struct{})
+	s.wg.Go(func() { _ = s.client.conn.Wait(); close(left) })
+	select {
+	case <-left:
+	case <-time.After(leaveTimeout):
+	}
+	_ = s.client.raw.Close()
+	s.wg.Wait()
+	s.b.reg.remove(s.entry)
+}
+
+// reason returns why the session has ended.
+func (s *session) reason() endReason {
+	switch why := context.Cause(s.ctx).(type) {
+	case endReason:
+		return why
+	default:
+		return shuttingDown()
+	}
+}
+
+// waitAtMost waits for wg, which the caller's other means must bring to an end later.
+func waitAtMost(wg *sync.WaitGroup, d time.Duration) {
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}
