@@ -338,10 +338,43 @@ func TestParseLines(t *testing.T) {
 			t.Errorf("%q: got %v, %v", clip(bad), b, err)
 		}
 	}
+	// Spare bits of the last base64 character: the same key, another line.
+	padded := MarshalLine(newECDSA(t).PublicKey())
+	last := strings.IndexByte(padded, '=') - 1
+	if spare := padded[:last] + string(padded[last]+1) + padded[last+1:]; last < 0 || parseError(spare) == nil || parseError(padded) != nil {
+		t.Errorf("%q: spare bits accepted", spare)
+	}
 	if _, err := ParseCertificate(key); !errors.Is(err, ErrMalformed) {
 		t.Errorf("a plain key as certificate: got %v", err)
 	}
 	if b, err := ParseBundle(nil); err != nil || b.Has(ca.PublicKey()) || b.Has(nil) {
 		t.Errorf("empty bundle: got %v, %v", b, err)
+	}
+}
+
+func parseError(line string) error {
+	_, err := ParseKey(line)
+	return err
+}
+
+// A flag whose empty value is wrapped once more parses and means the same, but is another blob: it
+// would have a second Digest.
+func TestParseCertificateIsCanonical(t *testing.T) {
+	c, err := NewHop(hopParams(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Sign(c, Hop, newEd25519(t)); err != nil {
+		t.Fatal(err)
+	}
+	name := "\x00\x00\x00\x0apermit-pty"
+	plain := "\x00\x00\x00\x12" + name + "\x00\x00\x00\x00"
+	wrapped := "\x00\x00\x00\x16" + name + "\x00\x00\x00\x04\x00\x00\x00\x00"
+	blob := strings.Replace(string(c.Marshal()), plain, wrapped, 1)
+	if _, err := ssh.ParsePublicKey([]byte(blob)); err != nil || len(blob) != len(c.Marshal())+4 {
+		t.Fatalf("the test proves nothing: %v", err)
+	}
+	if _, err := ParseCertificate(ssh.CertAlgoED25519v01 + " " + base64.StdEncoding.EncodeToString([]byte(blob))); !errors.Is(err, ErrMalformed) {
+		t.Errorf("got %v", err)
 	}
 }

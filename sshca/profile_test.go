@@ -215,6 +215,14 @@ func TestHopExtensions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.CriticalOptions = nil
+	if err := Sign(c, Hop, newEd25519(t)); !errors.Is(err, ErrOption) {
+		t.Errorf("without source-address: got %v", err)
+	}
+	c, err = NewHop(hopParams(t))
+	if err != nil {
+		t.Fatal(err)
+	}
 	c.Extensions["permit-pty"] = "yes"
 	if err := Lint(c, Hop); !errors.Is(err, ErrExtension) {
 		t.Errorf("a flag with a value: got %v", err)

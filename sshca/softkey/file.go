@@ -42,9 +42,6 @@ func readPrivate(path string) ([]byte, error) {
 // writeNew makes path appear whole and durable, or not at all. The last step is a link and not a
 // rename, because a rename replaces what somebody else put there in the meantime.
 func writeNew(path string, data []byte) error {
-	if _, err := os.Lstat(path); err == nil {
-		return ErrExists
-	}
 	dir := filepath.Dir(path)
 	tmp, err := os.CreateTemp(dir, ".sega-ca-*") // mode 0600
 	if err != nil {

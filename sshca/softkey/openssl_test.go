@@ -22,7 +22,10 @@ func TestOpenSSLReadsTheFile(t *testing.T) {
 		t.Skip("openssl is not installed")
 	}
 	path := filepath.Join(t.TempDir(), "ca.key")
-	pub, err := Create(path, passphrase, Ed25519)
+	if err := writeNew(path, keyFile(t, 0)); err != nil {
+		t.Fatal(err)
+	}
+	signer, err := Open(path, passphrase)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +44,7 @@ func TestOpenSSLReadsTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := ssh.NewPublicKey(key)
-	if err != nil || !bytes.Equal(got.Marshal(), pub.Marshal()) {
+	if err != nil || !bytes.Equal(got.Marshal(), signer.PublicKey().Marshal()) {
 		t.Errorf("openssl reads another key: %v", err)
 	}
 }

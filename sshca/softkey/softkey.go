@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
 
 	"go.step.sm/crypto/kms/apiv1"
 	"go.step.sm/crypto/kms/softkms"
@@ -54,12 +55,23 @@ func (k Kind) algorithm() (apiv1.SignatureAlgorithm, error) {
 // Create makes a key, writes it to path with mode 0600 and returns its public half. It never
 // overwrites (ErrExists), and proves that what it wrote opens before the name appears.
 func Create(path string, passphrase secret.Secret, kind Kind) (ssh.PublicKey, error) {
-	data, pub, err := generate(passphrase, kind)
-	if err == nil {
-		err = writeNew(path, data)
-	}
+	pub, err := create(path, passphrase, kind)
 	if err != nil {
 		return nil, fmt.Errorf("create CA key %s: %w", path, err)
+	}
+	return pub, nil
+}
+
+func create(path string, passphrase secret.Secret, kind Kind) (ssh.PublicKey, error) {
+	if _, err := os.Lstat(path); err == nil {
+		return nil, ErrExists // early, to spare the derivation; writeNew decides
+	}
+	data, pub, err := generate(passphrase, kind)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeNew(path, data); err != nil {
+		return nil, err
 	}
 	return pub, nil
 }

@@ -73,15 +73,7 @@ func list(t *testing.T, dir string) []string {
 
 // The file says itself what protects it.
 func TestEncryptionIsAES256(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ca.key")
-	if _, err := Create(path, passphrase, Ed25519); err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(data)
+	block, _ := pem.Decode(keyFile(t, 0))
 	var k encryptedKey
 	if _, err := asn1.Unmarshal(block.Bytes, &k); err != nil {
 		t.Fatal(err)
@@ -124,6 +116,11 @@ func TestCreateRefuses(t *testing.T) {
 			}
 		})
 	}
+	for _, path := range []string{taken, dangling} { // somebody else was faster than the early look
+		if err := writeNew(path, []byte("new")); !errors.Is(err, ErrExists) {
+			t.Errorf("%s: got %v", path, err)
+		}
+	}
 	if data, err := os.ReadFile(taken); err != nil || string(data) != "mine" {
 		t.Errorf("the existing file is now %q, %v", data, err)
 	}
@@ -140,7 +137,7 @@ func TestCreateRace(t *testing.T) {
 		mu   sync.Mutex
 		wins []ssh.PublicKey
 	)
-	for range 4 {
+	for range 3 {
 		wg.Go(func() {
 			pub, err := Create(path, passphrase, Ed25519)
 			mu.Lock()
@@ -159,14 +156,27 @@ func TestCreateRace(t *testing.T) {
 	}
 }
 
-// keyFile returns the PEM form of a fresh key under the test's passphrase.
-func keyFile(t *testing.T) []byte {
+// keyFiles are made once a run, each costs two derivations.
+var keyFiles = sync.OnceValues(func() ([2][]byte, error) {
+	var files [2][]byte
+	for i := range files {
+		data, _, err := generate(passphrase, Ed25519)
+		if err != nil {
+			return files, err
+		}
+		files[i] = data
+	}
+	return files, nil
+})
+
+// keyFile returns one of two files' bytes; the caller may change them.
+func keyFile(t *testing.T, i int) []byte {
 	t.Helper()
-	data, _, err := generate(passphrase, Ed25519)
+	files, err := keyFiles()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return data
+	return bytes.Clone(files[i])
 }
 
 func plainDER(t *testing.T) (ed25519.PrivateKey, []byte) {
@@ -185,7 +195,7 @@ func plainDER(t *testing.T) (ed25519.PrivateKey, []byte) {
 // rewritten returns the key file with its parameters changed.
 func rewritten(t *testing.T, change func(*encryptedKey)) []byte {
 	t.Helper()
-	line, rest, _ := bytes.Cut(keyFile(t), []byte("\n"))
+	line, rest, _ := bytes.Cut(keyFile(t, 0), []byte("\n"))
 	block, _ := pem.Decode(rest)
 	var k encryptedKey
 	if _, err := asn1.Unmarshal(block.Bytes, &k); err != nil {
@@ -200,8 +210,10 @@ func rewritten(t *testing.T, change func(*encryptedKey)) []byte {
 }
 
 func TestOpenRefuses(t *testing.T) {
+	pemutil.PromptPassword = func(string) ([]byte, error) { t.Error("asks for a passphrase"); return []byte(canary), nil }
+	t.Cleanup(func() { pemutil.PromptPassword = nil })
 	key, der := plainDER(t)
-	good := keyFile(t)
+	good := keyFile(t, 0)
 	weak := func(alg x509.PEMCipher) []byte {
 		block, err := pemutil.EncryptPKCS8PrivateKey(rand.Reader, der, []byte(canary), alg)
 		if err != nil {
@@ -218,7 +230,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	line, block, _ := bytes.Cut(good, []byte("\n"))
-	otherLine, _, _ := bytes.Cut(keyFile(t), []byte("\n"))
+	otherLine, _, _ := bytes.Cut(keyFile(t, 1), []byte("\n"))
 	under := func(block []byte) []byte { return slices.Concat(line, []byte("\n"), block) }
 	tests := map[string]struct {
 		data []byte
