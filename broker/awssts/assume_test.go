@@ -187,6 +187,7 @@ func TestUnreachableIsNotAmbiguous(t *testing.T) {
 }
 
 func TestRetries(t *testing.T) {
+	t.Parallel()
 	f := newFake(t, func(n int, form url.Values) (int, string) {
 		switch n {
 		case 0:

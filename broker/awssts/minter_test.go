@@ -7,7 +7,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -78,6 +80,7 @@ func TestChainedIsFoundOut(t *testing.T) {
 // TestStartWithoutAWS: a broker starts while AWS is away, holds sessions to an hour until it knows
 // better, and then knows better.
 func TestStartWithoutAWS(t *testing.T) {
+	t.Parallel()
 	f := newFake(t, func(n int, form url.Values) (int, string) {
 		if form.Get("Action") == "AssumeRole" {
 			return grants(n, form)
@@ -109,10 +112,21 @@ func TestRefusedBrokerDoesNotStart(t *testing.T) {
 }
 
 // hosts records where requests go, and sends none.
-type hosts struct{ seen []string }
+type hosts struct {
+	mu   sync.Mutex // the SDK fetches credentials in a goroutine that may outlive the call
+	list []string
+}
+
+func (h *hosts) seen() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.list)
+}
 
 func (h *hosts) RoundTrip(r *http.Request) (*http.Response, error) {
-	h.seen = append(h.seen, r.URL.Scheme+"://"+r.URL.Host)
+	h.mu.Lock()
+	h.list = append(h.list, r.URL.Scheme+"://"+r.URL.Host)
+	h.mu.Unlock()
 	return nil, errors.New("not sent")
 }
 
@@ -154,10 +168,10 @@ func TestAmbientEndpointIsIgnored(t *testing.T) {
 			if _, err := m.Assume(ctx, request()); err == nil {
 				t.Fatal("a call that was never sent succeeded")
 			}
-			if len(h.seen) == 0 {
+			if len(h.seen()) == 0 {
 				t.Fatal("no request was made")
 			}
-			for _, s := range h.seen {
+			for _, s := range h.seen() {
 				if s != tt.want {
 					t.Errorf("a request went to %s; want %s", s, tt.want)
 				}
@@ -176,6 +190,7 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 }
 
 func TestAnswerIsBounded(t *testing.T) {
+	t.Parallel()
 	f := newFake(t, func(int, url.Values) (int, string) { return 200, strings.Repeat("x", maxAnswer+1) })
 	_, err := newMinter(t, f.URL, nil).Assume(context.Background(), request())
 	var e *Error
