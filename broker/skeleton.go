@@ -101,7 +101,17 @@ func (s *Server) perform(ctx context.Context, c *call, op operation) (any, error
 // judge turns a decision into the problem that the person reads, or nil.
 func (s *Server) judge(d policy.Decision, op operation) *api.Problem {
 	if !d.Allow {
-		p := api.Errorf(api.KindDenied, "%s", d.Reason)
+		kind := api.KindDenied
+		switch d.Cause {
+		case policy.CauseMFA:
+			kind = api.KindMFA
+		case policy.CauseNoPolicy:
+			kind = api.KindUnavailable
+		}
+		if len(d.Errors) > 0 {
+			s.Logger.Error("policy errs", "errors", d.Errors)
+		}
+		p := api.Errorf(kind, "%s", d.Reason)
 		p.PolicyIDs = d.PolicyIDs
 		return p
 	}

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/term"
+
+	"sega/audit"
+	"sega/broker/api"
+	"sega/broker/api/dpop"
+	"sega/broker/client"
+	"sega/keychain"
+	"sega/keychain/secret"
+)
+
+// app is what every command works with.
+type app struct {
+	stdin  *os.File
+	out    io.Writer // data
+	err    io.Writer // talk
+	getenv func(string) string
+	env    func() []string
+	now    func() time.Time
+
+	store   *keychain.Store // opened on first use
+	witness *audit.Witness  // of the last client
+}
+
+// system is the app of the real process.
+func system() *app {
+	return &app{stdin: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, env: os.Environ, now: time.Now}
+}
+
+// home is sega's own folder.
+func (a *app) home() (string, error) {
+	if dir := a.getenv("SEGA_HOME"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", withHint(err, "set SEGA_HOME to a folder of your own")
+	}
+	return filepath.Join(dir, "sega"), nil
+}
+
+// path returns a path in sega's folder, which it makes.
+func (a *app) path(elem ...string) (string, error) {
+	dir, err := a.home()
+	if err != nil {
+		return "", err
+	}
+	full := filepath.Join(append([]string{dir}, elem...)...)
+	return full, os.MkdirAll(filepath.Dir(full), 0o700)
+}
+
+// secrets opens the laptop's secret store.
+func (a *app) secrets() (*keychain.Store, error) {
+	if a.store != nil {
+		return a.store, nil
+	}
+	dir, err := a.home()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	a.store, err = keychain.Open(keychain.Config{Dir: dir, Backend: a.getenv("SEGA_KEYRING_BACKEND"), Passphrase: a.passphrase, Now: a.now})
+	return a.store, err
+}
+
+// passphrase asks on the terminal device, never on stdin or stdout.
+func (a *app) passphrase(prompt string) (secret.Secret, error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return secret.Secret{}, errors.New("the store asks for a passphrase, and there is no terminal")
+	}
+	defer func() { _ = tty.Close() }()
+	fmt.Fprint(tty, prompt+": ")
+	line, err := term.ReadPassword(int(tty.Fd()))
+	fmt.Fprintln(tty)
+	return secret.New(line), err
+}
+
+// ask puts a question on the terminal and reads a line; without a terminal it is a usage error.
+func (a *app) ask(ctx context.Context, prompt string) (string, error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil || !term.IsTerminal(int(tty.Fd())) {
+		return "", usagef("this asks for confirmation and there is no terminal; repeat with --yes")
+	}
+	defer func() { _ = tty.Close() }()
+	fmt.Fprint(tty, prompt)
+	type answer struct {
+		line string
+		err  error
+	}
+	got := make(chan answer, 1)
+	go func() { // ends with the process where the person never answers
+		line, err := bufio.NewReader(tty).ReadString('\n')
+		got <- answer{line, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", errCancelled
+	case v := <-got:
+		return strings.TrimSpace(v.line), v.err
+	}
+}
+
+// pinned is what is remembered of a broker, in the clear: nothing of it is secret.
+type pinned struct {
+	Configuration api.Configuration `json:"configuration"`
+	Updated       time.Time         `json:"updated"`
+}
+
+// origin finds the broker: argument, SEGA_BROKER, or the last that was logged in to.
+func (a *app) origin(arg string) (string, error) {
+	if arg == "" {
+		arg = a.getenv("SEGA_BROKER")
+	}
+	if arg == "" {
+		p, err := a.pinned()
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", withHint(errors.New("no broker is known yet"), "run: sega login sega.YOUR-COMPANY.example")
+		}
+		return p.Configuration.Origin, err
+	}
+	if !strings.Contains(arg, "://") {
+		arg = "https://" + arg
+	}
+	u, err := url.Parse(arg)
+	if err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
+		return "", usagef("a broker is named like sega.corp.example or https://sega.corp.example:8443")
+	}
+	return "https://" + strings.ToLower(u.Host), nil
+}
+
+// pinned reads what is remembered of the broker; fs.ErrNotExist where there was no login.
+func (a *app) pinned() (pinned, error) {
+	var p pinned
+	path, err := a.path("broker.json")
+	if err != nil {
+		return p, err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return p, err
+	}
+	if err := json.Unmarshal(data, &p); err != nil {
+		return p, withHint(fmt.Errorf("%s is damaged", path), "remove it and run: sega login")
+	}
+	return p, nil
+}
+
+// writeFile replaces a file of ours by rename.
+func (a *app) writeFile(name string, data []byte, mode os.FileMode) error {
+	path, err := a.path(name)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	_, err = tmp.Write(data)
+	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp.Name())
+	}
+	return err
+}
+
+// roots is the trust in the broker's certificate: the system's, or SEGA_CA_FILE alone.
+func (a *app) roots() (*x509.CertPool, error) {
+	path := a.getenv("SEGA_CA_FILE")
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("SEGA_CA_FILE: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("SEGA_CA_FILE: %s holds no certificate", path)
+	}
+	return pool, nil
+}
+
+func userAgent() string { return "sega/" + version + " " + runtime.GOOS }
+
+// client makes a client of a broker. With a log key every answer's checkpoint is held against
+// what this machine remembers (R9).
+func (a *app) client(ctx context.Context, origin, logKey string, key dpop.Key, token func() secret.Secret) (*client.Client, error) {
+	roots, err := a.roots()
+	if err != nil {
+		return nil, err
+	}
+	config := client.Config{Origin: origin, RootCAs: roots, Key: key, Token: token, UserAgent: userAgent()}
+	if logKey != "" {
+		prover, err := client.New(config)
+		if err != nil {
+			return nil, err
+		}
+		if a.witness, err = a.newWitness(origin, logKey, prover); err != nil {
+			return nil, err
+		}
+		config.OnCheckpoint = func(msg []byte) error { return a.witness.Observe(ctx, msg) }
+	}
+	return client.New(config)
+}
+
+// newWitness remembers the log's checkpoints in a file for each broker.
+func (a *app) newWitness(origin, logKey string, prover *client.Client) (*audit.Witness, error) {
+	verifier, err := note.NewVerifier(logKey)
+	if err != nil {
+		return nil, fmt.Errorf("the pinned key of the broker's log: %w", err)
+	}
+	name := checkpointFile(origin)
+	path, err := a.path(name)
+	if err != nil {
+		return nil, err
+	}
+	latest, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return audit.NewWitness(audit.WitnessConfig{Verifier: verifier, Latest: latest,
+		Prove:    func(ctx context.Context, from, to int64) (tlog.TreeProof, error) { return proof(ctx, prover, from, to) },
+		Remember: func(msg []byte) error { return a.writeFile(name, msg, 0o600) }})
+}
+
+func proof(ctx context.Context, c *client.Client, from, to int64) (tlog.TreeProof, error) {
+	answer, err := c.Consistency(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	out := make(tlog.TreeProof, 0, len(answer.Proof))
+	for _, p := range answer.Proof {
+		var h tlog.Hash
+		if len(p) != len(h) {
+			return nil, errors.New("the broker's consistency proof is malformed")
+		}
+		copy(h[:], p)
+		out = append(out, h)
+	}
+	return out, nil
+}
+
+// checkpointFile is named after the broker, in letters that every file system takes.
+func checkpointFile(origin string) string {
+	return "checkpoint-" + strings.NewReplacer("https://", "", ":", "_", "/", "_", "[", "", "]", "").Replace(origin)
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sega/audit"
+	"sega/broker/api"
+)
+
+func newAudit(a *app) *cobra.Command {
+	c := &cobra.Command{Use: "audit", Short: "Find, replay and verify what was done", GroupID: groupReview, Args: cobra.ArbitraryArgs,
+		Example: "  sega audit query --user alice@example.com --since 7d\n  sega audit verify",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("there is no command audit %q", args[0])
+			}
+			return usagef("say what: sega audit query, show, play or verify")
+		}}
+	c.AddCommand(newAuditQuery(a), newAuditShow(a), newAuditPlay(a), newAuditVerify(a))
+	return c
+}
+
+// queryOptions are the filters of `audit query`.
+type queryOptions struct {
+	user, kind, role, host, outcome, session, since, until string
+	intents, asJSON                                        bool
+	limit                                                  int
+}
+
+func newAuditQuery(a *app) *cobra.Command {
+	var o queryOptions
+	c := &cobra.Command{Use: "query", Short: "List events, oldest first", Args: atMost(0),
+		Example: "  sega audit query --user alice@example.com --kind 'session.*' --since 7d\n  sega audit query --outcome denied --json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q, err := o.query(a.now())
+			if err != nil {
+				return err
+			}
+			s, err := a.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return s.printEvents(cmd.Context(), q, o.asJSON)
+		}}
+	f := c.Flags()
+	f.StringVar(&o.user, "user", "", "e-mail or subject; alice@* for a prefix")
+	f.StringVar(&o.kind, "kind", "", "kind of event, like aws.assume or 'session.*'")
+	f.StringVar(&o.role, "role", "", "AWS role")
+	f.StringVar(&o.host, "host", "", "SSH host")
+	f.StringVar(&o.outcome, "outcome", "", "success, failure, denied, revoked, unknown or intent")
+	f.StringVar(&o.session, "session", "", "ses_… or ssh_…")
+	f.StringVar(&o.since, "since", "", "like 7d, 2h or 2026-01-31T08:00:00Z")
+	f.StringVar(&o.until, "until", "", "like --since")
+	f.BoolVar(&o.intents, "intents", false, "also what was begun, not only how it ended")
+	f.IntVar(&o.limit, "limit", 0, "at most so many events; 0 for all")
+	f.BoolVar(&o.asJSON, "json", false, "print one JSON object a line")
+	return c
+}
+
+func (o queryOptions) query(now time.Time) (url.Values, error) {
+	q := url.Values{}
+	for name, v := range map[string]string{api.ParamUser: o.user, api.ParamKind: o.kind, api.ParamRole: o.role, api.ParamHost: o.host, api.ParamOutcome: o.outcome, api.ParamSession: o.session} {
+		if v != "" {
+			q.Set(name, v)
+		}
+	}
+	for name, v := range map[string]string{api.ParamSince: o.since, api.ParamUntil: o.until} {
+		if v == "" {
+			continue
+		}
+		t, err := parseTime(v, now)
+		if err != nil {
+			return nil, err
+		}
+		q.Set(name, t.UTC().Format(time.RFC3339Nano))
+	}
+	switch audit.Outcome(o.outcome) {
+	case "", audit.Intent, audit.Success, audit.Failure, audit.Denied, audit.Revoked, audit.Unknown:
+	default:
+		return nil, usagef("an outcome is intent, success, failure, denied, revoked or unknown")
+	}
+	if o.intents {
+		q.Set(api.ParamIntents, "1")
+	}
+	if o.limit < 0 {
+		return nil, usagef("--limit is a number of events")
+	}
+	if o.limit > 0 {
+		q.Set(api.ParamLimit, strconv.Itoa(o.limit))
+	}
+	return q, nil
+}
+
+var ago = regexp.MustCompile(`^(\d{1,6})([smhdw])$`)
+
+// parseTime reads "7d" (before now), a date, or a time of RFC 3339.
+func parseTime(s string, now time.Time) (time.Time, error) {
+	if m := ago.FindStringSubmatch(s); m != nil {
+		n, _ := strconv.Atoi(m[1])
+		unit := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour}[m[2]]
+		return now.Add(-time.Duration(n) * unit), nil
+	}
+	if t, err := time.ParseInLocation(time.DateOnly, s, time.Local); err == nil {
+		return t, nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return t, usagef("%q is not a time like 7d, 2h, 2026-01-31 or 2026-01-31T08:00:00Z", s)
+	}
+	return t, nil
+}
+
+// printEvents prints what the broker sends, as it comes.
+func (s *session) printEvents(ctx context.Context, q url.Values, asJSON bool) error {
+	var rows [][]string
+	for e, err := range s.Events(ctx, q) {
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			line, err := flatten(e)
+			if err != nil {
+				return err
+			}
+			if _, err := s.app.out.Write(line); err != nil {
+				return err
+			}
+			continue
+		}
+		v, err := audit.Parse(e.Envelope)
+		if err != nil {
+			return fmt.Errorf("event %d: %w", e.Index, err)
+		}
+		rows = append(rows, []string{strconv.FormatInt(e.Index, 10), stamp(v.Time), v.Kind, string(v.Outcome), actorName(v.Actor), v.Resource, firstOf(v.SessionID, v.LoginID), v.Reason})
+	}
+	if asJSON {
+		return nil
+	}
+	return table(s.app.out, []string{"IDX", "TIME", "KIND", "OUTCOME", "WHO", "WHAT", "SESSION", "REASON"}, rows)
+}
+
+// flatten is the envelope's own fields, then idx and details, as one object on one line.
+func flatten(e api.Event) ([]byte, error) {
+	envelope := bytes.TrimSpace(e.Envelope)
+	if len(envelope) < 2 || envelope[len(envelope)-1] != '}' {
+		return nil, fmt.Errorf("event %d is not an object", e.Index)
+	}
+	var b bytes.Buffer
+	b.Write(envelope[:len(envelope)-1])
+	fmt.Fprintf(&b, `,"idx":%d`, e.Index)
+	if len(e.Details) > 0 {
+		b.WriteString(`,"details":`)
+		b.Write(e.Details)
+	}
+	b.WriteString("}\n")
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, b.Bytes()); err != nil {
+		return nil, fmt.Errorf("event %d: %w", e.Index, err)
+	}
+	compact.WriteByte('\n')
+	return compact.Bytes(), nil
+}
+
+func actorName(v audit.Actor) string {
+	return firstOf(v.Email, v.Sub, v.Kind)
+}
+
+func firstOf(values ...string) string {
+	for _, v := range values {
+		if strings.TrimSpace(v) != "" {
+			return v
+		}
+	}
+	return ""
+}

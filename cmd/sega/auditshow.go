@@ -1,0 +1,101 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sega/audit/recording"
+	"sega/broker/api"
+)
+
+// shown is what `audit show --json` prints.
+type shown struct {
+	ID        string     `json:"id"`
+	Person    string     `json:"person"`
+	LoginID   string     `json:"login_id"`
+	Host      string     `json:"host"`
+	Login     string     `json:"login"`
+	Route     string     `json:"route"`
+	Source    string     `json:"source"`
+	Client    string     `json:"client"`
+	Started   time.Time  `json:"started"`
+	Ended     *time.Time `json:"ended"`
+	Outcome   string     `json:"outcome"`
+	Reason    string     `json:"reason"`
+	Commands  []shownOne `json:"commands"`
+	BytesIn   int64      `json:"bytes_in"`
+	BytesOut  int64      `json:"bytes_out"`
+	BytesErr  int64      `json:"bytes_err"`
+	Recording string     `json:"recording"`
+	Detail    string     `json:"recording_detail,omitempty"`
+}
+
+type shownOne struct {
+	Time    time.Time `json:"time"`
+	Type    string    `json:"type"`
+	Command string    `json:"command"`
+}
+
+func newAuditShow(a *app) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "show SESSION", Short: "Show one SSH session: who, why, when, what was run, and whether its recording is whole", Args: exactly("SESSION"), Example: "  sega audit show ssh_abc…",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := a.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			v, err := s.evidenceOf(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			out := summary(v)
+			verdict, err := s.verdict(cmd.Context(), v)
+			switch {
+			case api.IsKind(err, api.KindDenied):
+				out.Recording, out.Detail = "not checked", "you may not read recordings"
+			case err != nil:
+				return err
+			default:
+				out.Recording, out.Detail = verdict.Status, verdict.Detail
+				if v.end == nil && verdict.Status == recording.StatusInterrupted {
+					out.Recording = "going on"
+				}
+			}
+			if asJSON {
+				return json.NewEncoder(a.out).Encode(out)
+			}
+			return a.showSession(out)
+		}}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return c
+}
+
+func summary(v *evidence) shown {
+	out := shown{ID: v.id, Person: actorName(v.start.Actor), LoginID: v.start.LoginID, Host: v.started.Host, Login: v.started.Login, Route: v.started.Route,
+		Source: v.start.Source, Client: v.started.Client, Started: v.start.Time, Reason: v.start.Reason, Outcome: "live", Commands: []shownOne{},
+		BytesIn: v.ended.In, BytesOut: v.ended.Out, BytesErr: v.ended.Err}
+	if v.end != nil {
+		out.Ended, out.Outcome, out.Reason = &v.end.Time, string(v.end.Outcome), firstOf(v.end.Reason, v.start.Reason)
+	}
+	for _, c := range v.commands {
+		out.Commands = append(out.Commands, shownOne{c.event.Time, c.details.Type, c.details.Command})
+	}
+	return out
+}
+
+func (a *app) showSession(v shown) error {
+	ended := "still live"
+	if v.Ended != nil {
+		ended = stamp(*v.Ended) + " (" + v.Ended.Sub(v.Started).Round(time.Millisecond).String() + ")"
+	}
+	rows := [][]string{{"person", v.Person}, {"login", v.LoginID}, {"host", v.Login + "@" + v.Host + " (" + v.Route + ")"}, {"from", v.Source + " " + v.Client},
+		{"started", stamp(v.Started)}, {"ended", ended}, {"outcome", v.Outcome}, {"reason", v.Reason},
+		{"bytes", fmt.Sprintf("%d in, %d out, %d err", v.BytesIn, v.BytesOut, v.BytesErr)}, {"recording", firstOf(v.Recording+" "+v.Detail, v.Recording)}}
+	for _, c := range v.Commands {
+		rows = append(rows, []string{c.Type, stamp(c.Time) + "  " + c.Command})
+	}
+	return table(a.out, []string{"session", v.ID}, rows)
+}

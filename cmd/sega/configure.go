@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
+)
+
+// sshLeft is how long the certificate of the ssh_config block must still live not to be renewed.
+const sshLeft = 2 * time.Minute
+
+func newConfigure(a *app) *cobra.Command {
+	var sshBlock, toStdout bool
+	c := &cobra.Command{Use: "configure", Short: "Print the ssh_config block with which stock ssh reaches your hosts", GroupID: groupAccess, Args: atMost(0),
+		Example: "  sega configure --ssh --print > ~/.ssh/sega.conf\n  ssh -F ~/.ssh/sega.conf web-1",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !sshBlock || !toStdout {
+				return usagef("say what to configure: sega configure --ssh --print")
+			}
+			s, err := a.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			text, err := s.sshConfig(cmd.Context())
+			if err == nil {
+				_, err = fmt.Fprint(a.out, text)
+			}
+			return err
+		}}
+	c.Flags().BoolVar(&sshBlock, "ssh", false, "the block of ssh_config")
+	c.Flags().BoolVar(&toStdout, "print", false, "print it and change no file")
+	return c
+}
+
+// sshConfig is a block for ssh_config(5): `Match exec` renews key and certificate before they are used.
+func (s *session) sshConfig(ctx context.Context) (string, error) {
+	p, err := s.app.pinned()
+	if err != nil {
+		return "", err
+	}
+	bastion, port, err := net.SplitHostPort(p.Configuration.Bastion)
+	if err != nil {
+		return "", withHint(errors.New("the broker names no bastion"), "ask whoever runs the broker to configure one")
+	}
+	v, err := s.Hosts(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := s.app.writeFile("ssh/known_hosts", []byte(knownHosts(p.Configuration)), 0o600); err != nil {
+		return "", err
+	}
+	dir, err := s.app.home()
+	if err != nil {
+		return "", err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "# sega: hosts of %s, made %s\n# made by: sega configure --ssh --print\n", s.saved.Origin, s.app.now().UTC().Format(time.RFC3339))
+	common := sshCommon(dir)
+	fmt.Fprintf(&b, "Match originalhost sega-bastion exec \"%s\"\n    HostName %s\n    Port %s\n    HostKeyAlias %s\n    User sega\n%s", renewCommand(dir, self), bastion, port, p.Configuration.BastionName, common)
+	for _, h := range v.Hosts {
+		if !h.Allowed || !plainName(h.Name) {
+			continue
+		}
+		fmt.Fprintf(&b, "Match originalhost %s exec \"%s\"\n    ProxyJump sega-bastion\n    HostKeyAlias %s\n", h.Name, renewCommand(dir, self), h.Name)
+		if len(h.Logins) == 1 {
+			fmt.Fprintf(&b, "    User %s\n", h.Logins[0])
+		}
+		b.WriteString(common)
+	}
+	b.WriteString("Match all\n")
+	return b.String(), nil
+}
+
+// renewCommand is run by ssh through the shell, inside double quotes of ssh_config, where % starts a token.
+func renewCommand(dir, self string) string {
+	quote := func(s string) string {
+		return "'" + strings.NewReplacer("'", `'\''`, "%", "%%", `"`, "").Replace(s) + "'"
+	}
+	return "SEGA_HOME=" + quote(dir) + " " + quote(self) + " ssh --renew"
+}
+
+func sshCommon(dir string) string {
+	var b strings.Builder
+	for _, line := range []string{
+		"IdentityFile " + confQuote(filepath.Join(dir, "ssh", "id")), "CertificateFile " + confQuote(filepath.Join(dir, "ssh", "id-cert.pub")),
+		"IdentitiesOnly yes", "IdentityAgent none", "UserKnownHostsFile " + confQuote(filepath.Join(dir, "ssh", "known_hosts")), "GlobalKnownHostsFile /dev/null",
+		"StrictHostKeyChecking yes", "UpdateHostKeys no", "PreferredAuthentications publickey",
+	} {
+		b.WriteString("    " + line + "\n")
+	}
+	return b.String()
+}
+
+func confQuote(path string) string { return `"` + strings.ReplaceAll(path, "%", "%%") + `"` }
+
+// renewSSH keeps key and certificate of the ssh_config block fresh. The key is made anew with each
+// certificate. It lies in a file, as OpenSSH wants it there, and is worth as long as its certificate.
+func (a *app) renewSSH(ctx context.Context, o sshOptions) error {
+	certFile, err := a.path("ssh", "id-cert.pub")
+	if err != nil {
+		return err
+	}
+	s, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	if fresh(certFile, a.now()) {
+		return nil
+	}
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	cert, err := s.certify(ctx, public, o)
+	if err != nil {
+		return err
+	}
+	block, err := ssh.MarshalPrivateKey(private, "sega")
+	if err != nil {
+		return err
+	}
+	// The certificate goes first and away: a key without its certificate is refused at worst.
+	if err := os.Remove(certFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := a.writeFile("ssh/id", pem.EncodeToMemory(block), 0o600); err != nil {
+		return err
+	}
+	if err := a.writeFile("ssh/id.pub", ssh.MarshalAuthorizedKey(cert.Key), 0o600); err != nil {
+		return err
+	}
+	return a.writeFile("ssh/id-cert.pub", ssh.MarshalAuthorizedKey(cert), 0o600)
+}
+
+// fresh reports whether the certificate in a file lives long enough to be used.
+func fresh(path string, now time.Time) bool {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	key, _, _, _, err := ssh.ParseAuthorizedKey(data)
+	if err != nil {
+		return false
+	}
+	cert, ok := key.(*ssh.Certificate)
+	return ok && time.Unix(int64(cert.ValidBefore), 0).Sub(now) > sshLeft
+}
+
+// dropSSH removes the key and certificate of the ssh_config block.
+func (a *app) dropSSH() error {
+	for _, name := range []string{"id", "id.pub", "id-cert.pub"} {
+		path, err := a.path("ssh", name)
+		if err != nil {
+			return err
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func labels(m map[string]string) string {
+	var out []string
+	for k, v := range m {
+		out = append(out, k+"="+v)
+	}
+	return strings.Join(sorted(out), " ")
+}

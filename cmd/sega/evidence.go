@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	"sega/audit"
+	"sega/audit/recording"
+	"sega/broker/api"
+)
+
+// startDetails are the details of session.start that a reader needs.
+type startDetails struct {
+	Host      string                  `json:"host"`
+	Login     string                  `json:"login"`
+	Route     string                  `json:"route"`
+	Client    string                  `json:"client"`
+	Recording *recording.Announcement `json:"recording"`
+}
+
+// endDetails are those of session.end.
+type endDetails struct {
+	Recording *recording.End `json:"recording"`
+	In        int64          `json:"bytes_in"`
+	Out       int64          `json:"bytes_out"`
+	Err       int64          `json:"bytes_err"`
+	Seconds   float64        `json:"seconds"`
+}
+
+// commandDetails are those of session.command.
+type commandDetails struct {
+	Channel uint32 `json:"channel"`
+	Type    string `json:"type"`
+	Command string `json:"command"`
+}
+
+// headsDetails are those of recording.heads.
+type headsDetails struct {
+	Sessions []struct {
+		ID string `json:"id"`
+		recording.Head
+	} `json:"sessions"`
+}
+
+// evidence is what the log says of one SSH session.
+type evidence struct {
+	id       string
+	start    *audit.Event
+	started  startDetails
+	end      *audit.Event
+	ended    endDetails
+	heads    []recording.Head
+	commands []command
+}
+
+type command struct {
+	event   audit.Event
+	details commandDetails
+}
+
+// collector gathers the evidence of sessions from events in the order of the log.
+type collector struct {
+	sessions map[string]*evidence
+	order    []string
+}
+
+func newCollector() *collector { return &collector{sessions: map[string]*evidence{}} }
+
+func (c *collector) of(id string) *evidence {
+	v := c.sessions[id]
+	if v == nil {
+		v = &evidence{id: id}
+		c.sessions[id], c.order = v, append(c.order, id)
+	}
+	return v
+}
+
+// add takes one event; the details of events that it needs must be readable.
+func (c *collector) add(_ int64, e audit.Event) error {
+	switch e.Kind {
+	case "session.start":
+		if e.Outcome != audit.Success {
+			return nil
+		}
+		v := c.of(e.SessionID)
+		if v.start != nil {
+			return fmt.Errorf("session %s starts a second time", e.SessionID)
+		}
+		v.start = &e
+		return read(e, &v.started)
+	case "session.end":
+		v := c.of(e.SessionID)
+		if v.end != nil {
+			return fmt.Errorf("session %s ends a second time", e.SessionID)
+		}
+		v.end = &e
+		return read(e, &v.ended)
+	case "session.command":
+		v, d := c.of(e.SessionID), commandDetails{}
+		err := read(e, &d)
+		v.commands = append(v.commands, command{e, d})
+		return err
+	case "recording.heads":
+		var d headsDetails
+		err := read(e, &d)
+		for _, h := range d.Sessions {
+			v := c.of(h.ID)
+			v.heads = append(v.heads, h.Head)
+		}
+		return err
+	}
+	return nil
+}
+
+func read(e audit.Event, v any) error {
+	if len(e.Details) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(e.Details, v); err != nil {
+		return fmt.Errorf("details of %s do not have their form", e.Kind)
+	}
+	return nil
+}
+
+// recorded reports whether there must be a recording.
+func (v *evidence) recorded() bool { return v.start != nil && v.started.Recording != nil }
+
+// judge verifies a recording against the log.
+func (v *evidence) judge(r io.Reader) (recording.Verdict, error) {
+	return recording.Verify(r, *v.started.Recording, v.heads, v.ended.Recording)
+}
+
+// sound reports whether a verdict leaves nothing to object to: complete, or interrupted where the
+// log says so, or a session that lives.
+func (v *evidence) sound(verdict recording.Verdict) bool {
+	switch {
+	case verdict.Status == recording.StatusComplete:
+		return true
+	case verdict.Status == recording.StatusInterrupted:
+		return v.end == nil || v.ended.Recording != nil && v.ended.Recording.Verdict == recording.StatusInterrupted
+	case verdict.Status == recording.StatusMissing:
+		return v.end == nil && len(v.heads) == 0 || v.ended.Recording != nil && v.ended.Recording.Verdict == recording.StatusMissing
+	}
+	return false
+}
+
+// download opens a session's recording; one that is not there is empty.
+func (s *session) download(ctx context.Context, id, purpose, reason string) (io.ReadCloser, error) {
+	r, err := s.Recording(ctx, id, purpose, reason)
+	if api.IsKind(err, api.KindNotFound) {
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	return r, err
+}
+
+// verdict downloads and judges the recording of a session.
+func (s *session) verdict(ctx context.Context, v *evidence) (recording.Verdict, error) {
+	r, err := s.download(ctx, v.id, "verify", "")
+	if err != nil {
+		return recording.Verdict{}, err
+	}
+	defer func() { _ = r.Close() }()
+	return v.judge(r)
+}
+
+// evidenceOf gathers one session's events. Heads are not asked for: they are of many sessions;
+// `verify` holds recordings against them.
+func (s *session) evidenceOf(ctx context.Context, id string) (*evidence, error) {
+	if !strings.HasPrefix(id, api.IDSSH) {
+		return nil, usagef("an SSH session's ID begins with %s; run: sega audit query --kind session.start", api.IDSSH)
+	}
+	c := newCollector()
+	for e, err := range s.Events(ctx, url.Values{api.ParamSession: {id}}) {
+		if err != nil {
+			return nil, err
+		}
+		v, err := audit.Parse(e.Envelope)
+		if err != nil {
+			return nil, fmt.Errorf("event %d: %w", e.Index, err)
+		}
+		v.Details = e.Details
+		if err := c.add(e.Index, v); err != nil {
+			return nil, fmt.Errorf("event %d: %w", e.Index, err)
+		}
+	}
+	v := c.sessions[id]
+	if v == nil || v.start == nil {
+		return nil, withHint(errors.New("no such session, or none that you may see: "+id), "run: sega audit query --kind session.start")
+	}
+	return v, nil
+}

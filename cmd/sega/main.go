@@ -1,0 +1,21 @@
+// Command sega is the person's tool: log in once, then AWS credentials and SSH sessions simply
+// work in the tools that one already uses; for security staff it stops access, for reviewers it
+// finds, replays and verifies.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], system())
+	stop()
+	os.Exit(code)
+}

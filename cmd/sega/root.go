@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+// Groups of the help, in order.
+const (
+	groupAccess   = "access"
+	groupSecurity = "security"
+	groupReview   = "review"
+)
+
+// run is the whole program: it returns the exit code.
+func run(ctx context.Context, args []string, a *app) int {
+	root := newRoot(a)
+	root.SetArgs(args)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	err := root.ExecuteContext(ctx)
+	if ctx.Err() != nil && err != nil && exitCode(err) == exitFailed {
+		err = errCancelled
+	}
+	if err != nil {
+		explain(a.err, err)
+	}
+	return exitCode(err)
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use: "sega", Short: "Get into production, stop who must not, see what was done", Version: version,
+		Long: "sega gives engineers AWS credentials and SSH sessions after one login with MFA, lets security staff stop access\n" +
+			"in a second, and lets reviewers find, replay and verify what was done.",
+		Example:       "  sega login sega.corp.example\n  sega exec dev-admin -- aws s3 ls\n  sega ssh web-1",
+		SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("there is no command %q", args[0])
+			}
+			return cmd.Help()
+		},
+	}
+	root.AddGroup(&cobra.Group{ID: groupAccess, Title: "Access:"}, &cobra.Group{ID: groupSecurity, Title: "Security:"}, &cobra.Group{ID: groupReview, Title: "Review:"})
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err.Error()} })
+	root.AddCommand(
+		newLogin(a), newLogout(a), newStatus(a), newRoles(a), newExec(a), newEnv(a), newCredentialProcess(a), newHosts(a), newSSH(a), newConfigure(a),
+		newSessions(a), newRevoke(a), newUnblock(a),
+		newAudit(a),
+	)
+	return root
+}
+
+// atMost is cobra.MaximumNArgs with our usage error.
+func atMost(n int) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usagef("unexpected argument %q", args[n])
+		}
+		return nil
+	}
+}
+
+// exactly takes as many arguments as names.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return usagef("%s is missing", names[len(args)])
+		}
+		return atMost(len(names))(nil, args)
+	}
+}
+
+// table writes aligned columns; what stands in them came from elsewhere and is escaped.
+func table(w io.Writer, header []string, rows [][]string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range append([][]string{header}, rows...) {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = strings.ReplaceAll(strings.ReplaceAll(escape(cell), "\n", `\n`), "\t", `\t`)
+		}
+		if _, err := fmt.Fprintln(t, strings.Join(cells, "\t")); err != nil {
+			return err
+		}
+	}
+	return t.Flush()
+}
+
+// jsonLines writes one object a line.
+func jsonLines[T any](w io.Writer, values []T) error {
+	e := json.NewEncoder(w)
+	for _, v := range values {
+		if err := e.Encode(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readFrom reads one line.
+func readFrom(r io.Reader) (string, error) {
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil && (!errors.Is(err, io.EOF) || line == "") {
+		return "", usagef("nothing was given on stdin")
+	}
+	return strings.TrimSpace(line), nil
+}

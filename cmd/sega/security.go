@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sega/broker/api"
+)
+
+func sorted(s []string) []string {
+	sort.Strings(s)
+	return s
+}
+
+func newSessions(a *app) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "sessions", Short: "List live logins and SSH sessions: everybody's for security staff, your own for you", GroupID: groupSecurity, Args: atMost(0),
+		Example: "  sega sessions\n  sega sessions kill ssh_abc… --reason 'wrong host'",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := a.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			v, err := s.Sessions(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return jsonLines(a.out, v.Sessions)
+			}
+			var rows [][]string
+			for _, i := range v.Sessions {
+				rows = append(rows, []string{i.ID, i.Kind, personName(i.Person), at(i), i.Source, stamp(i.Started), stamp(i.NotAfter)})
+			}
+			return table(a.out, []string{"ID", "KIND", "PERSON", "WHERE", "FROM", "SINCE", "UNTIL AT THE LATEST"}, rows)
+		}}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	kill := newRevokeOf(a, api.SubjectSession, "kill ID")
+	kill.Short = "End a session: the same as `sega revoke session`"
+	kill.Example = "  sega sessions kill ssh_abc… --reason 'wrong host'"
+	c.AddCommand(kill)
+	return c
+}
+
+func at(i api.SessionInfo) string {
+	if i.Host == "" {
+		return ""
+	}
+	return i.Login + "@" + i.Host
+}
+
+func stamp(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+
+func newRevoke(a *app) *cobra.Command {
+	c := &cobra.Command{Use: "revoke", Short: "Cut off a person or a session, everywhere, now", GroupID: groupSecurity, Args: cobra.ArbitraryArgs,
+		Example: "  sega revoke user alice@example.com --reason 'laptop stolen'\n  sega revoke session ssh_abc… --reason 'wrong host' --yes",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("sega revokes a user or a session, not %q", args[0])
+			}
+			return usagef("say what: sega revoke user E-MAIL, or sega revoke session ID")
+		}}
+	user, session := newRevokeOf(a, api.SubjectUser, "user E-MAIL"), newRevokeOf(a, api.SubjectSession, "session ID")
+	user.Short = "End everything of a person, and let him in no more until he is unblocked"
+	user.Example = "  sega revoke user alice@example.com --reason 'laptop stolen'"
+	session.Short = "End a login (ses_…) with all that came of it, or an SSH session (ssh_…)"
+	session.Example = "  sega revoke session ssh_abc… --reason 'wrong host' --yes"
+	c.AddCommand(user, session)
+	return c
+}
+
+// revokeOptions are the flags of a revocation.
+type revokeOptions struct {
+	reason      string
+	yes, asJSON bool
+}
+
+func newRevokeOf(a *app, subject, use string) *cobra.Command {
+	var o revokeOptions
+	c := &cobra.Command{Use: use, Args: exactly(strings.Fields(use)[1]),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if strings.TrimSpace(o.reason) == "" {
+				return usagef("a revocation needs a reason: --reason TEXT")
+			}
+			return a.revoke(cmd.Context(), api.RevokeRequest{Subject: subject, ID: args[0], Reason: o.reason}, o)
+		}}
+	c.Flags().StringVar(&o.reason, "reason", "", "why; the person reads it, and the log keeps it")
+	c.Flags().BoolVar(&o.yes, "yes", false, "do it without asking")
+	c.Flags().BoolVar(&o.asJSON, "json", false, "print the receipt as JSON")
+	return c
+}
+
+// revoke shows the plan, asks, does it, and prints the receipt.
+func (a *app) revoke(ctx context.Context, r api.RevokeRequest, o revokeOptions) error {
+	s, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	if !o.yes {
+		plan := r
+		plan.Plan = true
+		receipt, err := s.Revoke(ctx, plan)
+		if err != nil {
+			return err
+		}
+		showPlan(a.err, receipt.Plan)
+		answer, err := a.ask(ctx, "revoke? [y/N] ")
+		if err != nil {
+			return err
+		}
+		if answer != "y" && answer != "yes" {
+			return errCancelled
+		}
+	}
+	receipt, err := s.Revoke(ctx, r)
+	if err != nil {
+		return err
+	}
+	if o.asJSON {
+		return json.NewEncoder(a.out).Encode(receipt)
+	}
+	if o.yes {
+		showPlan(a.err, receipt.Plan)
+	}
+	return showReceipt(a.out, receipt)
+}
+
+func showPlan(w io.Writer, p api.Plan) {
+	fmt.Fprintf(w, "%s (%s)\n", who(p.Person), escape(p.Person.Subject))
+	if p.Blocks {
+		fmt.Fprintln(w, "  is let in no more until: sega unblock user")
+	}
+	for _, v := range p.Sessions {
+		fmt.Fprintf(w, "  ends        %-5s %s %s\n", v.Kind, v.ID, escape(at(v)))
+	}
+	if n := len(p.Certificates); n > 0 {
+		fmt.Fprintf(w, "  worthless   %d SSH certificates, the last of which would have lived until %s\n", n, stamp(p.Certificates[n-1].Until))
+	}
+	for _, v := range p.AWS {
+		fmt.Fprintf(w, "  lives on    AWS credentials of %s until %s: AWS does not take them back\n", escape(v.What), stamp(v.Until))
+	}
+}
+
+func showReceipt(w io.Writer, r api.Receipt) error {
+	fmt.Fprintf(w, "revoked at %s, event %s, log index %d\n", stamp(r.Time), r.EventID, r.Index)
+	var rows [][]string
+	for _, p := range r.Points {
+		state := fmt.Sprintf("in force after %d ms, %d sessions cut", p.Millis, p.Closed)
+		if !p.Acknowledged {
+			state = "NOT acknowledged; closes everything by " + stamp(p.Deadline) + " at the latest"
+		}
+		rows = append(rows, []string{p.Name, state})
+	}
+	return table(w, []string{"WHERE", "STATE"}, rows)
+}
+
+func newUnblock(a *app) *cobra.Command {
+	c := &cobra.Command{Use: "unblock", Short: "Let a revoked person log in anew", GroupID: groupSecurity, Args: cobra.ArbitraryArgs, Example: "  sega unblock user alice@example.com --reason 'laptop found'",
+		RunE: func(*cobra.Command, []string) error { return usagef("say whom: sega unblock user E-MAIL") }}
+	var reason string
+	user := &cobra.Command{Use: "user E-MAIL", Short: "Let a revoked person log in anew; nothing old comes back", Args: exactly("E-MAIL"), Example: "  sega unblock user alice@example.com --reason 'laptop found'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := a.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := s.Unblock(cmd.Context(), api.UnblockRequest{ID: args[0], Reason: reason}); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.err, "%s may log in again\n", escape(args[0]))
+			return nil
+		}}
+	user.Flags().StringVar(&reason, "reason", "", "why")
+	c.AddCommand(user)
+	return c
+}

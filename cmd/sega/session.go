@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/http"
+	"time"
+
+	"sega/broker/api"
+	"sega/broker/api/dpop"
+	"sega/broker/client"
+	"sega/idp"
+	"sega/keychain"
+	"sega/keychain/secret"
+)
+
+// Names of items in the secret store.
+const (
+	itemSession = "session"
+	itemAWS     = "aws/" // + role
+)
+
+// renewBefore is how long before its end a session is renewed.
+const renewBefore = 5 * time.Minute
+
+// saved is the session as it lies, sealed, in the store.
+type saved struct {
+	Origin   string
+	LogKey   string
+	Session  api.Session
+	Key      dpop.Key
+	Refresh  secret.Secret
+	Issuer   string
+	ClientID string
+}
+
+// sealedForm is the JSON of a saved session: it goes into the sealed file and nowhere else.
+type sealedForm struct {
+	Origin   string      `json:"origin"`
+	LogKey   string      `json:"log_key"`
+	Session  api.Session `json:"session"`
+	Token    string      `json:"token"`
+	Key      string      `json:"key"`
+	Refresh  string      `json:"refresh"`
+	Issuer   string      `json:"issuer"`
+	ClientID string      `json:"client_id"`
+}
+
+func (s saved) seal() (secret.Secret, error) {
+	raw, err := json.Marshal(sealedForm{s.Origin, s.LogKey, s.Session, string(s.Session.Token.Reveal()), string(s.Key.Marshal().Reveal()),
+		string(s.Refresh.Reveal()), s.Issuer, s.ClientID})
+	return secret.New(raw), err
+}
+
+func unseal(v secret.Secret) (saved, error) {
+	var f sealedForm
+	if err := json.Unmarshal(v.Reveal(), &f); err != nil {
+		return saved{}, withHint(errors.New("the stored session is damaged"), "run: sega login")
+	}
+	key, err := dpop.ParseKey(secret.FromString(f.Key))
+	f.Session.Token = secret.FromString(f.Token)
+	return saved{Origin: f.Origin, LogKey: f.LogKey, Session: f.Session, Key: key, Refresh: secret.FromString(f.Refresh), Issuer: f.Issuer, ClientID: f.ClientID}, err
+}
+
+// session is a logged-in person's way to the broker.
+type session struct {
+	*client.Client
+	app   *app
+	saved saved
+}
+
+// load reads the stored session; errNotLoggedIn where there is none for this broker.
+func (a *app) load() (saved, error) {
+	store, err := a.secrets()
+	if err != nil {
+		return saved{}, err
+	}
+	raw, err := store.Get(itemSession)
+	if errors.Is(err, keychain.ErrNotFound) {
+		return saved{}, errNotLoggedIn
+	}
+	if err != nil {
+		return saved{}, err
+	}
+	s, err := unseal(raw)
+	if err != nil {
+		return saved{}, err
+	}
+	if want := a.getenv("SEGA_BROKER"); want != "" {
+		if origin, err := a.origin(""); err != nil || origin != s.Origin {
+			return saved{}, withHint(errors.Join(err, errNotLoggedIn), "SEGA_BROKER names another broker than the one you are logged in to\n  run: sega login")
+		}
+	}
+	return s, nil
+}
+
+// open loads the session and renews it where it is about to end.
+func (a *app) open(ctx context.Context) (*session, error) {
+	loaded, err := a.load()
+	if err != nil {
+		return nil, err
+	}
+	s := &session{app: a, saved: loaded}
+	s.Client, err = a.client(ctx, loaded.Origin, loaded.LogKey, loaded.Key, func() secret.Secret { return s.saved.Session.Token })
+	if err != nil {
+		return nil, err
+	}
+	left := loaded.Session.Expires.Sub(a.now())
+	if left < renewBefore && a.now().Before(loaded.Session.NotAfter) && !loaded.Refresh.Empty() {
+		if err := s.renew(ctx); err != nil && left <= 0 {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// renew prolongs the session by a refresh at the IdP (design.md §5 'Times'). One process does it:
+// a rotated refresh token that is shown twice kills the login.
+func (s *session) renew(ctx context.Context) error {
+	store, err := s.app.secrets()
+	if err != nil {
+		return err
+	}
+	return store.Update(func(items map[string]secret.Secret) error {
+		current, err := unseal(items[itemSession])
+		if err != nil {
+			return err
+		}
+		if current.Session.LoginID == s.saved.Session.LoginID && current.Session.Expires.After(s.saved.Session.Expires) {
+			s.saved = current // another process was faster
+			return nil
+		}
+		provider, err := idp.Discover(ctx, current.Issuer, &http.Client{Timeout: 20 * time.Second})
+		if err != nil {
+			return err
+		}
+		tokens, err := provider.Refresh(ctx, current.ClientID, current.Refresh)
+		if err != nil {
+			return err
+		}
+		if !tokens.RefreshToken.Empty() {
+			current.Refresh = tokens.RefreshToken
+		}
+		renewed, err := s.Client.Renew(ctx, api.RenewRequest{IDToken: tokens.IDToken, AccessToken: tokens.AccessToken})
+		if err == nil {
+			current.Session, s.saved = renewed, current
+			s.saved.Session = renewed
+		}
+		sealed, sealErr := current.seal()
+		if sealErr != nil {
+			return sealErr
+		}
+		items[itemSession] = sealed
+		return err
+	})
+}
+
+// forget removes the session and every credential that came with it.
+func (a *app) forget() error {
+	store, err := a.secrets()
+	if err != nil {
+		return err
+	}
+	return store.Update(func(items map[string]secret.Secret) error {
+		clear(items)
+		return nil
+	})
+}
+
+// noSession reports whether an error only says that there is nothing to log out of.
+func noSession(err error) bool {
+	return errors.Is(err, errNotLoggedIn) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, keychain.ErrNotFound)
+}

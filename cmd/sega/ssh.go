@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
+	"sega/broker/api"
+)
+
+type sshOptions struct {
+	reason, ticket string
+	renew          bool
+}
+
+func newSSH(a *app) *cobra.Command {
+	var o sshOptions
+	c := &cobra.Command{Use: "ssh [USER@]HOST [-- COMMAND...]", Short: "Open a recorded SSH session on a host", GroupID: groupAccess,
+		Example: "  sega ssh web-1\n  sega ssh root@web-1 -- uptime",
+		Long:    "Open a session with your own OpenSSH client, through the bastion, which records it. The key lives in memory and its certificate for minutes.",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 && !o.renew {
+				return usagef("HOST is missing; your hosts: sega hosts")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.renew {
+				return a.renewSSH(cmd.Context(), o)
+			}
+			return a.ssh(cmd.Context(), args[0], args[1:], o)
+		}}
+	c.Flags().SetInterspersed(false)
+	c.Flags().StringVar(&o.reason, "reason", "", "why, where policy asks for it")
+	c.Flags().StringVar(&o.ticket, "ticket", "", "ticket, where policy asks for it")
+	c.Flags().BoolVar(&o.renew, "renew", false, "renew the certificate that the block of `sega configure --ssh` uses, and do no more")
+	return c
+}
+
+func (a *app) ssh(ctx context.Context, target string, command []string, o sshOptions) error {
+	login, host, named := strings.Cut(target, "@")
+	if !named {
+		login, host = "", target
+	}
+	s, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	if login == "" {
+		if login, err = s.loginAt(ctx, host); err != nil {
+			return err
+		}
+	}
+	if !plainName(login) || !plainName(host) {
+		return usagef("%q is not of the form USER@HOST", target)
+	}
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	cert, err := s.certify(ctx, private.Public().(ed25519.PublicKey), o)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "sega-ssh-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	stop, err := serveKey(dir, private, cert)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	args, err := s.sshArgs(dir, cert, login, host)
+	if err != nil {
+		return err
+	}
+	path, err := exec.LookPath("ssh")
+	if err != nil {
+		return withHint(errors.New("there is no ssh on this machine"), "install the OpenSSH client")
+	}
+	return runChild(ctx, exec.Command(path, append(args, command...)...))
+}
+
+// plainName keeps what is typed from becoming an option, a route or a pattern.
+func plainName(s string) bool {
+	return s != "" && s[0] != '-' && !strings.ContainsAny(s, "%+@/\\*?!\"' \t\r\n,;:")
+}
+
+// loginAt picks the account where only one is allowed, or where one is named like the person here.
+func (s *session) loginAt(ctx context.Context, host string) (string, error) {
+	v, err := s.Hosts(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, h := range v.Hosts {
+		if h.Name != host {
+			continue
+		}
+		switch me := s.app.getenv("USER"); {
+		case !h.Allowed:
+			return "", api.Errorf(api.KindDenied, "%s", h.Why)
+		case len(h.Logins) == 1:
+			return h.Logins[0], nil
+		case slices.Contains(h.Logins, me):
+			return me, nil
+		}
+		return "", usagef("say as whom: sega ssh USER@%s, with USER one of %s", host, strings.Join(h.Logins, ", "))
+	}
+	return "", api.Errorf(api.KindDenied, "no host %q is known", host).WithHint("run: sega hosts")
+}
+
+// certify asks for an access certificate for a key.
+func (s *session) certify(ctx context.Context, public ed25519.PublicKey, o sshOptions) (*ssh.Certificate, error) {
+	key, err := ssh.NewPublicKey(public)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.Certificate(ctx, api.CertificateRequest{PublicKey: string(ssh.MarshalAuthorizedKey(key)), Reason: o.reason, Ticket: o.ticket})
+	if err != nil {
+		return nil, err
+	}
+	parsed, _, _, _, err := ssh.ParseAuthorizedKey([]byte(answer.Certificate))
+	if err != nil {
+		return nil, fmt.Errorf("the broker's certificate is malformed: %w", err)
+	}
+	cert, ok := parsed.(*ssh.Certificate)
+	if !ok {
+		return nil, errors.New("the broker answered with a key that is no certificate")
+	}
+	return cert, nil
+}
+
+// serveKey answers OpenSSH's agent protocol for this one key, from memory, on a socket in a folder
+// that only this user enters. It ends with stop.
+func serveKey(dir string, private ed25519.PrivateKey, cert *ssh.Certificate) (stop func(), err error) {
+	ring := agent.NewKeyring()
+	if err := ring.Add(agent.AddedKey{PrivateKey: private, Certificate: cert, Comment: "sega"}); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, "agent"))
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { // ends when the ssh client closes its side, at its exit at the latest
+				defer func() { _ = conn.Close() }()
+				_ = agent.ServeAgent(signOnly{ring}, conn)
+			}()
+		}
+	}()
+	return func() { _ = l.Close(); <-done }, nil
+}
+
+// sshArgs are the options that make OpenSSH use our key, our bastion and our trust, and nothing else.
+func (s *session) sshArgs(dir string, cert *ssh.Certificate, login, host string) ([]string, error) {
+	p, err := s.app.pinned()
+	if err != nil {
+		return nil, err
+	}
+	addr, port, err := net.SplitHostPort(p.Configuration.Bastion)
+	if err != nil {
+		return nil, withHint(errors.New("the broker names no bastion"), "ask whoever runs the broker to configure one")
+	}
+	known, certFile := filepath.Join(dir, "known_hosts"), filepath.Join(dir, "id-cert.pub")
+	if err := os.WriteFile(known, []byte(knownHosts(p.Configuration)), 0o600); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(certFile, ssh.MarshalAuthorizedKey(cert), 0o600); err != nil {
+		return nil, err
+	}
+	var args []string
+	for _, option := range []string{
+		"IdentityAgent=" + filepath.Join(dir, "agent"), "IdentityFile=" + certFile, "CertificateFile=" + certFile, "IdentitiesOnly=yes",
+		"UserKnownHostsFile=" + known, "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes", "UpdateHostKeys=no",
+		"HostKeyAlias=" + p.Configuration.BastionName, "PreferredAuthentications=publickey", "ProxyJump=none", "ControlPath=none", "ForwardAgent=no",
+	} {
+		args = append(args, "-o", option)
+	}
+	return append(args, "-p", port, "-l", login+"+"+host, "--", addr), nil
+}
+
+// knownHosts trusts the front CA alone.
+func knownHosts(c api.Configuration) string {
+	var b strings.Builder
+	for _, ca := range c.FrontCAs {
+		b.WriteString("@cert-authority * " + strings.TrimSpace(ca) + "\n")
+	}
+	return b.String()
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"sega/broker"
+	"sega/cmd/segad/config"
+)
+
+// drainTime bounds a graceful shutdown.
+const drainTime = 10 * time.Second
+
+// policyPoll is how often the policy folder is looked at.
+const policyPoll = time.Second
+
+// sweepEvery is how often expired records are dropped.
+const sweepEvery = time.Hour
+
+func newBroker() *cobra.Command {
+	var path string
+	c := &cobra.Command{Use: "broker", Short: "Run the broker", Args: exactly(0), Example: "  segad broker --config /etc/sega/broker.yaml",
+		Long: "Run the broker until SIGINT or SIGTERM. SIGHUP reads the policy anew; a changed policy folder is noticed by itself. A bad policy is refused and the last good one kept.",
+		RunE: func(cmd *cobra.Command, _ []string) error { return runBroker(cmd.Context(), path, newLogger()) }}
+	c.Flags().StringVar(&path, "config", "", "configuration file (YAML)")
+	_ = c.MarkFlagRequired("config")
+	return c
+}
+
+func newLogger() *slog.Logger { return slog.New(slog.NewJSONHandler(os.Stderr, nil)) }
+
+func runBroker(ctx context.Context, path string, log *slog.Logger) error {
+	file, err := config.LoadBroker(path)
+	if err != nil {
+		return err
+	}
+	parts, err := openBroker(ctx, path, file, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := parts.log.Close(); err != nil {
+			log.Error("close the database", "error", err)
+		}
+	}()
+	server, err := broker.New(ctx, parts.config)
+	if err != nil {
+		return err
+	}
+	certificate, err := tls.LoadX509KeyPair(config.Path(path, file.TLS.Certificate), config.Path(path, file.TLS.Key))
+	if err != nil {
+		return fmt.Errorf("certificate of the broker: %w", err)
+	}
+	listener, err := net.Listen("tcp", file.Listen)
+	if err != nil {
+		return err
+	}
+	web := &http.Server{Handler: server, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}}
+	log.Info("broker is ready", "origin", file.Origin, "listen", listener.Addr().String(), "policy", server.Policy.Set().Digest())
+	return serveBroker(ctx, web, listener, server, config.Path(path, file.Policy), log)
+}
+
+// serveBroker runs the web server and the two watchers until ctx ends, then drains.
+func serveBroker(ctx context.Context, web *http.Server, listener net.Listener, server *broker.Server, policyDir string, log *slog.Logger) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		err := web.ServeTLS(listener, "", "")
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return err
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		server.Drain()
+		dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		defer cancel()
+		return web.Shutdown(dctx)
+	})
+	group.Go(func() error { return watchPolicy(ctx, server, policyDir, log) })
+	group.Go(func() error { return sweep(ctx, server, log) })
+	return group.Wait()
+}
+
+// watchPolicy reloads on SIGHUP and whenever a file of the folder changes.
+func watchPolicy(ctx context.Context, server *broker.Server, dir string, log *slog.Logger) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	tick := time.NewTicker(policyPoll)
+	defer tick.Stop()
+	last := fingerprint(dir)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if fingerprint(dir) == last {
+				continue
+			}
+		case <-hangup:
+		}
+		last = fingerprint(dir)
+		if err := server.Reload(ctx); err != nil {
+			log.Error("policy not reloaded: the last good one stays in force", "error", err)
+			continue
+		}
+		log.Info("policy reloaded", "digest", server.Policy.Set().Digest())
+	}
+}
+
+// fingerprint changes whenever a file of the folder is added, removed or written.
+func fingerprint(dir string) string {
+	out := ""
+	_ = fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			out += name + "?" + err.Error()
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			out += fmt.Sprintf("%s %d %d;", name, info.Size(), info.ModTime().UnixNano())
+		}
+		return nil
+	})
+	return out
+}
+
+func sweep(ctx context.Context, server *broker.Server, log *slog.Logger) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := server.Sweep(ctx); err != nil {
+				log.Error("expired records not dropped", "error", err)
+			}
+		}
+	}
+}

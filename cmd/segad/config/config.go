@@ -1,0 +1,213 @@
+// Package config owns the servers' configuration files: one strict YAML file for each server, in
+// which an unknown key is an error that names its line, values have units and secrets are paths.
+// It reads and checks form; what the values mean is for the servers.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"sega/keychain/secret"
+)
+
+// maxFile bounds a configuration or secret file.
+const maxFile = 1 << 20
+
+// Broker is the file of `segad broker`.
+type Broker struct {
+	Origin         string        `yaml:"origin"`
+	Listen         string        `yaml:"listen"`
+	Node           string        `yaml:"node"`
+	TLS            TLS           `yaml:"tls"`
+	Database       string        `yaml:"database"` // path of the SQLite file
+	LogKey         string        `yaml:"log_key"`  // path of the key that signs checkpoints
+	IDP            IDP           `yaml:"idp"`
+	AWS            AWS           `yaml:"aws"`
+	CA             CA            `yaml:"ca"`
+	Policy         string        `yaml:"policy"`     // folder of *.cedar files
+	Recordings     string        `yaml:"recordings"` // folder that bastions write to
+	Roles          []Role        `yaml:"roles"`
+	Hosts          []Host        `yaml:"hosts"`
+	Bastions       []Bastion     `yaml:"bastions"`
+	TrustedProxies []string      `yaml:"trusted_proxies,omitempty"`
+	Session        time.Duration `yaml:"session,omitempty"` // until it must be renewed
+	Login          time.Duration `yaml:"login,omitempty"`   // until a new login
+	Idle           time.Duration `yaml:"idle,omitempty"`    // of SSH sessions; 0: none
+	Lease          time.Duration `yaml:"lease,omitempty"`   // of bastions without the feed
+}
+
+// TLS names the PEM files of the server's certificate.
+type TLS struct {
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+}
+
+// IDP is the identity provider.
+type IDP struct {
+	Issuer        string   `yaml:"issuer"`
+	ClientID      string   `yaml:"client_id"`
+	Scopes        []string `yaml:"scopes,omitempty"`
+	ACRValues     []string `yaml:"acr_values,omitempty"` // asked for at login
+	MFAValues     []string `yaml:"mfa_amr,omitempty"`    // amr values that prove a second factor
+	MFAACRValues  []string `yaml:"mfa_acr,omitempty"`    // acr values that prove one
+	GroupsClaim   string   `yaml:"groups_claim,omitempty"`
+	RedirectPorts []int    `yaml:"redirect_ports"`
+	RedirectPath  string   `yaml:"redirect_path,omitempty"`
+	DeviceGrant   bool     `yaml:"device_grant,omitempty"`
+}
+
+// AWS is how the broker reaches STS.
+type AWS struct {
+	Region      string `yaml:"region"`
+	Endpoint    string `yaml:"endpoint,omitempty"`
+	Credentials string `yaml:"credentials,omitempty"` // path of a shared credentials file; else the SDK's default chain
+	Chained     *bool  `yaml:"chained,omitempty"`     // whether the broker is an assumed role itself; else AWS is asked
+}
+
+// CA names the key files of the four CAs and the file of their passphrase.
+type CA struct {
+	Access     string   `yaml:"access"`
+	Hop        string   `yaml:"hop"`
+	Front      string   `yaml:"front"`
+	Host       string   `yaml:"host"`
+	Passphrase string   `yaml:"passphrase"`
+	MoreAccess []string `yaml:"more_access,omitempty"` // public keys trusted beside, while rotating
+	MoreFront  []string `yaml:"more_front,omitempty"`
+	MoreHost   []string `yaml:"more_host,omitempty"`
+}
+
+// Role is an AWS role.
+type Role struct {
+	Name        string            `yaml:"name"`
+	ARN         string            `yaml:"arn"`
+	Description string            `yaml:"description,omitempty"`
+	ExternalID  string            `yaml:"external_id,omitempty"`
+	MaxDuration time.Duration     `yaml:"max_duration,omitempty"` // the role's MaxSessionDuration
+	Labels      map[string]string `yaml:"labels,omitempty"`
+}
+
+// Host is an SSH target.
+type Host struct {
+	Name     string            `yaml:"name"`
+	ID       string            `yaml:"id,omitempty"` // HOST-ID; the name where empty
+	Address  string            `yaml:"address"`
+	Logins   []string          `yaml:"logins"`
+	HostKeys []string          `yaml:"host_keys,omitempty"`
+	Labels   map[string]string `yaml:"labels,omitempty"`
+}
+
+// Bastion is a bastion that may enrol.
+type Bastion struct {
+	Name      string   `yaml:"name"`
+	Address   string   `yaml:"address"`
+	Egress    []string `yaml:"egress"`
+	JoinToken string   `yaml:"join_token,omitempty"` // path of a single-use token for its enrolment
+}
+
+// BastionServer is the file of `segad bastion`.
+type BastionServer struct {
+	Name       string      `yaml:"name"`
+	Listen     string      `yaml:"listen"`
+	Broker     string      `yaml:"broker"`
+	CAFile     string      `yaml:"ca_file,omitempty"` // trust of the broker's certificate
+	LogKey     string      `yaml:"log_key"`           // verifier key of the broker's log, pinned
+	Data       string      `yaml:"data"`              // spool, machine key, marks
+	JoinToken  string      `yaml:"join_token,omitempty"`
+	Recordings string      `yaml:"recordings"`
+	Recipients []Recipient `yaml:"recipients"` // of recordings; two at least
+}
+
+// Recipient can read recordings.
+type Recipient struct {
+	Name string `yaml:"name"`
+	Age  string `yaml:"age"` // "age1…"
+}
+
+// LoadBroker reads the file of a broker; paths in it are relative to it.
+func LoadBroker(path string) (Broker, error) {
+	var c Broker
+	err := load(path, &c)
+	return c, err
+}
+
+// LoadBastion reads the file of a bastion.
+func LoadBastion(path string) (BastionServer, error) {
+	var c BastionServer
+	err := load(path, &c)
+	return c, err
+}
+
+func load(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	if err := Parse(data, v); err != nil {
+		return fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return nil
+}
+
+// Parse reads one strict YAML document. Errors name line and key and quote no values: what stands
+// in the wrong place may be a secret.
+func Parse(data []byte, v any) error {
+	if len(data) > maxFile {
+		return errors.New("the file is larger than 1 MiB")
+	}
+	d := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict(), yaml.DisallowUnknownField())
+	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
+		return describe(err)
+	}
+	return nil
+}
+
+func describe(err error) error {
+	var unknown *yaml.UnknownFieldError
+	if errors.As(err, &unknown) && unknown.Token != nil {
+		return fmt.Errorf("line %d: unknown key %q", unknown.Token.Position.Line, unknown.Token.Value)
+	}
+	var syntax yaml.Error
+	if errors.As(err, &syntax) && syntax.GetToken() != nil && syntax.GetToken().Position != nil {
+		return fmt.Errorf("line %d: %s", syntax.GetToken().Position.Line, syntax.GetMessage())
+	}
+	return errors.New("not a YAML document of this server")
+}
+
+// Path resolves a path of a configuration file against the file's folder.
+func Path(file, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(file), path)
+}
+
+// Secret reads a secret's file, without the line's end. Files that others may read are refused.
+func Secret(path string) (secret.Secret, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return secret.Secret{}, fmt.Errorf("secret: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return secret.Secret{}, fmt.Errorf("secret %s can be read by others\nrun: chmod 600 %s", path, path)
+	}
+	if info.Size() > maxFile {
+		return secret.Secret{}, fmt.Errorf("secret %s is larger than 1 MiB", path)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return secret.Secret{}, fmt.Errorf("secret: %w", err)
+	}
+	s := secret.New(bytes.TrimRight(data, "\r\n"))
+	clear(data)
+	if s.Empty() {
+		return s, fmt.Errorf("secret %s is empty", path)
+	}
+	return s, nil
+}

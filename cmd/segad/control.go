@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"sega/audit"
+	"sega/broker/api"
+	"sega/broker/api/dpop"
+	"sega/broker/client"
+	"sega/cmd/segad/config"
+	"sega/keychain/secret"
+)
+
+// Files in a bastion's data folder.
+const (
+	machineKeyName = "machine.key"
+	checkpointName = "checkpoint"
+)
+
+type controlConfig struct {
+	origin, caFile, logKey, name, data, joinToken string
+	log                                           *slog.Logger
+}
+
+// control is the broker as a bastion needs it: broker/client with a machine's session, which is
+// opened anew when it has ended.
+type control struct {
+	controlConfig
+	client  *client.Client
+	witness *audit.Witness
+
+	mu    sync.Mutex
+	token secret.Secret
+}
+
+func openControl(c controlConfig) (*control, error) {
+	key, err := machineKey(filepath.Join(c.data, machineKeyName))
+	if err != nil {
+		return nil, err
+	}
+	var roots *x509.CertPool
+	if c.caFile != "" {
+		pem, err := os.ReadFile(c.caFile)
+		if err != nil {
+			return nil, err
+		}
+		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate", c.caFile)
+		}
+	}
+	out := &control{controlConfig: c}
+	base := client.Config{Origin: c.origin, RootCAs: roots, Key: key, Token: out.current, UserAgent: "segad/" + version}
+	prover, err := client.New(base)
+	if err != nil {
+		return nil, err
+	}
+	if out.witness, err = openWitness(c, prover); err != nil {
+		return nil, err
+	}
+	base.OnCheckpoint = func(msg []byte) error { return out.witness.Observe(context.Background(), msg) }
+	out.client, err = client.New(base)
+	return out, err
+}
+
+// openWitness remembers the log's checkpoints, so that a log that was rewritten or went back is noticed.
+func openWitness(c controlConfig, prover *client.Client) (*audit.Witness, error) {
+	verifier, err := note.NewVerifier(c.logKey)
+	if err != nil {
+		return nil, fmt.Errorf("log_key: %w", err)
+	}
+	path := filepath.Join(c.data, checkpointName)
+	latest, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return audit.NewWitness(audit.WitnessConfig{Verifier: verifier, Latest: latest,
+		Prove: func(ctx context.Context, from, to int64) (tlog.TreeProof, error) {
+			answer, err := prover.Consistency(ctx, from, to)
+			if err != nil {
+				return nil, err
+			}
+			proof := make(tlog.TreeProof, len(answer.Proof))
+			for i, p := range answer.Proof {
+				if len(p) != len(proof[i]) {
+					return nil, errors.New("the consistency proof is malformed")
+				}
+				copy(proof[i][:], p)
+			}
+			return proof, nil
+		},
+		Remember: func(msg []byte) error { return replaceFile(path, msg) }})
+}
+
+// machineKey reads the machine's own key, or makes it: it never leaves this machine.
+func machineKey(path string) (dpop.Key, error) {
+	if _, err := os.Stat(path); err == nil {
+		raw, err := config.Secret(path)
+		if err != nil {
+			return dpop.Key{}, err
+		}
+		return dpop.ParseKey(raw)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return dpop.Key{}, err
+	}
+	key, err := dpop.GenerateKey()
+	if err != nil {
+		return key, err
+	}
+	return key, replaceFile(path, key.Marshal().Reveal())
+}
+
+// replaceFile writes a file of mode 0600 whole or not at all.
+func replaceFile(path string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	_, err = tmp.Write(data)
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp.Name())
+	}
+	return err
+}
+
+func (c *control) current() secret.Secret {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.token
+}
+
+// session opens a machine session, after enrolling where the broker does not know the key yet.
+func (c *control) session(ctx context.Context, old secret.Secret) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.token.Equal(old) {
+		return nil // another call was faster
+	}
+	s, err := c.client.MachineSession(ctx)
+	if api.IsKind(err, api.KindUnauthenticated) && c.joinToken != "" {
+		if enrollErr := c.enroll(ctx); enrollErr != nil {
+			return enrollErr
+		}
+		s, err = c.client.MachineSession(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	c.log.Info("session at the broker", "session", s.SessionID, "machine", s.Machine.Name)
+	c.token = s.Token
+	return nil
+}
+
+func (c *control) enroll(ctx context.Context) error {
+	token, err := config.Secret(c.joinToken)
+	if err != nil {
+		return fmt.Errorf("this bastion is not enrolled: %w", err)
+	}
+	machine, err := c.client.Enroll(ctx, api.EnrollRequest{Token: token, Name: c.name, Kind: "bastion"})
+	if err != nil {
+		return fmt.Errorf("enrol: %w", err)
+	}
+	c.log.Info("enrolled", "machine", machine.ID, "name", machine.Name)
+	return nil
+}
+
+// with runs a call in a session, once more in a new one where the old has ended.
+func (c *control) with(ctx context.Context, call func() error) error {
+	token := c.current()
+	if token.Empty() {
+		if err := c.session(ctx, token); err != nil {
+			return err
+		}
+		token = c.current()
+	}
+	err := call()
+	if !api.IsKind(err, api.KindUnauthenticated) {
+		return err
+	}
+	if err := c.session(ctx, token); err != nil {
+		return err
+	}
+	return call()
+}
+
+// Hop implements bastion.Control.
+func (c *control) Hop(ctx context.Context, r api.HopRequest) (hop api.Hop, err error) {
+	err = c.with(ctx, func() error { hop, err = c.client.Hop(ctx, r); return err })
+	return hop, err
+}
+
+// Report implements bastion.Control.
+func (c *control) Report(ctx context.Context, r []api.Report) error {
+	return c.with(ctx, func() error { return c.client.Report(ctx, r) })
+}
+
+// Front implements bastion.Control.
+func (c *control) Front(ctx context.Context, r api.FrontRequest) (cert api.Certificate, err error) {
+	err = c.with(ctx, func() error { cert, err = c.client.Front(ctx, r); return err })
+	return cert, err
+}
+
+// Ack implements bastion.Control.
+func (c *control) Ack(ctx context.Context, a api.Ack) error {
+	return c.with(ctx, func() error { return c.client.Ack(ctx, a) })
+}
+
+// Feed implements bastion.Control.
+func (c *control) Feed(ctx context.Context, after int64, checkpoint []byte, handle func(api.FeedItem) error) error {
+	return c.with(ctx, func() error { return c.client.Feed(ctx, after, checkpoint, handle) })
+}

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"golang.org/x/crypto/ssh"
+
+	"sega/audit"
+	"sega/audit/recording/bucket"
+	"sega/audit/sqlite"
+	"sega/audit/store"
+	"sega/broker"
+	"sega/broker/awssts"
+	"sega/broker/policy"
+	"sega/broker/state"
+	"sega/cmd/segad/config"
+	"sega/idp"
+	"sega/keychain/secret"
+	"sega/sshca"
+	"sega/sshca/softkey"
+)
+
+// joinLife is how long a configured join token may be used, from when it is first seen.
+const joinLife = 24 * time.Hour
+
+// discoverTries bounds how long a broker waits for its IdP at the start.
+const discoverTime = 30 * time.Second
+
+// parts are what a broker is wired from.
+type parts struct {
+	config broker.Config
+	log    store.Log
+}
+
+// openBroker opens everything that the file names. What is wrong is said before anything listens.
+func openBroker(ctx context.Context, path string, file config.Broker, log *slog.Logger) (p parts, err error) {
+	p.config = broker.Config{Origin: file.Origin, Node: file.Node, Version: version, Issuer: file.IDP.Issuer, ClientID: file.IDP.ClientID,
+		Scopes: file.IDP.Scopes, ACRValues: file.IDP.ACRValues, RedirectPorts: file.IDP.RedirectPorts, RedirectPath: file.IDP.RedirectPath,
+		DeviceGrant: file.IDP.DeviceGrant, Roles: roles(file), Hosts: hosts(file), Bastions: bastions(file), Times: times(file), Now: time.Now, Logger: log}
+	if p.config.TrustedProxies, err = prefixes(file.TrustedProxies); err != nil {
+		return p, err
+	}
+	if p.config.CAs, err = openCAs(path, file.CA); err != nil {
+		return p, err
+	}
+	p.config.Policy = policy.NewEngine(func() (*policy.Set, error) { return policy.Load(os.DirFS(config.Path(path, file.Policy))) })
+	if err := p.config.Policy.Err(); err != nil {
+		log.Error("policy not loaded: everything is denied until it is mended", "error", err)
+	}
+	if p.config.Recordings, err = bucket.OpenDir(config.Path(path, file.Recordings)); err != nil {
+		return p, err
+	}
+	if err := openIDP(ctx, &p.config, file.IDP); err != nil {
+		return p, err
+	}
+	if p.config.Minter, err = openAWS(ctx, path, file.AWS); err != nil {
+		return p, err
+	}
+	if p.log, err = openLog(ctx, path, file, &p.config, log); err != nil {
+		return p, err
+	}
+	return p, addJoinTokens(ctx, path, file, p.log)
+}
+
+// openLog opens database and log under the log's own key (R9).
+func openLog(ctx context.Context, path string, file config.Broker, c *broker.Config, log *slog.Logger) (store.Log, error) {
+	raw, err := config.Secret(config.Path(path, file.LogKey))
+	if err != nil {
+		return nil, err
+	}
+	key, err := audit.ParseLogKey(raw.Reveal())
+	if err != nil {
+		return nil, fmt.Errorf("log key: %w", err)
+	}
+	c.LogKey = key.VerifierKey()
+	db, err := sqlite.Open(ctx, sqlite.Config{Path: config.Path(path, file.Database), Signer: key, Verifier: key.Verifier(), Schema: state.Schema, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	c.Log = db
+	return db, nil
+}
+
+// addJoinTokens makes the configured join tokens known. One that was seen before stays as it is:
+// spent is spent.
+func addJoinTokens(ctx context.Context, path string, file config.Broker, log store.Log) error {
+	for _, b := range file.Bastions {
+		if b.JoinToken == "" {
+			continue
+		}
+		token, err := config.Secret(config.Path(path, b.JoinToken))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // removed after the enrolment, as it should be
+		}
+		if err != nil {
+			return err
+		}
+		hash := sha256.Sum256(token.Reveal())
+		err = broker.AddJoinToken(ctx, log, hash[:], b.Name, "bastion", time.Now().Add(joinLife))
+		if err != nil && !errors.Is(err, state.ErrExists) {
+			return err
+		}
+	}
+	return nil
+}
+
+// openIDP discovers the identity provider; it may be starting at the same time as we.
+func openIDP(ctx context.Context, c *broker.Config, file config.IDP) error {
+	ctx, cancel := context.WithTimeout(ctx, discoverTime)
+	defer cancel()
+	client := &http.Client{Timeout: 10 * time.Second}
+	for {
+		provider, err := idp.Discover(ctx, file.Issuer, client)
+		if err == nil {
+			c.Device = provider
+			c.Verifier, err = idp.NewVerifier(provider, idp.VerifierConfig{ClientID: file.ClientID, MFAValues: file.MFAValues,
+				ACRValues: file.MFAACRValues, GroupsClaim: file.GroupsClaim, Now: c.Now})
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("discover the identity provider %s: %w", file.Issuer, err)
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+func openAWS(ctx context.Context, path string, file config.AWS) (broker.Minter, error) {
+	c := awssts.Config{Region: file.Region, Endpoint: file.Endpoint, Chained: file.Chained, Now: time.Now}
+	if file.Credentials != "" {
+		provider, err := sharedCredentials(ctx, config.Path(path, file.Credentials))
+		if err != nil {
+			return nil, err
+		}
+		c.Credentials = provider
+	}
+	return awssts.New(ctx, c)
+}
+
+func sharedCredentials(ctx context.Context, path string) (aws.CredentialsProvider, error) {
+	shared, err := awsconfig.LoadSharedConfigProfile(ctx, "default", func(o *awsconfig.LoadSharedConfigOptions) {
+		o.CredentialsFiles, o.ConfigFiles = []string{path}, []string{}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("AWS credentials of the broker in %s: profile default cannot be read", path)
+	}
+	value := shared.Credentials
+	if !value.HasKeys() {
+		return nil, fmt.Errorf("AWS credentials of the broker in %s: profile default holds no keys", path)
+	}
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return value, nil }), nil
+}
+
+func openCAs(path string, file config.CA) (cas broker.CAs, err error) {
+	pass, err := config.Secret(config.Path(path, file.Passphrase))
+	if err != nil {
+		return cas, err
+	}
+	defer pass.Wipe()
+	for name, ca := range map[string]struct {
+		file string
+		to   *ssh.Signer
+	}{"access": {file.Access, &cas.Access}, "hop": {file.Hop, &cas.Hop}, "front": {file.Front, &cas.Front}, "host": {file.Host, &cas.Host}} {
+		if *ca.to, err = openCA(config.Path(path, ca.file), pass); err != nil {
+			return cas, fmt.Errorf("%s CA: %w", name, err)
+		}
+	}
+	for _, more := range []struct {
+		lines []string
+		to    *[]ssh.PublicKey
+	}{{file.MoreAccess, &cas.MoreAccess}, {file.MoreFront, &cas.MoreFront}, {file.MoreHost, &cas.MoreHost}} {
+		bundle, err := sshca.ParseBundle(more.lines)
+		if err != nil {
+			return cas, err
+		}
+		*more.to = bundle
+	}
+	return cas, nil
+}
+
+func openCA(path string, pass secret.Secret) (ssh.Signer, error) {
+	if path == "" {
+		return nil, errors.New("no key file configured\nrun: segad ca init")
+	}
+	return softkey.Open(path, pass)
+}
+
+func prefixes(lines []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, line := range lines {
+		p, err := netip.ParsePrefix(line)
+		if err != nil {
+			return nil, fmt.Errorf("trusted_proxies: %q is not an address range like 10.0.0.0/8", line)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func roles(file config.Broker) []broker.Role {
+	var out []broker.Role
+	for _, r := range file.Roles {
+		out = append(out, broker.Role{Name: r.Name, ARN: r.ARN, Description: r.Description, ExternalID: r.ExternalID, MaxDuration: r.MaxDuration, Labels: r.Labels})
+	}
+	return out
+}
+
+func hosts(file config.Broker) []broker.Host {
+	var out []broker.Host
+	for _, h := range file.Hosts {
+		if h.ID == "" {
+			h.ID = h.Name
+		}
+		out = append(out, broker.Host{Name: h.Name, ID: h.ID, Address: h.Address, Logins: h.Logins, HostKeys: h.HostKeys, Labels: h.Labels})
+	}
+	return out
+}
+
+func bastions(file config.Broker) []broker.Bastion {
+	var out []broker.Bastion
+	for _, b := range file.Bastions {
+		out = append(out, broker.Bastion{Name: b.Name, Address: b.Address, Egress: b.Egress})
+	}
+	return out
+}
+
+func times(file config.Broker) broker.Times {
+	t := broker.DefaultTimes()
+	for _, v := range []struct {
+		set time.Duration
+		to  *time.Duration
+	}{{file.Session, &t.Session}, {file.Login, &t.Login}, {file.Idle, &t.Idle}, {file.Lease, &t.Lease}} {
+		if v.set > 0 {
+			*v.to = v.set
+		}
+	}
+	return t
+}
