@@ -130,7 +130,7 @@ func checkSticky(t *testing.T, w *Writer, f *faulty) {
 	if f.Len() != size {
 		t.Fatal("wrote on after a failure")
 	}
-	if w.out.aead != nil || w.in.aead != nil || w.out.key != [32]byte{} || !bytes.Equal(w.key, make([]byte, len(w.key))) {
+	if w.out.aead != nil || w.in.aead != nil || w.out.key != [32]byte{} || !bytes.Equal(*w.key, make([]byte, len(*w.key))) {
 		t.Fatal("keys outlive the failure")
 	}
 }
@@ -191,6 +191,29 @@ func TestRatchet(t *testing.T) {
 	must(t, w.Write(0, StreamOut, []byte("later")))
 	if !opens(w.out, f.Bytes(), 0, 2) {
 		t.Error("the new key does not open the new segment")
+	}
+}
+
+// TestPrintingShowsNoKey: a Writer or Reader that ends up in a log shows none of its keys.
+func TestPrintingShowsNoKey(t *testing.T) {
+	p, f := newPeople(t), &spool{}
+	w := newWriter(t, f, p.config())
+	r, err := Open(bytes.NewReader(f.Bytes()), p.recovery)
+	must(t, err)
+	keys := [][]byte{(*w.key)[:8], w.out.key[:8], w.in.key[:8]}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%x", "%s", "%d"} {
+		held := struct {
+			w *Writer
+			r *Reader
+		}{w, r}
+		text := fmt.Sprintf(verb+verb+verb+verb, w, r, held, &held)
+		for i, key := range keys {
+			for _, form := range []string{"%x", "%d", "%s", "%#v"} {
+				if strings.Contains(text, strings.Trim(fmt.Sprintf(form, key), "[]byte{}")) {
+					t.Errorf("%s shows key %d as %s", verb, i, form)
+				}
+			}
+		}
 	}
 }
 

@@ -54,6 +54,11 @@ func Open(r io.Reader, identities ...age.Identity) (*Reader, error) {
 	return &Reader{scan: scan, out: out, in: in, aad: aad}, nil
 }
 
+// Format implements fmt.Formatter for every verb and shows no key.
+func (r *Reader) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "recording of %s", r.scan.header.SessionID)
+}
+
 // Header returns the recording's header.
 func (r *Reader) Header() Header { return r.scan.header }
 

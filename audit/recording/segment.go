@@ -70,7 +70,7 @@ func (w *Writer) appendSeal() {
 	s := seal{segment: w.segment, records: w.records, bytes: w.bytes, prev: w.sealed.hash}
 	w.hash.Sum(s.hash[:0])
 	start := len(w.buf)
-	w.buf = s.appendRecord(w.buf, w.key)
+	w.buf = s.appendRecord(w.buf, *w.key)
 	w.sealed = mark{
 		segments: w.segment,
 		bytes:    w.sealed.bytes + w.bytes + uint64(len(w.buf)-start),

@@ -9,11 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"sync"
 	"time"
-
-	"filippo.io/age"
 )
 
 const (
@@ -26,34 +23,6 @@ const (
 // ErrClosed is what a Writer returns after Close.
 var ErrClosed = errors.New("recording: is closed")
 
-// File is the spool. It must be empty, and nobody else may write to it.
-type File interface {
-	io.Writer
-	Sync() error
-}
-
-// Config is what New needs.
-type Config struct {
-	SessionID  string
-	Recipients []age.Recipient // who may read output and events: two distinct ones at least
-
-	// InputRecipients may read what the person typed: two distinct ones at least, or nil for Recipients.
-	InputRecipients []age.Recipient
-
-	RecipientNames      []string // as the header and the log list them; nil for the public keys
-	InputRecipientNames []string
-	Hash                Hash             // "" for BLAKE2b; see FasterHash
-	Now                 func() time.Time // nil for time.Now; its monotonic reading times the frames
-}
-
-// Announcement goes into the details of session.start: it ties the recording to the log before
-// the first frame is written.
-type Announcement struct {
-	PublicKey    []byte   `json:"public_key"`    // Ed25519, signs the seals
-	HeaderDigest string   `json:"header_digest"` // hex hash of the header's bytes, by the function that it names
-	Recipients   []string `json:"recipients"`
-}
-
 // Writer writes one recording. Its methods may be called concurrently.
 type Writer struct {
 	f        File
@@ -64,8 +33,8 @@ type Writer struct {
 	syncing sync.Mutex // held from a seal to the end of its fsync; taken before mu
 
 	mu      sync.Mutex
-	err     error // sticky
-	key     ed25519.PrivateKey
+	err     error               // sticky
+	key     *ed25519.PrivateKey // behind a pointer, so that printing a Writer shows none of it
 	out, in *ratchet
 	segment uint64
 	records uint32
@@ -124,7 +93,7 @@ func (w *Writer) prepare(cfg Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("recording: session key: %w", err)
 	}
-	w.key, w.header.PublicKey = private, public
+	w.key, w.header.PublicKey = &private, public
 	w.aad = append(make([]byte, 1+8+4), cfg.SessionID...)
 	return nil
 }
@@ -174,6 +143,10 @@ func (w *Writer) begin() error {
 	w.synced = w.sealed
 	return nil
 }
+
+// Format implements fmt.Formatter for every verb and shows no key: fmt's complaint about a wrong
+// verb would print what the fields point to.
+func (w *Writer) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "recording of %s", w.header.SessionID) }
 
 // Announce returns what must be in the log before the first frame is forwarded.
 func (w *Writer) Announce() Announcement { return w.announce }
@@ -305,7 +278,9 @@ func (w *Writer) fail(err error) {
 }
 
 func (w *Writer) wipe() {
-	clear(w.key)
+	if w.key != nil {
+		clear(*w.key)
+	}
 	for _, r := range []*ratchet{w.out, w.in} {
 		if r != nil {
 			r.wipe()
