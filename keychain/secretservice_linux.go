@@ -1,0 +1,177 @@
+package keychain
+
+import (
+	"errors"
+	"time"
+
+	"github.com/godbus/dbus"
+
+	"sega/keychain/secret"
+)
+
+// Names of the Secret Service API 0.2 (specifications.freedesktop.org/secret-service).
+const (
+	secretsName    = "org.freedesktop.secrets"
+	secretsPath    = dbus.ObjectPath("/org/freedesktop/secrets")
+	serviceIface   = "org.freedesktop.Secret.Service."
+	collectionCall = "org.freedesktop.Secret.Collection.CreateItem"
+	itemCall       = "org.freedesktop.Secret.Item.GetSecret"
+	promptIface    = "org.freedesktop.Secret.Prompt"
+	noObject       = dbus.ObjectPath("/")
+)
+
+// secretService keeps keys in the default collection of the desktop's Secret Service.
+type secretService struct{ desktop desktop }
+
+// wireSecret is the API's Secret structure (oayays). The session is a plain one: the bus is a
+// Unix socket of this user.
+type wireSecret struct {
+	Session     dbus.ObjectPath
+	Parameters  []byte
+	Value       []byte
+	ContentType string
+}
+
+// vault is an open session with the service.
+type vault struct {
+	*bus
+	session dbus.ObjectPath
+}
+
+func (s secretService) open() (*vault, error) {
+	b, err := s.desktop.dial()
+	if err != nil {
+		return nil, err
+	}
+	v := &vault{bus: b}
+	var output dbus.Variant
+	if err := v.service("OpenSession", []any{"plain", dbus.MakeVariant("")}, &output, &v.session); err != nil {
+		v.close()
+		return nil, err
+	}
+	return v, nil
+}
+
+func (v *vault) service(method string, args []any, results ...any) error {
+	return v.call(secretsName, secretsPath, serviceIface+method, args, results...)
+}
+
+func attributes(item string) map[string]string {
+	return map[string]string{"application": "sega", "item": item}
+}
+
+func (s secretService) load(item string) (secret.Secret, error) {
+	v, err := s.open()
+	if err != nil {
+		return secret.Secret{}, err
+	}
+	defer v.close()
+	path, err := v.find(item)
+	if err != nil {
+		return secret.Secret{}, err
+	}
+	var got wireSecret
+	if err := v.call(secretsName, path, itemCall, []any{v.session}, &got); err != nil {
+		return secret.Secret{}, err
+	}
+	defer clear(got.Value)
+	return parseKey(string(got.Value))
+}
+
+// find returns the unlocked item.
+func (v *vault) find(item string) (dbus.ObjectPath, error) {
+	var unlocked, locked []dbus.ObjectPath
+	if err := v.service("SearchItems", []any{attributes(item)}, &unlocked, &locked); err != nil {
+		return "", err
+	}
+	if len(unlocked) > 0 {
+		return unlocked[0], nil
+	}
+	if len(locked) == 0 {
+		return "", errNoItem
+	}
+	return locked[0], v.unlock(locked[0])
+}
+
+func (v *vault) unlock(object dbus.ObjectPath) error {
+	var done []dbus.ObjectPath
+	var prompt dbus.ObjectPath
+	if err := v.service("Unlock", []any{[]dbus.ObjectPath{object}}, &done, &prompt); err != nil {
+		return err
+	}
+	return v.prompt(prompt)
+}
+
+func (s secretService) save(item string, key secret.Secret) error {
+	v, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	var collection dbus.ObjectPath
+	if err := v.service("ReadAlias", []any{"default"}, &collection); err != nil {
+		return err
+	}
+	if collection == noObject {
+		return errors.New("the Secret Service has no default collection")
+	}
+	if err := v.unlock(collection); err != nil {
+		return err
+	}
+	properties := map[string]dbus.Variant{
+		"org.freedesktop.Secret.Item.Label":      dbus.MakeVariant("sega"),
+		"org.freedesktop.Secret.Item.Attributes": dbus.MakeVariant(attributes(item)),
+	}
+	value := wireSecret{Session: v.session, Parameters: []byte{}, Value: []byte(formatKey(key)), ContentType: "text/plain"}
+	var created, prompt dbus.ObjectPath
+	if err := v.call(secretsName, collection, collectionCall, []any{properties, value, true}, &created, &prompt); err != nil {
+		return err
+	}
+	return v.prompt(prompt)
+}
+
+// prompt lets the service ask a person, if it wants to and there is one, and waits for the outcome.
+func (v *vault) prompt(path dbus.ObjectPath) error {
+	if path == noObject {
+		return nil
+	}
+	if !v.desktop.person {
+		return errLocked
+	}
+	signals := make(chan *dbus.Signal, 8)
+	v.Signal(signals)
+	rule := "type='signal',interface='" + promptIface + "',member='Completed',path='" + string(path) + "'"
+	if err := v.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.AddMatch", []any{rule}); err != nil {
+		return err
+	}
+	if err := v.call(secretsName, path, promptIface+".Prompt", []any{""}); err != nil {
+		return err
+	}
+	if err := v.until(v.desktop.wait + time.Second); err != nil {
+		return v.slow(err)
+	}
+	return v.completed(path, signals)
+}
+
+// completed waits for the prompt's end. The channel closes with the connection.
+func (v *vault) completed(path dbus.ObjectPath, signals <-chan *dbus.Signal) error {
+	give := time.NewTimer(v.desktop.wait)
+	defer give.Stop()
+	for {
+		select {
+		case s, open := <-signals:
+			if !open {
+				return errSilent
+			}
+			if s.Path != path || s.Name != promptIface+".Completed" || len(s.Body) == 0 {
+				continue
+			}
+			if dismissed, ok := s.Body[0].(bool); ok && !dismissed {
+				return nil
+			}
+			return errors.New("it was not unlocked")
+		case <-give.C:
+			return errors.New("nobody has unlocked it")
+		}
+	}
+}
