@@ -75,7 +75,7 @@ func (s *Server) assume(ctx context.Context, c *call, role Role, r api.Credentia
 	return effect{reply: reply,
 		details: map[string]any{"role_arn": role.ARN, "seconds": r.Seconds, "access_key_id": result.AccessKeyID, "assumed_role_arn": result.AssumedRoleARN,
 			"assumed_role_id": result.AssumedRoleID, "source_identity": result.SourceIdentity, "session_name": result.SessionName,
-			"expiration": reply.Expiration, "notices": reply.Notices},
+			"expiration": reply.Expiration, "notices": reply.Notices, "unanswered_calls": result.Unanswered},
 		apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
 			return state.AddGrant(ctx, tx, state.Grant{AccessKeyID: result.AccessKeyID, Role: role.Name, Bearer: c.bearer(), Expires: result.Expiration})
 		}}, nil

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -73,8 +74,8 @@ func (s *Server) certificate(ctx context.Context, c *call) (any, error) {
 	if err := decode(c, &r); err != nil {
 		return nil, err
 	}
-	key, _, _, rest, err := ssh.ParseAuthorizedKey([]byte(r.PublicKey))
-	if err != nil || len(rest) > 0 {
+	key, err := sshca.ParseKey(strings.TrimSpace(r.PublicKey))
+	if err != nil {
 		return nil, api.Errorf(api.KindInvalid, "the public key is not in authorized_keys form").WithCause(err)
 	}
 	reason, ticket := printable(r.Reason, 1000), printable(r.Ticket, 100)
@@ -205,8 +206,8 @@ func (s *Server) bastion(name string) (Bastion, bool) {
 
 // issueHop makes the one-hop certificate and the record of the session.
 func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, id string, person state.Session, bearer state.Bearer, host Host, bastion Bastion) (effect, error) {
-	key, _, _, rest, err := ssh.ParseAuthorizedKey([]byte(r.HopKey))
-	if err != nil || len(rest) > 0 {
+	key, err := sshca.ParseKey(strings.TrimSpace(r.HopKey))
+	if err != nil {
 		return effect{}, api.Errorf(api.KindInvalid, "the hop key is not in authorized_keys form").WithCause(err)
 	}
 	name, err := personName(person)
@@ -251,8 +252,8 @@ func (s *Server) front(ctx context.Context, c *call) (any, error) {
 	if err := decode(c, &r); err != nil {
 		return nil, err
 	}
-	key, _, _, rest, err := ssh.ParseAuthorizedKey([]byte(r.PublicKey))
-	if err != nil || len(rest) > 0 {
+	key, err := sshca.ParseKey(strings.TrimSpace(r.PublicKey))
+	if err != nil {
 		return nil, api.Errorf(api.KindInvalid, "the public key is not in authorized_keys form").WithCause(err)
 	}
 	name := r.Host
