@@ -244,9 +244,10 @@ func (w *writer) applyTo(r *request) (err error) {
 		return err
 	}
 	if err := guard(ctx, r, tx); err != nil {
-		return errors.Join(err, ignoreDone(tx.Rollback()))
+		_ = tx.Rollback() // closes what apply left open; the savepoint is undone by the caller
+		return err
 	}
-	if err := ignoreDone(tx.Commit()); err != nil {
+	if err := tx.Commit(); err != nil && !errors.Is(err, sql.ErrTxDone) {
 		return err
 	}
 	if w.apply.undone {
@@ -263,13 +264,6 @@ func guard(ctx context.Context, r *request, tx *sql.Tx) (err error) {
 		}
 	}()
 	return r.apply(ctx, store.Tx{Tx: tx, Next: r.first})
-}
-
-func ignoreDone(err error) error {
-	if errors.Is(err, sql.ErrTxDone) {
-		return nil
-	}
-	return err
 }
 
 // code returns SQLite's extended result code, 0 for nil and -1 for what is not of SQLite.

@@ -1,0 +1,272 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"sega/audit"
+	"sega/audit/store/storetest"
+)
+
+func testEvent(n int) audit.Event {
+	e := audit.New(time.Unix(1_770_000_000, int64(n)), audit.KindSSHCert, audit.Success)
+	e.Actor = audit.Actor{Kind: audit.ActorUser, Sub: fmt.Sprint("00u", n), Email: fmt.Sprintf("user%d@corp.example", n)}
+	return e
+}
+
+// filled makes a closed database of n events and returns its path.
+func filled(t *testing.T, n int) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "audit.db")
+	l, err := tryOpen(t, Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		if _, err := l.Append(t.Context(), []audit.Event{testEvent(i)}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// meddle runs statements on a database as its owner could with any tool.
+func meddle(t *testing.T, path string, statements ...string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, s := range statements {
+		if _, err := db.Exec(s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		meddle []string
+		want   string
+	}{
+		"last event gone":      {[]string{`DELETE FROM events WHERE idx = 99`}, "the events end at 99, the head says 100"},
+		"event beyond the end": {[]string{`INSERT INTO events SELECT 100, 'x', time, kind, outcome, actor_kind, iss, sub, email, login_id, session_id, action, resource, source, node, body, salt, details FROM events WHERE idx = 5`}, "the events end at 101"},
+		"all events gone":      {[]string{`DELETE FROM events`}, "the events end at 0"},
+		"last event changed":   {[]string{`UPDATE events SET body = x'00' WHERE idx = 99`}, "event 99 is not the one in the tree"},
+		"stored hash changed":  {[]string{`UPDATE tree SET hashes = zeroblob(2048) WHERE chunk = 1`}, "the stored hashes give the root"},
+		"stored hashes gone":   {[]string{`DELETE FROM tree WHERE chunk = 3`}, "stored hashes 192 to 255"},
+		"stored hashes longer": {[]string{`UPDATE tree SET hashes = cast(hashes || zeroblob(32) AS BLOB) WHERE chunk = 3`}, "the last stored hashes have"},
+		"head gone":            {[]string{`DELETE FROM head`}, "read the head"},
+		"head set back":        {[]string{`UPDATE head SET size = 64`}, "the stored hashes give the root"},
+		"root changed":         {[]string{`UPDATE head SET root = zeroblob(32)`}, "the stored hashes give the root"},
+		"root cut":             {[]string{`UPDATE head SET root = zeroblob(31)`}, "the root of the log has 31 bytes"},
+		"checkpoint changed":   {[]string{`UPDATE head SET checkpoint = cast(replace(cast(checkpoint AS TEXT), char(10) || '100' || char(10), char(10) || '101' || char(10)) AS BLOB)`}, "not a checkpoint of this log"},
+		"newer schema":         {[]string{`PRAGMA user_version = 2`}, "schema version 2"},
+		"table replaced":       {[]string{`DROP TABLE tree`, `CREATE TABLE tree (x)`}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filled(t, 100)
+			meddle(t, path, c.meddle...)
+			l, err := tryOpen(t, Config{Path: path})
+			if err == nil {
+				l.Close()
+				t.Fatal("opened")
+			}
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestOpenRefusesOtherKey(t *testing.T) {
+	path := filled(t, 3)
+	key, err := audit.GenerateLogKey(testKey(t).Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), Config{Path: path, Signer: key, Verifier: key.Verifier()}); !errors.Is(err, audit.ErrCheckpoint) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Open(t.Context(), Config{Path: path, Signer: key, Verifier: testKey(t).Verifier()}); err == nil {
+		t.Error("opened with the signer of one key and the verifier of another")
+	}
+}
+
+func TestOpenRefusesWeakDurability(t *testing.T) {
+	path := filled(t, 1)
+	for name, c := range map[string]struct{ query, want string }{
+		"as Open sets it": {"_pragma=synchronous(FULL)&_pragma=foreign_keys(1)", ""},
+		"synchronous":     {"_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)", "synchronous is 1, below FULL"},
+		"off":             {"_pragma=synchronous(OFF)&_pragma=foreign_keys(1)", "synchronous is 0, below FULL"},
+		"foreign keys":    {"_pragma=synchronous(FULL)&_pragma=foreign_keys(0)", "foreign keys are off"},
+		"journal":         {"_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=journal_mode(DELETE)", "journal mode is"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db, err := sql.Open("sqlite", path+"?"+c.query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			err = checkDurable(t.Context(), db)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestOpenMode(t *testing.T) {
+	path := filled(t, 1)
+	l := openTest(t, Config{Path: path})
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		info, err := os.Stat(path + suffix)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", suffix, info.Mode(), err)
+		}
+	}
+	_ = l
+}
+
+// TestStoredRowsTampered: what a reader gets is what is stored, so that verification sees it.
+func TestStoredRowsTampered(t *testing.T) {
+	for name, c := range map[string]struct{ meddle, want string }{
+		"column":       {`UPDATE events SET email = 'eve@corp.example' WHERE idx = 40`, "column email"},
+		"outcome":      {`UPDATE events SET outcome = 'intent' WHERE idx = 40`, "column outcome"},
+		"time":         {`UPDATE events SET time = time + 1 WHERE idx = 40`, "column time"},
+		"body":         {`UPDATE events SET body = cast(replace(body, '00u40', '00u41') AS BLOB) WHERE idx = 40`, "column sub"},
+		"details":      {`UPDATE events SET details = x'00' WHERE idx = 40`, "column details"},
+		"salt":         {`UPDATE events SET salt = zeroblob(32) WHERE idx = 40`, "column salt"},
+		"row gone":     {`DELETE FROM events WHERE idx = 40`, "events 40 to 40 are missing"},
+		"rows swapped": {`UPDATE events SET idx = CASE idx WHEN 40 THEN -1 ELSE 40 END WHERE idx IN (40, 41)`, "comes again"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filled(t, 100)
+			meddle(t, path, c.meddle)
+			l := openTest(t, Config{Path: path})
+			_, tree := l.Head()
+			report, err := audit.VerifyLog(l.Rows(t.Context(), -10, tree.N), tree, nil)
+			if err != nil || report.OK() {
+				t.Fatalf("not detected: %+v, %v", report, err)
+			}
+			if text := fmt.Sprint(report.Problems); !strings.Contains(text, c.want) {
+				t.Errorf("problems are %s, want %q", text, c.want)
+			}
+		})
+	}
+}
+
+// TestOtherWriter: a second process on one database is served in turn, and neither forks the log.
+func TestOtherWriter(t *testing.T) {
+	path := filled(t, 1)
+	a, b := openTest(t, Config{Path: path}), openTest(t, Config{Path: path})
+	for i := range 40 {
+		l := []*Log{a, b}[i/3%2]
+		if first, err := l.Append(t.Context(), []audit.Event{testEvent(i)}, nil); err != nil || first != int64(i+1) {
+			t.Fatalf("append %d got index %d, %v", i, first, err)
+		}
+	}
+	if _, err := a.Append(t.Context(), []audit.Event{testEvent(0)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	storetest.Verify(t, a, testKey(t).Verifier())
+}
+
+// TestQueriesUseIndexes asks SQLite for its plan: no filter with an indexed column may walk all rows.
+func TestQueriesUseIndexes(t *testing.T) {
+	l := openTest(t, Config{Path: filled(t, 10)})
+	for name, c := range map[string]struct {
+		filter audit.Filter
+		want   []string
+	}{
+		"user":        {audit.Filter{User: "a"}, []string{"events_email", "events_sub"}},
+		"user prefix": {audit.Filter{User: "a*"}, []string{"events_email", "events_sub"}},
+		"session":     {audit.Filter{Session: "ses_1"}, []string{"events_session", "events_login"}},
+		"actor":       {audit.Filter{Sub: "a", Iss: "b"}, []string{"events_sub"}},
+		"kind":        {audit.Filter{Kind: "ssh.*"}, []string{"events_kind"}},
+		"role":        {audit.Filter{Role: "prod", Kind: "aws.assume"}, []string{"events_resource"}},
+		"denied":      {audit.Filter{Outcome: audit.Denied}, []string{"events_outcome"}},
+		"time":        {audit.Filter{Since: time.Unix(1, 0)}, []string{"events_time"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := build(c.filter)
+			rows, err := l.reads.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+q.text, append([]any{0, 10, 0, 0}, q.args...)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer rows.Close()
+			var plan []string
+			for rows.Next() {
+				var id, parent, unused int
+				var detail string
+				if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+					t.Fatal(err)
+				}
+				plan = append(plan, detail)
+			}
+			text := strings.Join(plan, "\n")
+			for _, index := range c.want {
+				if !strings.Contains(text, index+" (<expr>=?") {
+					t.Errorf("plan is\n%s\nwant a search of %s", text, index)
+				}
+			}
+			if strings.Contains(text, "SCAN events") {
+				t.Errorf("the plan walks all rows:\n%s", text)
+			}
+		})
+	}
+}
+
+// TestWALIsTidied: the WAL stays bounded while a reader comes and goes.
+func TestWALIsTidied(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.db")
+	l := openTest(t, Config{Path: path})
+	big := []byte(`"` + strings.Repeat("x", 900<<10) + `"`)
+	for i := range 150 { // 135 MB, four times the limit
+		e := testEvent(i)
+		e.Details = big
+		if _, err := l.Append(t.Context(), []audit.Event{e}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Root(t.Context(), int64(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(path + "-wal")
+	if err != nil || info.Size() > 2*walLimit*4096 {
+		t.Errorf("the WAL has %d bytes, %v", info.Size(), err)
+	}
+	storetest.Verify(t, l, testKey(t).Verifier())
+}
+
+// BenchmarkVerify reads and verifies a whole log, as a reviewer's machine does.
+func BenchmarkVerify(b *testing.B) {
+	l := openTest(b, Config{Path: filepath.Join(b.TempDir(), "audit.db")})
+	var events []audit.Event
+	for i := range 1000 {
+		events = append(events, benchEvent(i, int64(i)))
+	}
+	if _, err := l.Append(context.Background(), events, nil); err != nil {
+		b.Fatal(err)
+	}
+	_, tree := l.Head()
+	for b.Loop() {
+		if report, err := audit.VerifyLog(l.Rows(context.Background(), 0, tree.N), tree, []tlog.Tree{tree}); err != nil || !report.OK() {
+			b.Fatal(report, err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "events/s")
+}
