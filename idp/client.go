@@ -48,7 +48,7 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// post sends a form to an endpoint and returns the body of a 200 answer; everything else is an error.
+// post sends a form to an endpoint and returns the body of a 2xx answer; everything else is an error.
 func (p *Provider) post(ctx context.Context, endpoint string, form url.Values) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -71,7 +71,7 @@ func (p *Provider) send(req *http.Request, form url.Values) ([]byte, error) {
 		return nil, fmt.Errorf("%w: its answer broke off: %w", ErrUnreachable, err)
 	}
 	switch {
-	case resp.StatusCode == http.StatusOK:
+	case resp.StatusCode >= 200 && resp.StatusCode < 300:
 		return body, nil
 	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
 		return nil, fmt.Errorf("%w: HTTP status %d", ErrUnreachable, resp.StatusCode)

@@ -41,7 +41,7 @@ func OpenBrowser(address string) error {
 
 // browsers returns the commands to try for an address.
 func browsers(env, goos, address string) ([][]string, error) {
-	sep, escapes := ':', true
+	sep, escapes := byte(':'), true
 	if goos == "windows" {
 		sep, escapes = ';', false // both stand in paths there
 	}

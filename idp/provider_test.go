@@ -152,6 +152,20 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 	}
 }
 
+func TestRevokeAcceptsEverySuccess(t *testing.T) {
+	s := newIssuer(t)
+	p := s.discover(t)
+	for _, status := range []int{http.StatusOK, http.StatusNoContent} {
+		s.answer = func(url.Values) (int, string) { return status, "" }
+		if err := p.Revoke(t.Context(), testClient, secret.FromString("rt")); err != nil {
+			t.Errorf("status %d: %v", status, err)
+		}
+	}
+	if got := s.forms[0]; got.Get("token") != "rt" || got.Get("client_id") != testClient {
+		t.Errorf("sent %v", got)
+	}
+}
+
 func TestWhatTheProviderDoesNotOffer(t *testing.T) {
 	s := newIssuer(t)
 	s.meta = map[string]any{"device_authorization_endpoint": nil, "revocation_endpoint": nil}

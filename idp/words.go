@@ -6,13 +6,13 @@ import (
 )
 
 // splitCommands splits a list of commands as $BROWSER holds it: commands stand between sep, the
-// words of a command between blanks. Single quotes keep everything, double quotes everything but a
-// backslash before " or \, and with escapes a backslash outside quotes keeps the next character.
+// words of a command between blanks. Single quotes keep everything, and so do double quotes. With
+// escapes a backslash keeps the next character outside quotes, and " or \ inside double quotes.
 // No shell is involved: $, * and ; mean nothing. Empty commands are left out.
-func splitCommands(list string, sep rune, escapes bool) ([][]string, error) {
+func splitCommands(list string, sep byte, escapes bool) ([][]string, error) {
 	s := splitter{sep: sep, escapes: escapes}
-	for _, r := range list {
-		s.take(r)
+	for i := range len(list) { // bytes, not runes: a path need not be UTF-8
+		s.take(list[i])
 	}
 	if s.quote != 0 || s.escaped {
 		return nil, errors.New("a quote is not closed, or a backslash ends the text")
@@ -23,10 +23,10 @@ func splitCommands(list string, sep rune, escapes bool) ([][]string, error) {
 
 // splitter is the state of splitCommands.
 type splitter struct {
-	sep     rune
+	sep     byte
 	escapes bool
 
-	quote    rune // open quote, or 0
+	quote    byte // open quote, or 0
 	escaped  bool // the character before was a backslash that counts
 	word     strings.Builder
 	inWord   bool // also true for an empty quoted word
@@ -34,33 +34,33 @@ type splitter struct {
 	commands [][]string
 }
 
-func (s *splitter) take(r rune) {
+func (s *splitter) take(c byte) {
 	switch {
 	case s.escaped:
-		if s.quote == '"' && r != '"' && r != '\\' {
-			s.word.WriteRune('\\')
+		if s.quote == '"' && c != '"' && c != '\\' {
+			s.word.WriteByte('\\')
 		}
 		s.escaped = false
-		s.add(r)
-	case r == '\\' && (s.quote == '"' || s.quote == 0 && s.escapes):
+		s.add(c)
+	case c == '\\' && s.escapes && s.quote != '\'':
 		s.escaped, s.inWord = true, true
-	case s.quote != 0 && r == s.quote:
+	case s.quote != 0 && c == s.quote:
 		s.quote = 0
 	case s.quote != 0:
-		s.add(r)
-	case r == '\'' || r == '"':
-		s.quote, s.inWord = r, true
-	case r == s.sep:
+		s.add(c)
+	case c == '\'' || c == '"':
+		s.quote, s.inWord = c, true
+	case c == s.sep:
 		s.endCommand()
-	case r == ' ' || r == '\t' || r == '\n':
+	case c == ' ' || c == '\t' || c == '\n':
 		s.endWord()
 	default:
-		s.add(r)
+		s.add(c)
 	}
 }
 
-func (s *splitter) add(r rune) {
-	s.word.WriteRune(r)
+func (s *splitter) add(c byte) {
+	s.word.WriteByte(c)
 	s.inWord = true
 }
 

@@ -1,8 +1,12 @@
 package provider_test
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -123,5 +127,58 @@ func TestForeignHostIsRefused(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusMisdirectedRequest {
 		t.Errorf("status %d", resp.StatusCode)
+	}
+}
+
+// journal is a log that requests write at once.
+type journal struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.String()
+}
+
+func TestLogHoldsNoSecret(t *testing.T) {
+	var log journal
+	w := newWorld(t, func(c *provider.Config) {
+		c.Log = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	tokens := w.mustLogin(t)
+	d := w.device(t)
+	if _, err := w.poll(t, d, 0); !errors.Is(err, idp.ErrPending) {
+		t.Fatal(err)
+	}
+	mistyped := credentials(ann())
+	mistyped.Email, mistyped.Password = ann().Password, "x"
+	if _, err := w.browserLogin(t.Context(), w.login("n"), mistyped); err == nil {
+		t.Fatal("logged in with the password as the e-mail address")
+	}
+	if _, err := w.idp.Refresh(t.Context(), clientID, tokens.RefreshToken); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.idp.Refresh(t.Context(), clientID, tokens.RefreshToken); err == nil {
+		t.Fatal("a refresh token worked twice")
+	}
+	text := log.String()
+	if !strings.Contains(text, "authenticated") || !strings.Contains(text, "invalid_grant") {
+		t.Errorf("log is silent: %s", text)
+	}
+	for name, s := range map[string]secret.Secret{
+		"ID token": tokens.IDToken, "access token": tokens.AccessToken, "refresh token": tokens.RefreshToken,
+		"device code": d.Code, "password": secret.FromString(ann().Password), "TOTP secret": secret.FromString(ann().TOTPSecret),
+	} {
+		if strings.Contains(text, string(s.Reveal())) {
+			t.Errorf("the log holds the %s", name)
+		}
 	}
 }

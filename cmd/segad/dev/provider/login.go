@@ -171,7 +171,7 @@ func (p *Provider) password(w http.ResponseWriter, r *http.Request) {
 	}
 	user, ok := p.people.checkPassword(r.PostFormValue("email"), r.PostFormValue("password"))
 	if !ok {
-		p.cfg.Log.Info("password refused", "email", r.PostFormValue("email"))
+		p.cfg.Log.Info("password refused") // what was typed as the e-mail address may be the password
 		p.page(w, http.StatusUnauthorized, passwordPage, view{Login: in.id, Email: r.PostFormValue("email"), Error: "Unable to sign in: e-mail address or password is wrong."})
 		return
 	}
