@@ -106,7 +106,7 @@ func (b *bus) callFor(d time.Duration, dest string, path dbus.ObjectPath, method
 // slow tells a deadline from other errors. The texts of the bus hold names of methods and
 // services, never arguments.
 func (b *bus) slow(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, dbus.ErrClosed) {
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) || errors.Is(err, dbus.ErrClosed) {
 		return errSilent
 	}
 	return fmt.Errorf("session bus: %w", err)

@@ -1,6 +1,7 @@
 package keychain
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -603,7 +604,9 @@ func testHeader() header {
 }
 
 func FuzzParseSealed(f *testing.F) {
-	key := secret.New(make([]byte, keySize))
+	raw := make([]byte, keySize)
+	rand.Read(raw) // each process of the fuzzer its own, so that no seed of another opens here
+	key := secret.New(raw)
 	good, err := seal(testHeader(), key, map[string]secret.Secret{"a": secret.FromString("1")})
 	if err != nil {
 		f.Fatal(err)
@@ -668,4 +671,13 @@ func FuzzParseKey(f *testing.F) {
 			t.Fatalf("%q", text)
 		}
 	})
+}
+
+func parsedTestKey(t *testing.T) secret.Secret {
+	t.Helper()
+	k, err := parseKey(strings.Repeat("5a", keySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
 }
