@@ -64,7 +64,7 @@ func (s *Server) checkProof(ctx context.Context, c *call, kind authKind) (secret
 		return secret.Secret{}, s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "bad DPoP proof: %v", err))
 	}
 	c.proof = proof
-	want := dpop.Want{Method: c.request.Method, HTU: s.Origin + c.request.URL.Path}
+	want := dpop.Want{Method: c.request.Method, HTU: s.Origin + c.request.URL.EscapedPath()}
 	var token secret.Secret
 	if kind != authProof {
 		raw, ok := strings.CutPrefix(c.request.Header.Get("Authorization"), "DPoP ")

@@ -53,6 +53,7 @@ type feeding struct {
 }
 
 func (f *feeding) run(ctx context.Context) error {
+	f.s.stamp(f.w)
 	f.w.Header().Set("Content-Type", "application/x-ndjson")
 	trust := f.s.trust()
 	if err := f.send(api.FeedItem{Type: api.FeedTrust, Trust: &trust}); err != nil {

@@ -15,7 +15,7 @@ import (
 // maxSpan is how many segments a search looks into at a time. It begins with one and doubles, so
 // that a search with many matches answers from the first, and one with few needs few statements.
 // It also bounds what a search collects before it reads rows: 262,144 indexes, 2 MiB.
-const maxSpan = 64
+const maxSpan = 128
 
 // Query implements store.Log, over the log as it is when the iteration begins.
 func (l *Log) Query(ctx context.Context, f audit.Filter) iter.Seq2[audit.Row, error] {
@@ -140,7 +140,7 @@ func arm(clauses []clause) (text string, args []any) {
 	for _, c := range clauses {
 		if c.index != "" {
 			from = ` FROM bounds CROSS JOIN seg CROSS JOIN events INDEXED BY ` + c.index
-			where = append(where, `(idx >> 12) = seg.n`)
+			where = append(where, `(idx >> 11) = seg.n`)
 			break
 		}
 	}

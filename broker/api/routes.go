@@ -1,6 +1,7 @@
 package api
 
-// Routes. All but Configuration, Health, Ready and Metrics need a DPoP proof; all but those, Login,
+// Routes. All but Configuration, Checkpoint, Consistency (made to be witnessed by anybody), Health,
+// Ready and Metrics need a DPoP proof; all but those, Login,
 // the device login and the machine routes need a session token as well ("Authorization: DPoP …").
 const (
 	RouteConfiguration = "/.well-known/sega-configuration" // GET → Configuration

@@ -45,7 +45,7 @@ func (c *Client) LogRows(ctx context.Context, from, to int64) iter.Seq2[api.LogR
 func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	resp, err := c.send(ctx, get(api.RouteCheckpoint, nil, typeText))
+	resp, err := c.send(ctx, get(api.RouteCheckpoint, nil, typeText).as(withNothing))
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
 
 // Consistency returns the proof that the tree of size to extends that of size from.
 func (c *Client) Consistency(ctx context.Context, from, to int64) (api.Consistency, error) {
-	out, err := fetch[api.Consistency](ctx, c, get(api.RouteConsistency, span(from, to), typeJSON))
+	out, err := fetch[api.Consistency](ctx, c, get(api.RouteConsistency, span(from, to), typeJSON).as(withNothing))
 	if err == nil && (out.From != from || out.To != to) {
 		return api.Consistency{}, c.notSega("a proof for other sizes of the tree")
 	}

@@ -104,7 +104,7 @@ func TestRoutesOfSecurityReviewAndMachines(t *testing.T) {
 		"unblock": {api.Empty{}, func(c *Client) (any, error) { return api.Empty{}, c.Unblock(ctx, api.UnblockRequest{ID: "u"}) },
 			seen{Method: "POST", Path: "/v1/unblock", Proof: true, Token: true, Body: `{"id":"u","reason":""}`}},
 		"consistency": {api.Consistency{From: 3, To: 9, Proof: [][]byte{{1}}}, func(c *Client) (any, error) { return c.Consistency(ctx, 3, 9) },
-			seen{Method: "GET", Path: "/v1/audit/consistency", Query: "from=3&to=9", Proof: true, Token: true}},
+			seen{Method: "GET", Path: "/v1/audit/consistency", Query: "from=3&to=9"}},
 		"enroll": {api.Machine{ID: "mch_1"}, func(c *Client) (any, error) { return c.Enroll(ctx, api.EnrollRequest{Token: sec, Name: "b"}) },
 			seen{Method: "POST", Path: "/v1/machines/enroll", Proof: true, Body: `{"kind":"","name":"b","token":"` + bodyCanary + `"}`}},
 		"machine": {machine, func(c *Client) (any, error) { return c.MachineSession(ctx) }, seen{Method: "POST", Path: "/v1/machines/session", Proof: true, Body: "{}"}},

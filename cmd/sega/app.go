@@ -73,13 +73,12 @@ func (a *app) secrets() (*keychain.Store, error) {
 	if a.store != nil {
 		return a.store, nil
 	}
-	dir, err := a.home()
+	// A folder of its own: SEGA_HOME may be one that others can look into.
+	path, err := a.path("secrets", "x")
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
+	dir := filepath.Dir(path)
 	a.store, err = keychain.Open(keychain.Config{Dir: dir, Backend: a.getenv("SEGA_KEYRING_BACKEND"), Passphrase: a.passphrase, Now: a.now})
 	return a.store, err
 }

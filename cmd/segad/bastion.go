@@ -23,7 +23,9 @@ func newBastion() *cobra.Command {
 	var acceptNewLog bool
 	c := &cobra.Command{Use: "bastion", Short: "Run a bastion", Args: exactly(0), Example: "  segad bastion --config /etc/sega/bastion.yaml",
 		Long: "Run a bastion until SIGINT or SIGTERM. It enrols with its join token once, holds no CA key, and cannot read back what it records.",
-		RunE: func(cmd *cobra.Command, _ []string) error { return runBastion(cmd.Context(), path, acceptNewLog, newLogger()) }}
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runBastion(cmd.Context(), path, acceptNewLog, newLogger())
+		}}
 	c.Flags().StringVar(&path, "config", "", "configuration file (YAML)")
 	c.Flags().BoolVar(&acceptNewLog, "accept-new-log", false, "forget the checkpoint of the broker's log: after the broker was restored from a backup")
 	_ = c.MarkFlagRequired("config")

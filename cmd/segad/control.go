@@ -39,6 +39,8 @@ type control struct {
 	client  *client.Client
 	witness *audit.Witness
 
+	opening sync.Mutex // held while a session is opened
+
 	mu    sync.Mutex
 	token secret.Secret
 }
@@ -144,9 +146,9 @@ func (c *control) current() secret.Secret {
 
 // session opens a machine session, after enrolling where the broker does not know the key yet.
 func (c *control) session(ctx context.Context, old secret.Secret) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.token.Equal(old) {
+	c.opening.Lock()
+	defer c.opening.Unlock()
+	if !c.current().Equal(old) {
 		return nil // another call was faster
 	}
 	s, err := c.client.MachineSession(ctx)
@@ -160,6 +162,8 @@ func (c *control) session(ctx context.Context, old secret.Secret) error {
 		return err
 	}
 	c.log.Info("session at the broker", "session", s.SessionID, "machine", s.Machine.Name)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.token = s.Token
 	return nil
 }
@@ -182,6 +186,7 @@ func (c *control) with(ctx context.Context, call func() error) error {
 	token := c.current()
 	if token.Empty() {
 		if err := c.session(ctx, token); err != nil {
+			c.log.Warn("no session at the broker", "error", err)
 			return err
 		}
 		token = c.current()
@@ -191,6 +196,7 @@ func (c *control) with(ctx context.Context, call func() error) error {
 		return err
 	}
 	if err := c.session(ctx, token); err != nil {
+		c.log.Warn("no session at the broker", "error", err)
 		return err
 	}
 	return call()

@@ -1,0 +1,299 @@
+//go:build linux
+
+package dev
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
+
+	"sega/cmd/segad/dev/provider"
+	"sega/cmd/segad/dev/sts"
+	"sega/keychain/secret"
+)
+
+const (
+	clientID     = "sega-dev"
+	redirectPath = "/callback"
+	startTime    = 60 * time.Second
+)
+
+// Options say where and with which binary.
+type Options struct {
+	Data string       // folder; made where it does not exist
+	Self string       // path of segad
+	Log  *slog.Logger // of the environment itself
+	Out  io.Writer    // is told when everything answers; may be nil
+}
+
+// environment is one run of `segad dev up`.
+type environment struct {
+	Options
+	data     string
+	log      *slog.Logger
+	saved    saved
+	login    string // the account that runs it
+	ports    map[string]int
+	hostCA   ssh.Signer
+	hopCA    ssh.PublicKey
+	provider *provider.Provider
+	sts      *sts.Server
+	group    *errgroup.Group
+	running  []*process
+}
+
+// Dev is dev.json: how to use a running environment.
+type Dev struct {
+	Broker   string            `json:"broker"`
+	Issuer   string            `json:"issuer"`
+	STS      string            `json:"sts"`
+	Bastion  string            `json:"bastion"` // host:port
+	Database string            `json:"database"`
+	Host     DevHost           `json:"host"`
+	Users    []Person          `json:"users"`
+	Env      map[string]string `json:"env"`
+	PIDs     map[string]int    `json:"pids"` // of this start; a server that dies gets another
+}
+
+// DevHost is the SSH target.
+type DevHost struct {
+	Name  string `json:"name"`
+	Login string `json:"login"`
+}
+
+// Up runs everything until ctx ends and leaves nothing running.
+func Up(ctx context.Context, o Options) error {
+	data, err := filepath.Abs(o.Data)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return err
+	}
+	e := &environment{Options: o, data: data, log: o.Log, ports: map[string]int{}}
+	unlock, err := e.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := os.Remove(e.file("dev.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	defer func() { _ = os.Remove(e.file("dev.json")) }()
+	e.group, ctx = errgroup.WithContext(ctx)
+	err = e.startAll(ctx)
+	if err != nil {
+		e.group.Go(func() error { return err }) // ends what has been started
+	}
+	return e.group.Wait()
+}
+
+// lock keeps a second environment out of the folder; the kernel drops it with the process.
+func (e *environment) lock() (unlock func(), err error) {
+	f, err := os.OpenFile(e.file("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another `segad dev up` runs in %s", e.data), f.Close())
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+func (e *environment) startAll(ctx context.Context) error {
+	me, err := user.Current()
+	if err != nil {
+		return err
+	}
+	e.login = me.Username
+	for _, step := range []func(context.Context) error{
+		func(context.Context) error { return e.loadSaved() },
+		func(context.Context) error { return e.makeKeys() },
+		e.startDoubles, e.choosePorts,
+		func(context.Context) error { return e.writeConfigs() },
+		e.startHost, e.startServers, e.awaitAll,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if err := e.announce(); err != nil {
+		return err
+	}
+	if e.Out != nil {
+		fmt.Fprintf(e.Out, "everything answers: %s\nin another shell:  eval \"$(%s dev env --data %s)\"\n", e.file("dev.json"), e.Self, e.data)
+	}
+	return nil
+}
+
+func (e *environment) choosePorts(context.Context) (err error) {
+	for _, name := range []string{"broker", "bastion", "host"} {
+		if e.ports[name], err = e.port(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *environment) address(name string) string { return fmt.Sprintf("127.0.0.1:%d", e.ports[name]) }
+
+func (e *environment) origin() string { return "https://" + e.address("broker") }
+
+// startDoubles starts what stands in for the IdP and for AWS, in this process.
+func (e *environment) startDoubles(ctx context.Context) error {
+	listen := func(name string) (net.Listener, error) {
+		port, err := e.port(name)
+		if err != nil {
+			return nil, err
+		}
+		e.ports[name] = port
+		return net.Listen("tcp", e.address(name))
+	}
+	l, err := listen("provider")
+	if err != nil {
+		return err
+	}
+	var redirects []string
+	for _, port := range e.saved.RedirectPorts {
+		redirects = append(redirects, fmt.Sprintf("http://127.0.0.1:%d%s", port, redirectPath))
+	}
+	e.provider, err = provider.New(provider.Config{Listener: l, ClientID: clientID, RedirectURIs: redirects, Users: e.providerUsers(), StateFile: e.file("provider.json"), Log: e.log})
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	e.group.Go(func() error { return e.provider.Run(ctx) })
+	if l, err = listen("sts"); err != nil {
+		return err
+	}
+	var roles []sts.Role
+	for _, r := range awsRoles {
+		roles = append(roles, sts.Role{ARN: r.ARN, MaxDuration: r.MaxDuration, Trusted: []string{brokerARN}, AllowTag: true, AllowSourceIdentity: true})
+	}
+	e.sts, err = sts.New(sts.Config{Listener: l, Region: region, Roles: roles, StateFile: e.file("sts.json"), Log: e.log,
+		Callers: []sts.Caller{{AccessKeyID: e.saved.AWSKeyID, SecretAccessKey: secret.FromString(e.saved.AWSSecret), ARN: brokerARN}}})
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	e.group.Go(func() error { return e.sts.Run(ctx) })
+	return sts.WriteEndpointRules(e.file("aws"), e.sts.URL())
+}
+
+// start runs a server as a process of its own.
+func (e *environment) start(ctx context.Context, p *process) {
+	e.running = append(e.running, p)
+	e.group.Go(func() error { return p.run(ctx, e.log) })
+}
+
+func (e *environment) startServers(ctx context.Context) error {
+	e.start(ctx, &process{name: "broker", argv: []string{e.Self, "broker", "--config", e.file("broker.yaml")}, log: e.file("log", "broker.log")})
+	e.start(ctx, &process{name: "bastion", argv: []string{e.Self, "bastion", "--config", e.file("bastion.yaml")}, log: e.file("log", "bastion.log")})
+	return nil
+}
+
+// awaitAll waits until broker, bastion and host answer. The bastion answers when it has a
+// certificate and the feed.
+func (e *environment) awaitAll(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	ca, err := os.ReadFile(e.file("ca.pem"))
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
+	web := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}}
+	defer web.CloseIdleConnections()
+	get := func(path string) (string, error) {
+		resp, err := web.Get(e.origin() + path)
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		if err == nil && resp.StatusCode != http.StatusOK {
+			err = fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(body)))
+		}
+		return string(body), err
+	}
+	if err := await(ctx, "the broker ("+e.file("log", "broker.log")+")", func(context.Context) error { _, err := get("/readyz"); return err }); err != nil {
+		return err
+	}
+	err = await(ctx, "the bastion ("+e.file("log", "bastion.log")+")", func(context.Context) error {
+		body, err := get("/metrics")
+		if err == nil && !strings.Contains(body, "\nsega_feeds 1") {
+			err = errors.New("it does not follow the feed")
+		}
+		if err != nil {
+			return err
+		}
+		return banner(e.address("bastion"))
+	})
+	if err != nil {
+		return err
+	}
+	return await(ctx, "the host ("+e.file("log", "host.log")+")", func(context.Context) error { return banner(e.address("host")) })
+}
+
+// banner reads an SSH server's first bytes.
+func banner(addr string) error {
+	c, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return err
+	}
+	b := make([]byte, 4)
+	if _, err := io.ReadFull(c, b); err != nil {
+		return err
+	}
+	if string(b) != "SSH-" {
+		return errors.New("it does not speak SSH")
+	}
+	return nil
+}
+
+// announce writes dev.json when everything answers.
+func (e *environment) announce() error {
+	d := Dev{Broker: e.origin(), Issuer: e.provider.Issuer(), STS: e.sts.URL(), Bastion: e.address("bastion"), Database: e.file("sega.db"),
+		Host: DevHost{Name: hostName, Login: e.login}, Users: e.saved.Users, PIDs: map[string]int{}, Env: map[string]string{
+			"SEGA_BROKER": e.origin(), "SEGA_CA_FILE": e.file("ca.pem"), "SEGA_DEV": e.data,
+			"AWS_REGION": region, "AWS_DEFAULT_REGION": region, "AWS_EC2_METADATA_DISABLED": "true",
+			"AWS_ENDPOINT_URL_STS": e.sts.URL(), "AWS_DATA_PATH": e.file("aws"),
+		}}
+	for _, p := range e.running {
+		d.PIDs[p.name] = p.running()
+	}
+	data, err := json.MarshalIndent(d, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(e.file("dev.json"), append(data, '\n'), 0o600)
+}
+
+// Read reads the dev.json of a running environment.
+func Read(data string) (Dev, error) {
+	var d Dev
+	raw, err := os.ReadFile(filepath.Join(data, "dev.json"))
+	if err != nil {
+		return d, fmt.Errorf("no dev environment runs in %s: %w\nrun: segad dev up --data %s", data, err, data)
+	}
+	return d, json.Unmarshal(raw, &d)
+}

@@ -1,0 +1,191 @@
+//go:build linux
+
+package dev
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"embed"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"sega/audit"
+	"sega/cmd/segad/config"
+	"sega/keychain/secret"
+	"sega/sshca"
+	"sega/sshca/softkey"
+)
+
+// policies are the rules of the dev environment, copied once into the data folder to be changed there.
+//
+//go:embed policy/*.cedar
+var policies embed.FS
+
+// Names that the dev environment gives.
+const (
+	hostName    = "dev-host"
+	bastionName = "dev-bastion"
+	region      = "us-east-1"
+	brokerARN   = "arn:aws:sts::111111111111:assumed-role/sega-broker/dev"
+)
+
+var awsRoles = []config.Role{
+	{Name: "dev-admin", ARN: "arn:aws:iam::111111111111:role/dev-admin", Description: "everything in the development account", MaxDuration: 4 * time.Hour},
+	{Name: "prod-readonly", ARN: "arn:aws:iam::222222222222:role/prod-readonly", Description: "read production, for those on call", MaxDuration: time.Hour},
+}
+
+// makeKeys makes what does not exist yet: TLS, log key, CAs, join token, policies.
+func (e *environment) makeKeys() error {
+	for _, dir := range []string{"ca", "policy", "recordings", "bastion", "host", "log", "aws", "run"} {
+		if err := os.MkdirAll(e.file(dir), 0o700); err != nil {
+			return err
+		}
+	}
+	steps := []struct {
+		file string
+		make func(path string) error
+	}{
+		{"tls.key", e.makeTLS}, {"log.key", e.makeLogKey}, {"ca.passphrase", func(p string) error { return writeFile(p, []byte(randomText(24)+"\n"), 0o600) }},
+		{"bastion.join", func(p string) error { return writeFile(p, []byte("sega_join_"+randomText(32)+"\n"), 0o600) }},
+		{"policy/access.cedar", e.makePolicies},
+	}
+	for _, s := range steps {
+		path := e.file(s.file)
+		if _, err := os.Stat(path); err == nil {
+			continue
+		}
+		if err := s.make(path); err != nil {
+			return fmt.Errorf("make %s: %w", s.file, err)
+		}
+	}
+	return e.openCAs()
+}
+
+func (e *environment) makeLogKey(path string) error {
+	key, err := audit.GenerateLogKey("dev.sega.invalid/audit")
+	if err != nil {
+		return err
+	}
+	e.saved.LogVerifierKey = key.VerifierKey()
+	return errors.Join(writeFile(path, key.Reveal(), 0o600), e.save())
+}
+
+func (e *environment) makePolicies(string) error {
+	entries, err := policies.ReadDir("policy")
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		data, err := policies.ReadFile("policy/" + entry.Name())
+		if err != nil {
+			return err
+		}
+		if err := writeFile(e.file("policy", entry.Name()), data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openCAs makes the CAs that do not exist yet, and keeps what the host needs of them.
+func (e *environment) openCAs() error {
+	pass, err := config.Secret(e.file("ca.passphrase"))
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"access", "hop", "front", "host"} {
+		if err := makeCA(e.file("ca", name), pass); err != nil {
+			return fmt.Errorf("%s CA: %w", name, err)
+		}
+	}
+	if e.hostCA, err = softkey.Open(e.file("ca", "host"), pass); err != nil {
+		return err
+	}
+	hop, err := softkey.Open(e.file("ca", "hop"), pass)
+	if err != nil {
+		return err
+	}
+	e.hopCA = hop.PublicKey()
+	return writeFile(e.file("host", "hop_ca.pub"), []byte(sshca.MarshalLine(e.hopCA)+"\n"), 0o600)
+}
+
+func makeCA(path string, pass secret.Secret) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	_, err := softkey.Create(path, pass, softkey.Ed25519)
+	return err
+}
+
+// makeTLS makes a CA of this folder alone and the broker's certificate under it.
+func (e *environment) makeTLS(keyPath string) error {
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "sega dev CA"}, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, MaxPathLenZero: true}
+	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
+	if err != nil {
+		return err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "sega dev broker"}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"}}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
+	if err != nil {
+		return err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		writeFile(e.file("ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), 0o600),
+		writeFile(e.file("tls.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		writeFile(keyPath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
+}
+
+// writeConfigs writes the servers' configuration files for the ports of this run.
+func (e *environment) writeConfigs() error {
+	broker := config.Broker{Origin: e.origin(), Listen: e.address("broker"), Node: "dev-broker", TLS: config.TLS{Certificate: "tls.pem", Key: "tls.key"},
+		Database: "sega.db", LogKey: "log.key", Policy: "policy", Recordings: "recordings", Roles: awsRoles,
+		IDP: config.IDP{Issuer: e.provider.Issuer(), ClientID: clientID, Scopes: []string{"openid", "profile", "email", "groups", "offline_access"},
+			RedirectPorts: e.saved.RedirectPorts, RedirectPath: redirectPath, DeviceGrant: true},
+		AWS:      config.AWS{Region: region, Endpoint: e.sts.URL(), Credentials: "aws/credentials"},
+		CA:       config.CA{Access: "ca/access", Hop: "ca/hop", Front: "ca/front", Host: "ca/host", Passphrase: "ca.passphrase"},
+		Hosts:    []config.Host{{Name: hostName, Address: e.address("host"), Logins: []string{e.login}, Labels: map[string]string{"env": "dev"}}},
+		Bastions: []config.Bastion{{Name: bastionName, Address: e.address("bastion"), Egress: []string{"127.0.0.1/32"}, JoinToken: "bastion.join"}}}
+	bastion := config.BastionServer{Name: bastionName, Listen: e.address("bastion"), Broker: e.origin(), CAFile: "ca.pem", LogKey: e.saved.LogVerifierKey,
+		Data: "bastion", JoinToken: "bastion.join", Recordings: "recordings",
+		Recipients: []config.Recipient{{Name: "reviewers", Age: e.saved.ReviewerAge}, {Name: "offline-recovery", Age: e.saved.RecoveryAge}}}
+	credentials := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", e.saved.AWSKeyID, e.saved.AWSSecret)
+	return errors.Join(writeYAML(e.file("broker.yaml"), broker), writeYAML(e.file("bastion.yaml"), bastion), writeFile(e.file("aws", "credentials"), []byte(credentials), 0o600))
+}
+
+func writeYAML(path string, v any) error {
+	data, err := yaml.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return writeFile(path, data, 0o600)
+}
+
+func (e *environment) file(elem ...string) string {
+	return filepath.Join(append([]string{e.data}, elem...)...)
+}
