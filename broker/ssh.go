@@ -167,8 +167,8 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 func (s *Server) hopPerson(ctx context.Context, r api.HopRequest) (person state.Session, bearer state.Bearer, problem *api.Problem, err error) {
 	unknown := api.Errorf(api.KindDenied, "this certificate was not issued by this broker").WithHint("run: sega login")
 	err = s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		cert, err := state.CertBySerial(ctx, tx, r.AccessSerial)
-		if errors.Is(err, state.ErrNotFound) || err == nil && (cert.Profile != caAccess || cert.Fingerprint != r.AccessKey) {
+		cert, err := state.CertBySerial(ctx, tx, caAccess, r.AccessSerial)
+		if errors.Is(err, state.ErrNotFound) || err == nil && (cert.Fingerprint != r.AccessKey) {
 			problem = unknown
 			return nil
 		}

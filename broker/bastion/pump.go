@@ -44,10 +44,11 @@ func (c *channel) pump(stream recording.Stream, from io.Reader, to io.Writer, co
 			if !c.s.recordData(c.number, stream, buf[:n]) {
 				return
 			}
-			if _, err := to.Write(buf[:n]); err != nil {
+			sent, err := to.Write(buf[:n])
+			count.Add(int64(sent))
+			if err != nil {
 				return
 			}
-			count.Add(int64(n))
 		}
 		if err != nil {
 			return

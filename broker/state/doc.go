@@ -44,8 +44,9 @@ var Schema = []string{
 		epoch INTEGER NOT NULL, rev INTEGER NOT NULL, ended INTEGER NOT NULL, ended_why TEXT NOT NULL) STRICT`,
 	`CREATE INDEX IF NOT EXISTS sessions_subject ON sessions (iss, sub)`,
 	`CREATE TABLE IF NOT EXISTS certs (
-		serial TEXT PRIMARY KEY, profile TEXT NOT NULL, login_id TEXT NOT NULL, iss TEXT NOT NULL, sub TEXT NOT NULL,
-		epoch INTEGER NOT NULL, rev INTEGER NOT NULL, fingerprint TEXT NOT NULL, digest TEXT NOT NULL, valid_before INTEGER NOT NULL) STRICT`,
+		profile TEXT NOT NULL, serial TEXT NOT NULL, login_id TEXT NOT NULL, iss TEXT NOT NULL, sub TEXT NOT NULL,
+		epoch INTEGER NOT NULL, rev INTEGER NOT NULL, fingerprint TEXT NOT NULL, digest TEXT NOT NULL, valid_before INTEGER NOT NULL,
+		PRIMARY KEY (profile, serial)) STRICT`,
 	`CREATE INDEX IF NOT EXISTS certs_subject ON certs (iss, sub, valid_before)`,
 	`CREATE INDEX IF NOT EXISTS certs_expiry ON certs (valid_before)`,
 	`CREATE TABLE IF NOT EXISTS grants (

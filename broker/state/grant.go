@@ -66,9 +66,9 @@ func scanCert(scan func(...any) error) (Cert, error) {
 	return c, err
 }
 
-// CertBySerial returns the record of a certificate.
-func CertBySerial(ctx context.Context, q Querier, serial uint64) (Cert, error) {
-	c, err := scanCert(q.QueryRowContext(ctx, `SELECT `+certColumns+` FROM certs WHERE serial=?`, strconv.FormatUint(serial, 10)).Scan)
+// CertBySerial returns the record of a certificate of a profile: each CA counts for itself.
+func CertBySerial(ctx context.Context, q Querier, profile string, serial uint64) (Cert, error) {
+	c, err := scanCert(q.QueryRowContext(ctx, `SELECT `+certColumns+` FROM certs WHERE profile=? AND serial=?`, profile, strconv.FormatUint(serial, 10)).Scan)
 	return c, one(err)
 }
 

@@ -40,7 +40,11 @@ func newSSH(a *app) *cobra.Command {
 			if o.renew {
 				return a.renewSSH(cmd.Context(), o)
 			}
-			return a.ssh(cmd.Context(), args[0], args[1:], o)
+			command := args[1:]
+			if len(command) > 0 && command[0] == "--" { // kept by pflag behind the first argument
+				command = command[1:]
+			}
+			return a.ssh(cmd.Context(), args[0], command, o)
 		}}
 	c.Flags().SetInterspersed(false)
 	c.Flags().StringVar(&o.reason, "reason", "", "why, where policy asks for it")
@@ -84,7 +88,7 @@ func (a *app) ssh(ctx context.Context, target string, command []string, o sshOpt
 		return err
 	}
 	defer stop()
-	args, err := s.sshArgs(dir, cert, login, host)
+	args, err := s.sshArgs(dir, login, host)
 	if err != nil {
 		return err
 	}
@@ -173,7 +177,7 @@ func serveKey(dir string, private ed25519.PrivateKey, cert *ssh.Certificate) (st
 }
 
 // sshArgs are the options that make OpenSSH use our key, our bastion and our trust, and nothing else.
-func (s *session) sshArgs(dir string, cert *ssh.Certificate, login, host string) ([]string, error) {
+func (s *session) sshArgs(dir, login, host string) ([]string, error) {
 	p, err := s.app.pinned()
 	if err != nil {
 		return nil, err
@@ -182,16 +186,13 @@ func (s *session) sshArgs(dir string, cert *ssh.Certificate, login, host string)
 	if err != nil {
 		return nil, withHint(errors.New("the broker names no bastion"), "ask whoever runs the broker to configure one")
 	}
-	known, certFile := filepath.Join(dir, "known_hosts"), filepath.Join(dir, "id-cert.pub")
+	known := filepath.Join(dir, "known_hosts")
 	if err := os.WriteFile(known, []byte(knownHosts(p.Configuration)), 0o600); err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(certFile, ssh.MarshalAuthorizedKey(cert), 0o600); err != nil {
 		return nil, err
 	}
 	var args []string
 	for _, option := range []string{
-		"IdentityAgent=" + filepath.Join(dir, "agent"), "IdentityFile=" + certFile, "CertificateFile=" + certFile, "IdentitiesOnly=yes",
+		"IdentityAgent=" + filepath.Join(dir, "agent"), "IdentityFile=none", "IdentitiesOnly=no",
 		"UserKnownHostsFile=" + known, "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes", "UpdateHostKeys=no",
 		"HostKeyAlias=" + p.Configuration.BastionName, "PreferredAuthentications=publickey", "ProxyJump=none", "ControlPath=none", "ForwardAgent=no",
 	} {

@@ -1,0 +1,539 @@
+package bastion
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sega/broker/api"
+	"sega/sshca"
+)
+
+// forged returns a copy of a good certificate that change has altered and ca has signed anew.
+func forged(t *testing.T, c credential, ca ssh.Signer, change func(*ssh.Certificate)) ssh.Signer {
+	t.Helper()
+	cert := *c.cert
+	change(&cert)
+	if ca != nil {
+		if err := cert.SignCert(rand.Reader, ca); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plain, err := ssh.NewSignerFromKey(c.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certSigner{plain, &cert}
+}
+
+// certSigner shows any certificate at all; ssh.NewCertSigner would check it.
+type certSigner struct {
+	ssh.Signer
+	cert ssh.PublicKey
+}
+
+func (s certSigner) PublicKey() ssh.PublicKey { return s.cert }
+
+func TestBadCertificatesAreRefusedAndReported(t *testing.T) {
+	f := newFakeControl(t)
+	h := f.newGoHost(t, "web-1", "host-web-1", echo)
+	for name, tc := range map[string]struct {
+		signer func(*testing.T, credential) ssh.Signer
+		want   string
+	}{
+		"expired": {func(t *testing.T, c credential) ssh.Signer {
+			return forged(t, c, f.access, func(x *ssh.Certificate) {
+				x.ValidAfter, x.ValidBefore = uint64(time.Now().Add(-time.Hour).Unix()), uint64(time.Now().Add(-time.Minute).Unix())
+			})
+		}, sshca.ErrExpired.Error()},
+		"not yet valid": {func(t *testing.T, c credential) ssh.Signer {
+			return forged(t, c, f.access, func(x *ssh.Certificate) {
+				x.ValidAfter, x.ValidBefore = uint64(time.Now().Add(time.Minute).Unix()), uint64(time.Now().Add(2*time.Minute).Unix())
+			})
+		}, sshca.ErrNotYetValid.Error()},
+		"foreign CA": {func(t *testing.T, c credential) ssh.Signer {
+			return forged(t, c, newSigner(t), func(*ssh.Certificate) {})
+		}, sshca.ErrUnknownCA.Error()},
+		"hop CA": {func(t *testing.T, c credential) ssh.Signer {
+			return forged(t, c, f.hop, func(*ssh.Certificate) {})
+		}, sshca.ErrUnknownCA.Error()},
+		"empty principals": {func(t *testing.T, c credential) ssh.Signer {
+			return forged(t, c, f.access, func(x *ssh.Certificate) { x.ValidPrincipals = nil })
+		}, sshca.ErrPrincipal.Error()},
+		"unknown critical option": {func(t *testing.T, c credential) ssh.Signer {
+			return forged(t, c, f.access, func(x *ssh.Certificate) { x.CriticalOptions = map[string]string{"verify-required": ""} })
+		}, sshca.ErrOption.Error()},
+		"source address": {func(t *testing.T, c credential) ssh.Signer {
+			return forged(t, c, f.access, func(x *ssh.Certificate) {
+				x.CriticalOptions = map[string]string{"source-address": "192.0.2.0/24"}
+			})
+		}, sshca.ErrSource.Error()},
+		"host certificate": {func(t *testing.T, c credential) ssh.Signer {
+			return forged(t, c, f.access, func(x *ssh.Certificate) { x.CertType = ssh.HostCert })
+		}, sshca.ErrType.Error()},
+		"altered after signing": {func(t *testing.T, c credential) ssh.Signer {
+			return forged(t, c, nil, func(x *ssh.Certificate) { x.Serial++ })
+		}, sshca.ErrSignature.Error()},
+		"nested": {func(t *testing.T, c credential) ssh.Signer {
+			return forged(t, c, nil, func(x *ssh.Certificate) { x.SignatureKey = f.credential(t).cert })
+		}, "invalid for certificates"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := start(t, f)
+			before := len(f.find(kindRefuse))
+			for _, user := range []string{"ada", "root%web-1"} {
+				if _, err := w.dial(user, tc.signer(t, f.credential(t))); err == nil {
+					t.Fatalf("%s got in", user)
+				}
+			}
+			eventually(t, "a report", func() bool { return len(f.find(kindRefuse)) > before })
+			r := f.find(kindRefuse)[before]
+			if r.Outcome != "denied" || !strings.Contains(r.Reason, tc.want) || r.Source != "127.0.0.1" || r.SessionID != "" {
+				t.Errorf("reported %+v, want the reason %q", r, tc.want)
+			}
+		})
+	}
+	if got := h.logins(); len(got) != 0 {
+		t.Errorf("the host was reached as %v", got)
+	}
+}
+
+// TestRefusalsAreCoalesced knocks many times: one event at once, one with the number of the rest.
+func TestRefusalsAreCoalesced(t *testing.T) {
+	f := newFakeControl(t)
+	w := start(t, f, func(c *Config) { c.RefuseWindow = time.Hour })
+	bad := forged(t, f.credential(t), newSigner(t), func(*ssh.Certificate) {})
+	for range 5 {
+		if _, err := w.dial("ada", bad); err == nil {
+			t.Fatal("got in")
+		}
+	}
+	f.only(t, kindRefuse)
+	if err := w.stop(); err != nil { // closes the window
+		t.Fatal(err)
+	}
+	got := f.find(kindRefuse)
+	if len(got) != 2 {
+		t.Fatalf("%d events: %+v", len(got), got)
+	}
+	var d refusal
+	decode(t, got[1].Details, &d)
+	if d.Count != 4 {
+		t.Errorf("counted %d repeats, want 4", d.Count)
+	}
+}
+
+// TestIdentityIsTheSigner offers a stranger's good certificate first, without its key, and signs
+// with another. Go's library lets a server mistake the one for the other.
+func TestIdentityIsTheSigner(t *testing.T) {
+	f := newFakeControl(t)
+	f.newGoHost(t, "web-1", "host-web-1", echo)
+	w := start(t, f)
+	victim, own := f.credential(t), f.credential(t)
+	// A signer that fails makes x/crypto's client move on after the offer was accepted.
+	offered := certSigner{brokenSigner{victim.signer}, victim.cert}
+	client, err := w.dial(currentLogin(t)+"%web-1", offered, own.signer)
+	if err != nil {
+		// The client may give up over the broken signer: then offer through the query alone.
+		client = w.mustDial(t, currentLogin(t)+"%web-1", own.signer)
+	}
+	defer client.Close()
+	if err := newSession(t, client).Run("true"); err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if got := f.hops[len(f.hops)-1]; got.AccessSerial != own.cert.Serial || got.AccessKey != ssh.FingerprintSHA256(own.cert.Key) {
+		t.Errorf("the broker was asked for serial %d, want %d", got.AccessSerial, own.cert.Serial)
+	}
+}
+
+type brokenSigner struct{ ssh.Signer }
+
+func (brokenSigner) Sign(io.Reader, []byte) (*ssh.Signature, error) {
+	return nil, errors.New("no such key")
+}
+
+// TestStolenCertificateWithoutItsKey signs with a wrong key under a good certificate.
+func TestStolenCertificateWithoutItsKey(t *testing.T) {
+	f := newFakeControl(t)
+	w := start(t, f)
+	stolen := certSigner{newSigner(t), f.credential(t).cert}
+	if _, err := w.dial("root%web-1", stolen); err == nil {
+		t.Fatal("got in")
+	}
+	r := f.only(t, kindRefuse)
+	var d refusal
+	decode(t, r.Details, &d)
+	if !d.Signed || !strings.Contains(r.Reason, "signature") {
+		t.Errorf("reported %+v, %+v", r, d)
+	}
+}
+
+func TestPlainKeysAndPasswordsGetNothing(t *testing.T) {
+	f := newFakeControl(t)
+	w := start(t, f)
+	config := w.dialConfig("root%web-1", newSigner(t))
+	config.Auth = append(config.Auth, ssh.Password("secret"))
+	if _, err := ssh.Dial("tcp", w.addr, config); err == nil {
+		t.Error("got in")
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.hops) != 0 {
+		t.Errorf("the broker was asked: %+v", f.hops)
+	}
+}
+
+func TestInnerCertificateMustBeTheOuterOne(t *testing.T) {
+	f := newFakeControl(t)
+	h := f.newGoHost(t, "web-1", "host-web-1", echo)
+	w := start(t, f)
+	conn, err := w.jump(t, f.credential(t), "web-1:22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := ssh.NewClientConn(conn, "web-1:22", w.dialConfig("root", f.credential(t).signer)); err == nil {
+		t.Error("another good certificate got in")
+	}
+	if r := f.only(t, kindRefuse); !strings.Contains(r.Reason, errOtherCert.Error()) {
+		t.Errorf("reported %+v", r)
+	}
+	if got := h.logins(); len(got) != 0 {
+		t.Errorf("the host was reached as %v", got)
+	}
+}
+
+// TestNoRawPort asks for ports behind the bastion. Nothing may connect to the listener, and what
+// ssh -J may name is answered by the bastion itself.
+func TestNoRawPort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	touched := make(chan struct{}, 8)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			touched <- struct{}{}
+			_ = c.Close()
+		}
+	}()
+	f := newFakeControl(t)
+	w := start(t, f)
+	f.set(func() { f.inventory["web-1"] = testHost{address: l.Addr().String(), hostID: "host-web-1"} })
+	c := f.credential(t)
+	for _, addr := range []string{l.Addr().String(), "web-1:80", "127.0.0.1:80", bastionName + ":22"} {
+		if _, err := w.jump(t, c, addr); err == nil {
+			t.Errorf("%s was opened", addr)
+		}
+	}
+	conn, err := w.jump(t, c, "web-1:22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	banner := make([]byte, len(serverVersion))
+	if _, err := io.ReadFull(conn, banner); err != nil || string(banner) != serverVersion {
+		t.Errorf("answered by %q, %v", banner, err)
+	}
+	_ = conn.Close()
+	_ = l.Close()
+	<-done
+	if len(touched) != 0 {
+		t.Error("the raw port was reached")
+	}
+}
+
+// TestEverythingElseIsRefused opens what a bastion could be abused for, on both kinds of connection.
+func TestEverythingElseIsRefused(t *testing.T) {
+	f := newFakeControl(t)
+	f.newGoHost(t, "web-1", "host-web-1", echo)
+	w := start(t, f)
+	for _, user := range []string{"ada", "root%web-1"} {
+		c := w.mustDial(t, user, f.credential(t).signer)
+		for kind, payload := range map[string][]byte{
+			"x11": {}, "tun@openssh.com": {}, "direct-streamlocal@openssh.com": ssh.Marshal(struct {
+				Path, A string
+				B       uint32
+			}{"/run/docker.sock", "", 0}), "auth-agent@openssh.com": {},
+		} {
+			if _, _, err := c.OpenChannel(kind, payload); err == nil {
+				t.Errorf("%s: %s was opened", user, kind)
+			}
+		}
+		if ok, _, err := c.SendRequest("tcpip-forward", true, ssh.Marshal(struct {
+			A string
+			P uint32
+		}{"0.0.0.0", 0})); ok || err != nil {
+			t.Errorf("%s: tcpip-forward: %v, %v", user, ok, err)
+		}
+	}
+	s := newSession(t, w.direct(t))
+	for _, kind := range []string{"x11-req", "auth-agent-req@openssh.com", "unknown@example.org"} {
+		if ok, err := s.SendRequest(kind, true, nil); ok || err != nil {
+			t.Errorf("%s: %v, %v", kind, ok, err)
+		}
+	}
+	outer := w.mustDial(t, "ada", f.credential(t).signer)
+	if _, err := outer.NewSession(); err == nil || !strings.Contains(err.Error(), "ssh -J "+bastionName) {
+		t.Errorf("a session on the bastion itself: %v", err)
+	}
+}
+
+func TestHostMustProveItself(t *testing.T) {
+	pinned := newSigner(t)
+	for name, tc := range map[string]struct {
+		identity func(*fakeControl) ssh.Signer
+		keys     []string
+		ok       bool
+	}{
+		"certificate":              {func(f *fakeControl) ssh.Signer { return f.hostSigner(t, f.hosts, "host-web-1") }, nil, true},
+		"pinned key":               {func(*fakeControl) ssh.Signer { return pinned }, []string{sshca.MarshalLine(pinned.PublicKey())}, true},
+		"another host's":           {func(f *fakeControl) ssh.Signer { return f.hostSigner(t, f.hosts, "host-web-2") }, nil, false},
+		"front CA's (a mask)":      {func(f *fakeControl) ssh.Signer { return f.hostSigner(t, frontAsHost(f), "host-web-1") }, nil, false},
+		"plain key":                {func(*fakeControl) ssh.Signer { return newSigner(t) }, nil, false},
+		"another plain key":        {func(*fakeControl) ssh.Signer { return newSigner(t) }, []string{sshca.MarshalLine(pinned.PublicKey())}, false},
+		"foreign CA despite a pin": {func(f *fakeControl) ssh.Signer { return f.hostSigner(t, newAuthority(t, sshca.Host), "host-web-1") }, []string{sshca.MarshalLine(pinned.PublicKey())}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeControl(t)
+			h := f.newGoHost(t, "web-1", "host-web-1", echo, tc.identity(f))
+			f.set(func() {
+				host := f.inventory["web-1"]
+				host.keys = tc.keys
+				f.inventory["web-1"] = host
+			})
+			w := start(t, f)
+			s := newSession(t, w.direct(t))
+			var errs strings.Builder
+			s.Stderr = &errs
+			err := s.Run("true")
+			if (err == nil) != tc.ok {
+				t.Fatalf("got %v, %q", err, errs.String())
+			}
+			if tc.ok {
+				return
+			}
+			if !strings.Contains(errs.String(), errHostKey.Error()) || len(h.logins()) != 0 {
+				t.Errorf("told %q; the host saw %v", errs.String(), h.logins())
+			}
+			if r := f.only(t, kindStart); r.Outcome != "failure" {
+				t.Errorf("reported %+v", r)
+			}
+		})
+	}
+}
+
+// frontAsHost signs host certificates with the front CA's key.
+func frontAsHost(f *fakeControl) *authority {
+	return &authority{Signer: f.front.Signer, profile: sshca.Host}
+}
+
+// TestHopCertificateOpensOneHostAlone gives the bastion a certificate for web-1 and the address of web-2.
+func TestHopCertificateOpensOneHostAlone(t *testing.T) {
+	f := newFakeControl(t)
+	f.startSSHD(t, "web-1", "host-web-1")
+	two := f.startSSHD(t, "web-2", "host-web-2")
+	w := start(t, f)
+	f.onHop = func(h *api.Hop) error { h.Address, h.HostID = two.address, two.hostID; return nil }
+	got := w.openssh(t, f.credential(t)).run(nil, currentLogin(t)+"%web-1@bastion", "echo in")
+	if got.code != exitRefused || got.stdout != "" || !strings.Contains(got.stderr, errHopAuth.Error()) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// failingFile is a disk that is full after some bytes.
+type failingFile struct {
+	SpoolFile
+	left int
+}
+
+func (f *failingFile) Write(p []byte) (int, error) {
+	if f.left -= len(p); f.left < 0 {
+		return 0, errors.New("no space left on device")
+	}
+	return f.SpoolFile.Write(p)
+}
+
+// TestNoRecordingNoSession fills the disk at the header, and in mid-session.
+func TestNoRecordingNoSession(t *testing.T) {
+	for name, tc := range map[string]struct {
+		room    int
+		kind    string
+		reached bool
+		told    string
+	}{
+		"at once": {0, kindStart, false, "cannot be recorded"}, "in mid-session": {8 << 10, kindEnd, true, "can no longer be recorded"}} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeControl(t)
+			h := f.newGoHost(t, "web-1", "host-web-1", echo)
+			w := start(t, f, func(c *Config) {
+				c.Spool = func(s SpoolFile) SpoolFile { return &failingFile{s, tc.room} }
+			})
+			s := newSession(t, w.direct(t))
+			var out, errs lockedBuffer
+			s.Stdout, s.Stderr = &out, &errs
+			s.Stdin = bytes.NewReader(make([]byte, 1<<20))
+			if err := s.Run("echo"); err == nil {
+				t.Error("the session ended well")
+			}
+			if !strings.Contains(errs.String(), tc.told) {
+				t.Errorf("told %q", errs.String())
+			}
+			if r := f.only(t, tc.kind); r.Outcome != "failure" {
+				t.Errorf("reported %+v", r)
+			}
+			if reached := len(h.logins()) > 0; reached != tc.reached {
+				t.Errorf("host reached: %v", reached)
+			}
+			if len(out.String()) > tc.room {
+				t.Errorf("%d bytes came back, more than were recorded", len(out.String()))
+			}
+		})
+	}
+}
+
+func TestBrokerSaysNo(t *testing.T) {
+	for name, tc := range map[string]struct {
+		prepare func(*fakeControl)
+		told    []string
+		kind    string // reported
+	}{
+		"denied": {func(f *fakeControl) {
+			f.onHop = func(*api.Hop) error {
+				return api.Errorf(api.KindDenied, "policy says no\x1b]0;x").WithHint("run `sega request`")
+			}
+		}, []string{"policy says no\\u001b]0;x", "run `sega request`"}, ""},
+		"unreachable": {func(f *fakeControl) { f.onHop = func(*api.Hop) error { return errFakeDown } }, []string{errFakeDown.Error()}, kindRefuse},
+		"session that has ended": {func(f *fakeControl) {
+			f.onHop = func(h *api.Hop) error { h.NotAfter = time.Time{}; return nil }
+		}, []string{"already ended"}, kindStart},
+		"another key's certificate": {func(f *fakeControl) {
+			f.onHop = func(h *api.Hop) error { h.Certificate = sshca.MarshalLine(f.credential(t).cert); return nil }
+		}, []string{"hop certificate"}, kindStart},
+		"session ID that is a path": {func(f *fakeControl) {
+			f.onHop = func(h *api.Hop) error { h.SessionID = "../../etc/passwd"; return nil }
+		}, []string{"session ID"}, kindStart},
+		"start not logged": {func(f *fakeControl) {
+			f.onReport = func(r api.Report) error {
+				if r.Kind == kindStart && r.Outcome == "success" {
+					return errFakeDown
+				}
+				return nil
+			}
+		}, []string{errStartUnreported.Error()}, kindEnd},
+		"command not logged": {func(f *fakeControl) {
+			f.onReport = func(r api.Report) error {
+				if r.Kind == kindCommand {
+					return errFakeDown
+				}
+				return nil
+			}
+		}, []string{"did not log it"}, kindStart},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeControl(t)
+			ran := make(chan string, 4)
+			f.newGoHost(t, "web-1", "host-web-1", func(ch ssh.Channel, reqs <-chan *ssh.Request) {
+				for r := range reqs {
+					ran <- r.Type
+					_ = r.Reply(true, nil)
+				}
+			})
+			tc.prepare(f)
+			w := start(t, f)
+			s := newSession(t, w.direct(t))
+			var errs strings.Builder
+			s.Stderr = &errs
+			if err := s.Run("true"); err == nil {
+				t.Error("the command ran")
+			}
+			_ = s.Close()
+			for _, want := range tc.told {
+				if !strings.Contains(errs.String(), want) {
+					t.Errorf("told %q, want %q", errs.String(), want)
+				}
+			}
+			if tc.kind != "" {
+				f.only(t, tc.kind)
+			}
+			if len(ran) != 0 {
+				t.Errorf("the host saw %q", <-ran)
+			}
+		})
+	}
+}
+
+// TestHostGoneTells has a host that breaks the connection off.
+func TestHostGoneTells(t *testing.T) {
+	f := newFakeControl(t)
+	h := f.newGoHost(t, "web-1", "host-web-1", echo)
+	w := start(t, f)
+	s := newSession(t, w.direct(t))
+	_, _ = s.StdinPipe()
+	var errs lockedBuffer
+	s.Stderr = &errs
+	if err := s.Shell(); err != nil {
+		t.Fatal(err)
+	}
+	h.hangUp()
+	_ = s.Wait()
+	if !strings.Contains(errs.String(), "the host closed the connection") {
+		t.Errorf("told %q", errs.String())
+	}
+	if r := f.only(t, kindEnd); r.Outcome != "failure" {
+		t.Errorf("reported %+v", r)
+	}
+}
+
+func TestMaskIsMadeOnceAndChecked(t *testing.T) {
+	f := newFakeControl(t)
+	f.newGoHost(t, "web-1", "host-web-1", echo)
+	w := start(t, f)
+	c := f.credential(t)
+	for range 3 {
+		conn, err := w.jump(t, c, "web-1:22")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+	f.mu.Lock()
+	made := strings.Count(strings.Join(f.fronts, " "), "web-1")
+	f.mu.Unlock()
+	if made != 1 {
+		t.Errorf("%d certificates for one host", made)
+	}
+	if _, err := w.b.masks.get(t.Context(), bastionName); err == nil {
+		t.Error("a mask of the bastion itself was made")
+	}
+	f.set(func() { f.frontLife = 2 * time.Minute }) // below the margin: never served from the cache
+	for range 2 {
+		if _, err := w.b.masks.get(t.Context(), "web-9"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.mu.Lock()
+	made = strings.Count(strings.Join(f.fronts, " "), "web-9")
+	f.mu.Unlock()
+	if made != 2 {
+		t.Errorf("%d certificates for a host whose mask is about to expire, want 2", made)
+	}
+	f.set(func() { f.front = newAuthority(t, sshca.Front) }) // the bundle still names the old one
+	f.set(func() { f.onFront = nil })
+	if _, err := w.b.masks.get(t.Context(), "web-10"); err == nil {
+		t.Error("a certificate of another CA was worn")
+	}
+}
