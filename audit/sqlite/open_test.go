@@ -107,7 +107,6 @@ func TestOpenRefusesOtherKey(t *testing.T) {
 }
 
 func TestOpenRefusesWeakDurability(t *testing.T) {
-	path := filled(t, 1)
 	for name, c := range map[string]struct{ query, want string }{
 		"as Open sets it": {"_pragma=synchronous(FULL)&_pragma=foreign_keys(1)", ""},
 		"synchronous":     {"_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)", "synchronous is 1, below FULL"},
@@ -116,7 +115,7 @@ func TestOpenRefusesWeakDurability(t *testing.T) {
 		"journal":         {"_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=journal_mode(DELETE)", "journal mode is"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			db, err := sql.Open("sqlite", path+"?"+c.query)
+			db, err := sql.Open("sqlite", filled(t, 1)+"?"+c.query)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,7 +13,7 @@ const segmentBits = 11
 // Every search index begins with the event's segment (2,048 events). New entries then fall into the
 // few pages of the last segment: a commit of 256 events of 256 people touches at most some 30 pages of an
 // index, where without it each entry would dirty a page of its own, and writing pages is what the
-// time goes to. A search looks into each segment instead of once: 2,442 times for 5 million events, some 15 ms.
+// time goes to. A search looks into each segment instead of once: 2,442 times for 5 million events.
 //
 // tree holds the stored hashes of tlog (StoredHashIndex), hashesPerChunk of them in a row, so that
 // a commit writes a few rows and not two for each event.
