@@ -2,6 +2,7 @@ package bastion
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"sync"
 	"time"
@@ -49,7 +50,11 @@ func newChannel(s *session, number uint32) *channel {
 	c := &channel{s: s, number: number, drained: make(chan struct{}), inputEnd: make(chan struct{})}
 	c.inputDone = sync.OnceFunc(func() { close(c.inputEnd); s.inputs.Done() })
 	c.begin = sync.OnceFunc(c.startPumps)
-	c.sendEOF = sync.OnceFunc(func() { _ = c.client.CloseWrite() })
+	c.sendEOF = sync.OnceFunc(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_ = c.client.CloseWrite()
+	})
 	return c
 }
 
@@ -139,7 +144,7 @@ func (c *channel) clientRequest(r *ssh.Request) (ok, start bool) {
 		return false, false
 	}
 	if req.start && !c.reportCommand(req.event) {
-		return false, true
+		return c.notStarted(), false
 	}
 	if !c.s.record(c.number, req.event) {
 		return false, req.start
@@ -175,8 +180,19 @@ func (c *channel) reportCommand(e recording.Event) bool {
 		return true
 	}
 	c.s.b.cfg.Log.Warn("command refused: not reported", "session", c.s.hop.SessionID, "error", err)
-	c.say("sega: the command was not started, since the broker did not log it; try again")
 	return false
+}
+
+// notStarted ends the channel of a program that could not be logged. The request itself is granted:
+// a client that is refused says no more than that.
+func (c *channel) notStarted() bool {
+	if c.hasBegun() {
+		return false // another program runs here
+	}
+	c.say("sega: the command was not started, since the broker did not log it; try again")
+	_, _ = c.client.SendRequest("exit-status", false, binary.BigEndian.AppendUint32(nil, exitRefused))
+	_ = c.host.Close()
+	return true
 }
 
 // fromHost forwards what the host says about the session until it closes the channel. The end of

@@ -366,6 +366,7 @@ func TestLeaseAndSilence(t *testing.T) {
 			t.Errorf("just after silence: %v", err)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if len(ended) != 1 || ended[0].Sub(last) != 20*time.Second {
 			t.Errorf("cut %v after the last item %v", ended, last)
 		}

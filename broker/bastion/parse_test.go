@@ -1,0 +1,187 @@
+package bastion
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/ssh"
+
+	"sega/sshca"
+)
+
+func TestParseUser(t *testing.T) {
+	for user, want := range map[string]struct {
+		r      route
+		direct bool
+		bad    bool
+	}{
+		"root%web-1":         {r: route{routeDirect, "root", "web-1"}, direct: true},
+		"deploy+db.eu.test":  {r: route{routeDirect, "deploy", "db.eu.test"}, direct: true},
+		"ada":                {},
+		"":                   {},
+		"ada@corp.test":      {},
+		"%web-1":             {bad: true},
+		"root%":              {bad: true},
+		"root%web-1%web-2":   {bad: true},
+		"root%web-1+x":       {bad: true},
+		"root%WEB-1":         {bad: true},
+		"root%*":             {bad: true},
+		"root%web-1:22":      {bad: true},
+		"Root%web-1":         {bad: true},
+		"-oProxyCommand%web": {bad: true},
+		"root%web-1\x00":     {bad: true},
+	} {
+		r, direct, err := parseUser(user)
+		if r != want.r || direct != want.direct || (err != nil) != want.bad {
+			t.Errorf("%q: %+v, %v, %v", user, r, direct, err)
+		}
+	}
+}
+
+func FuzzParseUser(f *testing.F) {
+	for _, seed := range []string{"root%web-1", "a+b", "ada", "a%b+c", "%", "root%web-1\n", "root%ẞ"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, user string) {
+		r, direct, err := parseUser(user)
+		if !direct {
+			if err == nil && strings.ContainsAny(user, separators) {
+				t.Errorf("%q passes as an outer connection", user)
+			}
+			return
+		}
+		if back := r.login + user[len(r.login):len(r.login)+1] + r.host; back != user || err != nil {
+			t.Errorf("%q comes back as %q, %v", user, back, err)
+		}
+		if sshca.CheckLogin(r.login) != nil || sshca.CheckHostName(r.host) != nil || strings.ContainsAny(r.login+r.host, separators) {
+			t.Errorf("%q was accepted as %+v", user, r)
+		}
+	})
+}
+
+func FuzzParseJump(f *testing.F) {
+	f.Add(ssh.Marshal(directTCPIP{"web-1", 22, "127.0.0.1", 50000}))
+	f.Add(ssh.Marshal(directTCPIP{"WEB", 80, "", 0}))
+	f.Add([]byte{0, 0, 0, 5, 'a'})
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		host, err := parseJump(payload, []uint32{22})
+		if err != nil {
+			return
+		}
+		var d directTCPIP
+		if err := ssh.Unmarshal(payload, &d); err != nil || d.Host != host || d.Port != 22 || sshca.CheckHostName(host) != nil {
+			t.Errorf("%x: %q, %+v, %v", payload, host, d, err)
+		}
+		if !bytes.Equal(ssh.Marshal(d), payload) {
+			t.Errorf("%x is not what %+v marshals to", payload, d)
+		}
+	})
+}
+
+func FuzzChannelRequests(f *testing.F) {
+	f.Add("pty-req", ssh.Marshal(ptyRequest{"xterm", 80, 24, 0, 0, "\x00"}))
+	f.Add("env", ssh.Marshal(envRequest{"LANG", "C"}))
+	f.Add("exec", ssh.Marshal(nameRequest{"true"}))
+	f.Add("shell", []byte{})
+	f.Add("shell", []byte{0})
+	f.Add("exit-status", ssh.Marshal(exitStatus{5}))
+	f.Add("exit-signal", ssh.Marshal(exitSignal{"TERM", false, "", ""}))
+	f.Add("x11-req", []byte{})
+	payloads := func(kind string) any {
+		switch kind {
+		case "pty-req":
+			return &ptyRequest{}
+		case "env":
+			return &envRequest{}
+		case "window-change":
+			return &windowRequest{}
+		case "break":
+			return &breakRequest{}
+		case "exec", "subsystem", "signal":
+			return &nameRequest{}
+		case "exit-status":
+			return &exitStatus{}
+		case "exit-signal":
+			return &exitSignal{}
+		}
+		return &noPayload{}
+	}
+	f.Fuzz(func(t *testing.T, kind string, payload []byte) {
+		_, client := parseClientRequest(kind, payload)
+		_, host := parseTargetRequest(kind, payload)
+		if !client && !host {
+			return
+		}
+		if client && host {
+			t.Errorf("%q goes both ways", kind)
+		}
+		p := payloads(kind)
+		if !parsePayload(payload, p) {
+			t.Fatalf("%q was accepted with %x", kind, payload)
+		}
+		if _, none := p.(*noPayload); none {
+			return // parsePayload has checked that there is none
+		}
+		back := ssh.Marshal(p)
+		if kind == "exit-signal" && len(payload) == len(back) { // any non-zero byte is true (RFC 4251)
+			at := 4 + len(p.(*exitSignal).Signal)
+			back[at] = payload[at]
+		}
+		if !bytes.Equal(back, payload) {
+			t.Errorf("%q: %x comes back as %x", kind, payload, back)
+		}
+	})
+}
+
+func FuzzPrintable(f *testing.F) {
+	f.Add("plain")
+	f.Add("\x1b[2J\u202e\xff")
+	f.Fuzz(func(t *testing.T, s string) {
+		got := printable(s)
+		if !utf8.ValidString(got) || len(got) > maxText+16 {
+			t.Errorf("%q becomes %q", s, got)
+		}
+		for _, r := range got {
+			if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == '\u202e' {
+				t.Errorf("%q becomes %q", s, got)
+			}
+		}
+	})
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"name":       func(c *Config) { c.Name = "*" },
+		"listener":   func(c *Config) { c.Listener = nil },
+		"broker":     func(c *Config) { c.Control = nil },
+		"bucket":     func(c *Config) { c.Bucket = nil },
+		"directory":  func(c *Config) { c.DataDir = "" },
+		"recipients": func(c *Config) { c.Recipients = c.Recipients[:1] },
+	} {
+		cfg, _, _ := testConfig(t, t.TempDir(), newFakeControl(t))
+		listener := cfg.Listener
+		change(&cfg)
+		if _, err := New(cfg); err == nil {
+			t.Errorf("a bad %s was accepted", name)
+		}
+		_ = listener.Close()
+	}
+}
+
+func TestAlgorithmsAreModern(t *testing.T) {
+	c := algorithms()
+	want := ssh.Config{KeyExchanges: []string{"mlkem768x25519-sha256", "curve25519-sha256"},
+		Ciphers: []string{"aes128-gcm@openssh.com", "aes256-gcm@openssh.com"},
+		MACs:    []string{"hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com"}}
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, a := range signatureAlgorithms() {
+		if a == ssh.KeyAlgoRSA {
+			t.Error("SHA-1 signatures are accepted")
+		}
+	}
+}
