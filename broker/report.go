@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"strings"
 
 	"sega/audit"
 	"sega/audit/store"
@@ -68,11 +67,11 @@ func (s *Server) reportOne(ctx context.Context, c *call, r api.Report) error {
 		return s.applyReport(ctx, tx, r, ssh)
 	})
 	switch {
-	case errors.Is(err, errRepeat):
+	case errors.Is(err, errRepeat), errors.Is(err, store.ErrDuplicate):
 		return nil
 	case errors.Is(err, errRevoked):
 		return s.deny(ctx, event, nil, revokedProblem())
-	case err != nil && strings.HasPrefix(err.Error(), "audit:"):
+	case errors.Is(err, audit.ErrInvalid):
 		return api.Errorf(api.KindInvalid, "the report is not a valid event").WithCause(err)
 	}
 	return unavailable(err)

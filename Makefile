@@ -1,0 +1,44 @@
+# make demo   build, start everything on loopback, run the main job
+# make test   install what the tests need where that is possible, and run them all
+
+GOFLAGS := -trimpath
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
+TESTFLAGS ?=
+ONLY ?=
+
+.PHONY: build demo test soak bench lint fuzz
+
+build:
+	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/sega ./cmd/sega
+	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/segad ./cmd/segad
+
+demo:
+	scripts/deps demo
+	$(MAKE) --no-print-directory build
+	scripts/demo
+
+test:
+	scripts/deps test
+	go test $(TESTFLAGS) -timeout 25m ./...
+
+soak:
+	scripts/deps test
+	SEGA_SOAK=1 go test $(TESTFLAGS) -timeout 120m -count=1 ./cmd/segad/dev/... ./audit/...
+
+bench:
+	scripts/deps test
+	go run ./cmd/segad/dev/bench -only "$(ONLY)"
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	scripts/vulncheck $(GOVULNCHECK)
+
+# Every fuzz target for FUZZTIME each.
+FUZZTIME ?= 10s
+fuzz:
+	scripts/fuzz $(FUZZTIME)

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowed is the table of design.md §3: what of ours a package may import. "…/" covers everything
+// below. What is not in the table may be imported by nobody's leave: a new package gets a row.
+var allowed = []struct {
+	pkg  string
+	may  []string
+	whys string
+}{
+	{"cmd/sega", []string{"broker/api", "broker/api/dpop", "broker/client", "idp", "keychain", "keychain/secret", "audit", "audit/recording", "sshca"}, "a laptop carries no server"},
+	{"cmd/segad", []string{"*"}, "the wiring"},
+	{"cmd/segad/…", []string{"*"}, "the wiring, and what stands in for IdP and AWS"},
+	{"broker", []string{"broker/api", "broker/api/dpop", "broker/policy", "broker/state", "broker/awssts", "idp", "sshca", "audit", "audit/store", "keychain/secret"}, "no backend, no bastion"},
+	{"broker/api", []string{"keychain/secret"}, "a leaf: both ends import it"},
+	{"broker/api/dpop", []string{"keychain/secret"}, "a leaf: both ends import it"},
+	{"broker/client", []string{"broker/api", "broker/api/dpop", "keychain/secret"}, "a client that links no server"},
+	{"broker/policy", nil, "a pure decision"},
+	{"broker/state", nil, "records, no decisions and no events"},
+	{"broker/awssts", []string{"keychain/secret"}, "AWS alone"},
+	{"broker/bastion", []string{"broker/api", "sshca", "audit", "audit/recording", "audit/recording/bucket"}, "runs in a zone without keys; meets the broker in broker/api"},
+	{"idp", []string{"keychain/secret"}, "identity alone"},
+	{"sshca", nil, "profiles and checks are pure"},
+	{"sshca/softkey", []string{"keychain/secret"}, "keys in files"},
+	{"keychain", []string{"keychain/secret"}, "the laptop's secrets"},
+	{"keychain/secret", nil, "a leaf"},
+	{"audit", nil, "light: a reviewer's laptop links it"},
+	{"audit/store", []string{"audit"}, "the contract of the backends"},
+	{"audit/store/…", []string{"audit", "audit/store"}, "its conformance suite"},
+	{"audit/sqlite", []string{"audit", "audit/store"}, "a backend"},
+	{"audit/recording", nil, "light: a reviewer's laptop links it"},
+	{"audit/recording/bucket", nil, "objects, whatever is in them"},
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+func list(t *testing.T, args ...string) []listed {
+	t.Helper()
+	c := exec.Command("go", append([]string{"list", "-json=ImportPath,Imports,Deps"}, args...)...)
+	var stderr strings.Builder
+	c.Stderr = &stderr
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	var all []listed
+	d := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p listed
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func rule(pkg string) (may []string, ok bool) {
+	for _, r := range allowed {
+		if r.pkg == pkg {
+			return r.may, true
+		}
+	}
+	for _, r := range allowed {
+		if prefix, below := strings.CutSuffix(r.pkg, "…"); below && strings.HasPrefix(pkg, prefix) {
+			return r.may, true
+		}
+	}
+	return nil, false
+}
+
+func TestImports(t *testing.T) {
+	for _, p := range list(t, "sega/...") {
+		name := strings.TrimPrefix(p.ImportPath, "sega/")
+		if name == "docs" { // holds a test alone
+			continue
+		}
+		may, ok := rule(name)
+		if !ok {
+			t.Errorf("%s has no row in the table of allowed imports", name)
+			continue
+		}
+		for _, i := range p.Imports {
+			ours, isOurs := strings.CutPrefix(i, "sega/")
+			if !isOurs || slices.Contains(may, "*") || slices.Contains(may, ours) {
+				if isOurs && strings.HasPrefix(ours, "cmd/segad/dev") && name != "cmd/segad" && !strings.HasPrefix(name, "cmd/segad/dev") {
+					t.Errorf("%s imports %s: nobody outside of segad dev does", name, ours)
+				}
+				continue
+			}
+			t.Errorf("%s imports %s: the table does not allow it", name, ours)
+		}
+	}
+}
+
+// TestWhatSegaLinks: sega runs at every credential_process call and on laptops: no SQL, no cloud
+// SDK, nothing of the servers.
+func TestWhatSegaLinks(t *testing.T) {
+	forbidden := map[string]string{
+		"modernc.org/": "SQL", "github.com/jackc/": "SQL", "github.com/aws/": "a cloud SDK", "gocloud.dev": "a cloud SDK", "cloud.google.com/": "a cloud SDK",
+		"github.com/cedar-policy/": "policy", "github.com/prometheus/": "metrics of servers", "go.step.sm/": "CA keys", "github.com/okta/": "the directory",
+		"sega/broker/state": "the servers", "sega/broker/policy": "the servers", "sega/broker/bastion": "the servers", "sega/broker/awssts": "the servers",
+		"sega/audit/sqlite": "the servers", "sega/audit/store": "the servers", "sega/cmd/segad": "the servers", "sega/sshca/softkey": "CA keys",
+	}
+	found := false
+	for _, p := range list(t, "sega/cmd/sega") {
+		found = true
+		for _, d := range p.Deps {
+			if d == "sega/broker" || d == "database/sql" {
+				t.Errorf("sega links %s", d)
+			}
+			for prefix, what := range forbidden {
+				if strings.HasPrefix(d, prefix) {
+					t.Errorf("sega links %s (%s)", d, what)
+				}
+			}
+		}
+	}
+	if !found {
+		t.Error("sega was not listed")
+	}
+}
