@@ -1,21 +1,18 @@
 package bastion
 
 import (
-	"context"
-	"encoding/binary"
 	"errors"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
-	"sega/audit"
 	"sega/audit/recording"
-	"sega/broker/api"
 )
 
 const (
 	kindCommand          = "session.command"
+	maxCommand           = 32 << 10
 	recordedLine         = "sega: this session is recorded"
 	eofGrace             = 50 * time.Millisecond
 	reportCommandTimeout = 10 * time.Second
@@ -158,41 +155,6 @@ func (c *channel) clientRequest(r *ssh.Request) (ok, start bool) {
 		c.say(recordedLine)
 	}
 	return ok, req.start
-}
-
-type commandDetail struct {
-	Channel uint32 `json:"channel"`
-	Type    string `json:"type"`
-	Command string `json:"command"`
-}
-
-// reportCommand makes the broker log a program before the host gets to see it.
-func (c *channel) reportCommand(e recording.Event) bool {
-	what := e.Command
-	if e.Type == recording.EventSubsystem {
-		what = e.Name
-	}
-	ctx, cancel := context.WithTimeout(c.s.ctx, reportCommandTimeout)
-	defer cancel()
-	err := c.s.b.cfg.Control.Report(ctx, []api.Report{c.s.report(kindCommand, audit.Success, "",
-		commandDetail{Channel: c.number, Type: e.Type, Command: what})})
-	if err == nil {
-		return true
-	}
-	c.s.b.cfg.Log.Warn("command refused: not reported", "session", c.s.hop.SessionID, "error", err)
-	return false
-}
-
-// notStarted ends the channel of a program that could not be logged. The request itself is granted:
-// a client that is refused says no more than that.
-func (c *channel) notStarted() bool {
-	if c.hasBegun() {
-		return false // another program runs here
-	}
-	c.say("sega: the command was not started, since the broker did not log it; try again")
-	_, _ = c.client.SendRequest("exit-status", false, binary.BigEndian.AppendUint32(nil, exitRefused))
-	_ = c.host.Close()
-	return true
 }
 
 // fromHost forwards what the host says about the session until it closes the channel. The end of

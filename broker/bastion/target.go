@@ -71,7 +71,7 @@ func (b *Bastion) dialTarget(ctx context.Context, hop api.Hop, login string, sig
 	}
 	nc, err := b.cfg.Dial(ctx, "tcp", hop.Address)
 	if err != nil {
-		return nil, fmt.Errorf("the host does not answer: %w", err)
+		return nil, dialError(ctx, err)
 	}
 	raw := newBufferedConn(nc)
 	stop := context.AfterFunc(ctx, raw.Abort)
@@ -93,7 +93,10 @@ func (b *Bastion) dialTarget(ctx context.Context, hop api.Hop, login string, sig
 }
 
 func dialError(ctx context.Context, err error) error {
+	var end endReason
 	switch {
+	case errors.As(context.Cause(ctx), &end): // cut while dialing
+		return end
 	case ctx.Err() != nil:
 		return fmt.Errorf("the host does not answer in time: %w", context.Cause(ctx))
 	case errors.Is(err, errHostKey):

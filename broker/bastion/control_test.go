@@ -1,0 +1,239 @@
+package bastion
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sega/broker/api"
+	"sega/sshca"
+)
+
+// authority is a test CA of one profile.
+type authority struct {
+	ssh.Signer
+	profile sshca.Profile
+	mu      sync.Mutex
+	serial  uint32
+}
+
+func newAuthority(t testing.TB, p sshca.Profile) *authority {
+	return &authority{Signer: newSigner(t), profile: p}
+}
+
+func (a *authority) next(t testing.TB) sshca.Serial {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.serial++
+	s, err := sshca.NewSerial(1, a.serial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (a *authority) sign(t testing.TB, cert *ssh.Certificate, err error) *ssh.Certificate {
+	t.Helper()
+	if err == nil {
+		err = sshca.Sign(cert, a.profile, a)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+func (a *authority) line() string { return sshca.MarshalLine(a.PublicKey()) }
+
+// testHost is a host of the fake broker's inventory.
+type testHost struct {
+	address string
+	hostID  string
+	keys    []string
+}
+
+// fakeControl is a broker that grants everything, unless told otherwise. It signs for real.
+type fakeControl struct {
+	t                         testing.TB
+	access, hop, front, hosts *authority
+
+	mu        sync.Mutex
+	inventory map[string]testHost
+	hops      []api.HopRequest
+	reports   []api.Report
+	acks      []api.Ack
+	revoked   []api.Revocation
+	afters    []int64
+	fronts    []string
+	leaseMS   int64
+	notAfter  time.Duration
+	idle      int
+	down      bool // the feed
+	frontLife time.Duration
+	changed   chan struct{} // of capacity 1
+
+	onHop    func(*api.Hop) error
+	onReport func(api.Report) error
+	onFront  func(api.FrontRequest) error
+}
+
+func newFakeControl(t testing.TB) *fakeControl {
+	return &fakeControl{t: t, access: newAuthority(t, sshca.Access), hop: newAuthority(t, sshca.Hop),
+		front: newAuthority(t, sshca.Front), hosts: newAuthority(t, sshca.Host), inventory: map[string]testHost{},
+		leaseMS: 30_000, notAfter: time.Hour, frontLife: sshca.FrontLifetime, changed: make(chan struct{}, 1)}
+}
+
+func (f *fakeControl) set(change func()) {
+	f.mu.Lock()
+	change()
+	f.mu.Unlock()
+	select {
+	case f.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (f *fakeControl) Hop(_ context.Context, r api.HopRequest) (api.Hop, error) {
+	f.mu.Lock()
+	host, ok := f.inventory[r.Host]
+	f.hops = append(f.hops, r)
+	onHop, notAfter, idle := f.onHop, f.notAfter, f.idle
+	f.mu.Unlock()
+	if !ok {
+		return api.Hop{}, api.Errorf(api.KindNotFound, "no host %s", r.Host).WithHint("run `sega hosts`")
+	}
+	key, err := sshca.ParseKey(r.HopKey)
+	if err != nil {
+		return api.Hop{}, err
+	}
+	id := api.NewID(api.IDSSH)
+	after, before := sshca.Hop.Window(time.Now(), sshca.HopLifetime)
+	cert, err := sshca.NewHop(sshca.HopParams{Key: key, Serial: f.hop.next(f.t), KeyID: sshca.KeyID{Session: id, Person: person},
+		Login: r.Login, HostID: host.hostID, ValidAfter: after, ValidBefore: before, SourceAddresses: []string{"127.0.0.1"}, PTY: true})
+	f.hop.sign(f.t, cert, err)
+	answer := api.Hop{SessionID: id, Certificate: sshca.MarshalLine(cert), Address: host.address, HostID: host.hostID, HostKeys: host.keys,
+		Person: api.Person{Issuer: issuer, Subject: subjectID, Email: person}, LoginID: loginID,
+		NotAfter: time.Now().Add(notAfter), IdleSeconds: idle}
+	if onHop != nil {
+		err = onHop(&answer)
+	}
+	return answer, err
+}
+
+func (f *fakeControl) Report(_ context.Context, reports []api.Report) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range reports {
+		if f.onReport != nil {
+			if err := f.onReport(r); err != nil {
+				return err
+			}
+		}
+		known := false
+		for _, have := range f.reports {
+			known = known || have.ID == r.ID
+		}
+		if !known {
+			f.reports = append(f.reports, r)
+		}
+	}
+	return nil
+}
+
+func (f *fakeControl) Front(_ context.Context, r api.FrontRequest) (api.Certificate, error) {
+	f.mu.Lock()
+	onFront, life := f.onFront, f.frontLife
+	f.fronts = append(f.fronts, r.Host)
+	f.mu.Unlock()
+	if onFront != nil {
+		if err := onFront(r); err != nil {
+			return api.Certificate{}, err
+		}
+	}
+	key, err := sshca.ParseKey(r.PublicKey)
+	if err != nil {
+		return api.Certificate{}, err
+	}
+	name := r.Host
+	if name == "" {
+		name = bastionName
+	}
+	after, before := sshca.Front.Window(time.Now(), life)
+	cert, err := sshca.NewFront(sshca.HostParams{Key: key, Serial: f.front.next(f.t), KeyID: name, Names: []string{name}, ValidAfter: after, ValidBefore: before})
+	f.front.sign(f.t, cert, err)
+	return api.Certificate{Certificate: sshca.MarshalLine(cert), Serial: cert.Serial, ValidAfter: after, ValidBefore: before}, nil
+}
+
+func (f *fakeControl) Ack(_ context.Context, a api.Ack) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.acks = append(f.acks, a)
+	return nil
+}
+
+func (f *fakeControl) trust() *api.Trust {
+	return &api.Trust{AccessCAs: []string{f.access.line()}, HostCAs: []string{f.hosts.line()}, FrontCAs: []string{f.front.line()}}
+}
+
+var errFakeDown = errors.New("broker unreachable")
+
+func (f *fakeControl) Feed(ctx context.Context, after int64, _ []byte, handle func(api.FeedItem) error) error {
+	f.mu.Lock()
+	f.afters = append(f.afters, after)
+	down, lease := f.down, f.leaseMS
+	f.mu.Unlock()
+	if down {
+		return errFakeDown
+	}
+	if err := handle(api.FeedItem{Type: api.FeedTrust, Trust: f.trust(), LeaseMS: lease}); err != nil {
+		return err
+	}
+	beat := time.NewTicker(50 * time.Millisecond)
+	defer beat.Stop()
+	for {
+		items, down := f.news(&after)
+		if down {
+			return errFakeDown
+		}
+		for _, item := range append(items, api.FeedItem{Type: api.FeedHeartbeat, LeaseMS: lease}) {
+			if err := handle(item); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-beat.C:
+		case <-f.changed:
+		}
+	}
+}
+
+func (f *fakeControl) news(after *int64) (items []api.FeedItem, down bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.revoked {
+		if r.Index > *after {
+			*after = r.Index
+			items = append(items, api.FeedItem{Type: api.FeedRevoke, Revocation: &r})
+		}
+	}
+	return items, f.down
+}
+
+// find returns the reports of a kind that the broker has taken.
+func (f *fakeControl) find(kind string) []api.Report {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []api.Report
+	for _, r := range f.reports {
+		if r.Kind == kind {
+			out = append(out, r)
+		}
+	}
+	return out
+}
