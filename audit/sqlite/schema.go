@@ -34,10 +34,10 @@ CREATE TABLE IF NOT EXISTS events (
 	resource   TEXT NOT NULL,
 	source     TEXT NOT NULL,
 	node       TEXT NOT NULL,
-	body       BLOB NOT NULL,
+	body       TEXT NOT NULL,
 	salt       BLOB,
-	details    BLOB
-) STRICT;
+	details    TEXT
+);
 CREATE UNIQUE INDEX IF NOT EXISTS events_id ON events (id);
 CREATE INDEX IF NOT EXISTS events_time ON events (idx >> 11, time);
 CREATE INDEX IF NOT EXISTS events_kind ON events (idx >> 11, kind) WHERE kind <> '';

@@ -141,10 +141,10 @@ func (w *writer) put(row *audit.Row, ns int64) error {
 	c := row.Columns
 	var salt, details any
 	if len(row.Salt) > 0 {
-		salt, details = row.Salt, row.Details
+		salt, details = row.Salt, string(row.Details)
 	}
 	return w.insert.run(row.Index, c["id"], ns, c["kind"], c["outcome"], c["actor_kind"], c["iss"], c["sub"], c["email"],
-		c["login_id"], c["session_id"], c["action"], c["resource"], c["source"], c["node"], row.Body, salt, details)
+		c["login_id"], c["session_id"], c["action"], c["resource"], c["source"], c["node"], string(row.Body), salt, details)
 }
 
 // grow writes the tree's new hashes and the signed head of the transaction under way, and returns
