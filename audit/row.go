@@ -9,6 +9,7 @@ type Row struct {
 	Salt    []byte            // 32 bytes, or empty where there are no details or they were deleted
 	Details []byte            // JSON, or empty
 	Columns map[string]string // every indexed column as stored, in the form that Columns derives
+	Leaf    []byte            // the leaf's hash as the tree has it, where the reader can tell; it proves nothing by itself
 }
 
 // Filter selects events. Zero values do not filter. A trailing * in User, Kind, Role and Host

@@ -78,6 +78,11 @@ type pass struct {
 	agreed int64       // the largest remembered size that agreed
 	buf    []tlog.Hash
 	report Report
+
+	// The tree over the leaves that the log has stored, and the rows that differ from theirs. Where
+	// that tree is the signed one, those rows are what was changed, and nothing else was.
+	stored  Frontier
+	strange []Problem
 }
 
 func (p *pass) problem(index int64, id, format string, args ...any) {
@@ -106,12 +111,46 @@ func (p *pass) row(row Row) {
 		return
 	}
 	p.next = row.Index + 1
-	p.buf = p.edge.Add(tlog.RecordHash(row.Body), p.buf[:0])
+	leaf := tlog.RecordHash(row.Body)
+	p.compare(row, e.ID, leaf)
+	p.buf = p.edge.Add(leaf, p.buf[:0])
 	p.roots()
 	if rowErr == nil && p.Event != nil {
 		if err := p.Event(row.Index, e); err != nil {
 			p.problem(row.Index, e.ID, "event %d (%s): %v", row.Index, e.ID, err)
 		}
+	}
+}
+
+// compare keeps the row in mind where its bytes are not those of the stored leaf.
+func (p *pass) compare(row Row, id string, leaf tlog.Hash) {
+	if len(row.Leaf) != tlog.HashSize {
+		return
+	}
+	p.buf = p.stored.Add(tlog.Hash(row.Leaf), p.buf[:0])
+	if leaf != tlog.Hash(row.Leaf) && len(p.strange) < p.MaxProblems {
+		p.strange = append(p.strange, Problem{Index: row.Index, ID: firstID(id, row.Columns["id"]),
+			What: fmt.Sprintf("event %d (%s): its bytes are not those that the log has signed", row.Index, firstID(id, row.Columns["id"]))})
+	}
+}
+
+func firstID(ids ...string) string {
+	for _, id := range ids {
+		if id != "" {
+			return id
+		}
+	}
+	return "id unknown"
+}
+
+// blame names the changed rows, where the stored leaves are proven by the signed root.
+func (p *pass) blame() {
+	if p.stored.Tree() != p.Checkpoint {
+		return
+	}
+	for _, s := range p.strange {
+		p.report.Found++
+		p.report.Problems = slices.Insert(p.report.Problems, 0, s)
 	}
 }
 
@@ -145,5 +184,6 @@ func (p *pass) finish() {
 	if got := p.report.Tree; got != p.Checkpoint {
 		p.problem(-1, "", "the root of the %d events that are there is %s, but the checkpoint signs %s for %d; the last remembered size that agrees is %d",
 			got.N, got.Hash, p.Checkpoint.Hash, p.Checkpoint.N, p.agreed)
+		p.blame()
 	}
 }

@@ -226,3 +226,42 @@ func TestVerifyLogLimits(t *testing.T) {
 		t.Errorf("%+v, %v", report, err)
 	}
 }
+
+// TestVerifyNamesTheChangedRow: with the leaves that the log has stored, a row whose bytes were
+// changed consistently is named, where a root alone could only say that something was.
+func TestVerifyNamesTheChangedRow(t *testing.T) {
+	rows := testLog(t, 40)
+	tree := treeOf(rows)
+	for i := range rows {
+		h := tlog.RecordHash(rows[i].Body)
+		rows[i].Leaf = h[:]
+	}
+	changed := rows[17]
+	e, err := Parse(changed.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Reason = "another reason"
+	if changed.Body, err = json.Marshal(e); err != nil {
+		t.Fatal(err)
+	}
+	rows[17] = changed
+	report, err := VerifyLog(seq(rows), tree, nil)
+	if err != nil || report.OK() {
+		t.Fatalf("%v, %+v", err, report)
+	}
+	if p := report.Problems[0]; p.Index != 17 || p.ID != e.ID {
+		t.Errorf("named is %+v, not event 17 (%s)", p, e.ID)
+	}
+	// Stored leaves that do not give the signed root blame nobody.
+	rows[3].Leaf = rows[4].Leaf
+	report, err = VerifyLog(seq(rows), tree, nil)
+	if err != nil || report.OK() {
+		t.Fatalf("%v, %+v", err, report)
+	}
+	for _, p := range report.Problems {
+		if p.Index >= 0 {
+			t.Errorf("blamed by leaves that prove nothing: %+v", p)
+		}
+	}
+}

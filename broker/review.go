@@ -74,7 +74,7 @@ func (s *Server) logRows(ctx context.Context, c *call) (any, error) {
 					if err != nil {
 						return err
 					}
-					if err := emit(api.LogRow{Index: row.Index, Body: row.Body, Salt: row.Salt, Details: row.Details, Columns: row.Columns}); err != nil {
+					if err := emit(api.LogRow{Index: row.Index, Body: row.Body, Salt: row.Salt, Details: row.Details, Columns: row.Columns, Leaf: row.Leaf}); err != nil {
 						return err
 					}
 				}

@@ -18,6 +18,7 @@ type LogRow struct {
 	Salt    []byte            `json:"salt,omitempty"`
 	Details []byte            `json:"details,omitempty"`
 	Columns map[string]string `json:"columns"`
+	Leaf    []byte            `json:"leaf,omitempty"` // the leaf's hash as the tree has it: where bytes were changed, it tells which
 }
 
 // Consistency is a proof that the tree of size To extends the tree of size From (RFC 6962).

@@ -91,7 +91,7 @@ func (s *session) alarm(err error) error {
 func (s *session) rows(ctx context.Context, size int64) iter.Seq2[audit.Row, error] {
 	return func(yield func(audit.Row, error) bool) {
 		for r, err := range s.LogRows(ctx, 0, size) {
-			if !yield(audit.Row{Index: r.Index, Body: r.Body, Salt: r.Salt, Details: r.Details, Columns: r.Columns}, err) || err != nil {
+			if !yield(audit.Row{Index: r.Index, Body: r.Body, Salt: r.Salt, Details: r.Details, Columns: r.Columns, Leaf: r.Leaf}, err) || err != nil {
 				return
 			}
 		}
