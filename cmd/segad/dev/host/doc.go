@@ -9,8 +9,9 @@
 //
 // Two things differ from stock sshd on purpose. It refuses certificates that the hop profile does not
 // allow, so that a mistake of the broker shows on a developer's machine. And it leaves no process
-// behind: what is left of a program's process group when its channel closes is killed. A job that an
-// interactive shell has moved into a group of its own and that ignores SIGHUP lives on, as under sshd.
+// behind: what is left of a program's process group, and of the group in front of its terminal, is
+// killed when its channel closes. Background jobs with groups of their own are their shell's to end,
+// as under sshd.
 //
 // It serves the development double of the flow "ssh" of docs/architecture.md.
 package host

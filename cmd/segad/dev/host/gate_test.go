@@ -326,4 +326,3 @@ func TestSignalNamesAreUnique(t *testing.T) {
 		t.Errorf("the RFC names 13 signals, not %d", len(seen))
 	}
 }
-

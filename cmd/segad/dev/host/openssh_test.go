@@ -177,12 +177,15 @@ func TestCtrlCAndJobControl(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	say("set -o | grep mon''itor; echo run''ning; sleep 600\n")
+	// Programs speak only once they have left the shell's own signal handlers behind.
+	say("set -o | grep mon''itor; sh -c 'echo \"run\"ning; exec sleep 600'\n")
 	out.await(t, "running")
 	say("\x03")
 	out.await(t, "^C")
-	say("sleep 600 & echo ali''ve; kill %1; exit 5\n")
+	say("sh -c 'echo \"ali\"ve; exec sleep 600' &\n")
 	out.await(t, "alive")
+	say("kill %1; wait %1; echo \"died\" $?; exit 5\n")
+	out.await(t, "died 143")
 	if code := end(); code != 5 {
 		t.Errorf("exit code %d", code)
 	}

@@ -86,9 +86,13 @@ func (p *program) attachPipes() (theirs []*os.File, err error) {
 
 // attachPTY makes a terminal the controlling one of the program. It returns the program's end.
 func (p *program) attachPTY(term *ptyRequest) (theirs []*os.File, err error) {
-	master, tty, err := pty.Open()
+	blocking, tty, err := pty.Open()
 	if err != nil {
 		return nil, err
+	}
+	master, err := pollable(blocking)
+	if err != nil {
+		return []*os.File{tty}, err
 	}
 	p.master, p.input = master, master
 	p.output[master] = p.ch
@@ -98,8 +102,22 @@ func (p *program) attachPTY(term *ptyRequest) (theirs []*os.File, err error) {
 		p.cmd.Env = append(p.cmd.Env, "TERM="+term.Term)
 	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true} // Ctty 0: the program's stdin
-	size := windowRequest{Cols: term.Cols, Rows: term.Rows, Width: term.Width, Height: term.Height}.size()
-	return []*os.File{tty}, pty.Setsize(master, size)
+	return []*os.File{tty}, p.resize(windowRequest{Cols: term.Cols, Rows: term.Rows, Width: term.Width, Height: term.Height}.size())
+}
+
+// pollable returns f anew as a file whose Close frees who reads it, and closes f. The library leaves
+// its terminals in blocking mode, in which a reader keeps the terminal open: its programs would never
+// get their SIGHUP.
+func pollable(f *os.File) (*os.File, error) {
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // pump moves bytes until the program has ended and says how it ended. It returns at once; done is
@@ -187,15 +205,26 @@ func (p *program) closeOurs() {
 
 // foregroundOf returns the process group in front of a terminal, or 0.
 func foregroundOf(master *os.File) int {
-	raw, err := master.SyscallConn()
+	group := 0
+	err := control(master, func(fd int) (err error) {
+		group, err = unix.IoctlGetInt(fd, unix.TIOCGPGRP)
+		return err
+	})
 	if err != nil {
 		return 0
 	}
-	group := 0
-	if err := raw.Control(func(fd uintptr) { group, _ = unix.IoctlGetInt(int(fd), unix.TIOCGPGRP) }); err != nil {
-		return 0
+	return group
+}
+
+// control calls f with the file's descriptor, which os.File.Fd would put into blocking mode.
+func control(file *os.File, f func(fd int) error) error {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
 	}
-	return max(group, 0)
+	var inner error
+	err = raw.Control(func(fd uintptr) { inner = f(int(fd)) })
+	return errors.Join(err, inner)
 }
 
 // sweep kills what is left of the program's group, and of the one in front of its terminal where
@@ -218,9 +247,9 @@ func (p *program) signal(sig syscall.Signal) bool {
 	return !p.reaped && syscall.Kill(-p.cmd.Process.Pid, sig) == nil
 }
 
-func (p *program) resize(size *pty.Winsize) error {
+func (p *program) resize(size *unix.Winsize) error {
 	if p.master == nil {
 		return errors.New("no terminal")
 	}
-	return pty.Setsize(p.master, size)
+	return control(p.master, func(fd int) error { return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, size) })
 }

@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/creack/pty"
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 )
 
 const maxEnv = 64 // variables that a client may set in one session
@@ -116,9 +116,9 @@ func (s *session) resize(payload []byte) bool {
 	return true
 }
 
-func (w windowRequest) size() *pty.Winsize {
+func (w windowRequest) size() *unix.Winsize {
 	short := func(n uint32) uint16 { return uint16(min(n, 1<<16-1)) }
-	return &pty.Winsize{Cols: short(w.Cols), Rows: short(w.Rows), X: short(w.Width), Y: short(w.Height)}
+	return &unix.Winsize{Col: short(w.Cols), Row: short(w.Rows), Xpixel: short(w.Width), Ypixel: short(w.Height)}
 }
 
 func (s *session) signal(payload []byte) bool {
