@@ -16,7 +16,6 @@ import (
 type tree struct {
 	tb     testing.TB
 	key    *LogKey
-	mu     sync.Mutex
 	stored memory
 	trees  []tlog.Tree // by size
 	asked  atomic.Int64

@@ -174,3 +174,11 @@ func (c *Config) validateNames() error {
 	}
 	return nil
 }
+
+func (c *Config) bastionNames() []string {
+	var names []string
+	for _, b := range c.Bastions {
+		names = append(names, b.Name)
+	}
+	return names
+}

@@ -9,11 +9,14 @@ import (
 
 // hub knows the bastions that follow the feed, wakes them, and collects what they acknowledge.
 type hub struct {
-	mu      sync.Mutex
-	feeds   map[string]*follower // by machine ID
-	wake    chan struct{}        // closed and replaced when there is a revocation to send
-	acks    chan struct{}        // closed and replaced when an acknowledgement or a loss came
-	started time.Time
+	mu    sync.Mutex
+	feeds map[string]*follower // by machine ID
+	wake  chan struct{}        // closed and replaced when there is a revocation to send
+	acks  chan struct{}        // closed and replaced when an acknowledgement or a loss came
+
+	// Until an earlier run's leases have ended, a bastion that has not come back may hold sessions.
+	expected []string
+	ghosts   time.Time
 }
 
 // follower is a bastion with a live or recently lost feed.
@@ -30,8 +33,9 @@ type cut struct {
 	at     time.Time
 }
 
-func newHub() *hub {
-	return &hub{feeds: map[string]*follower{}, wake: make(chan struct{}), acks: make(chan struct{})}
+// newHub expects the named bastions, which may hold leases of an earlier run until ghosts.
+func newHub(expected []string, ghosts time.Time) *hub {
+	return &hub{feeds: map[string]*follower{}, wake: make(chan struct{}), acks: make(chan struct{}), expected: expected, ghosts: ghosts}
 }
 
 func (h *hub) connected() int {
@@ -60,6 +64,8 @@ func (h *hub) join(machineID, name string, after int64) (conn int64) {
 		f.conn = 1
 	}
 	f.acked = max(f.acked, after)
+	close(h.acks)
+	h.acks = make(chan struct{})
 	return f.conn
 }
 
@@ -121,7 +127,9 @@ func (h *hub) ack(machineID string, a api.Ack, now time.Time) {
 func (h *hub) points(index int64, committed, now time.Time) (points []api.Point, waiting bool, changed <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	seen := map[string]bool{}
 	for _, f := range h.feeds {
+		seen[f.name] = true
 		if f.conn == 0 && now.After(f.lease) {
 			continue
 		}
@@ -135,6 +143,11 @@ func (h *hub) points(index int64, committed, now time.Time) (points []api.Point,
 			p.Deadline, waiting = f.lease.UTC(), true
 		}
 		points = append(points, p)
+	}
+	for _, name := range h.expected {
+		if !seen[name] && now.Before(h.ghosts) {
+			points, waiting = append(points, api.Point{Name: name, Deadline: h.ghosts.UTC()}), true
+		}
 	}
 	return points, waiting, h.acks
 }

@@ -51,7 +51,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		Config: c, hub: newHub(), devices: newDevices(), limits: newLimiter(c.Limits, c.Now),
+		Config: c, hub: newHub(c.bastionNames(), c.Now().Add(c.Times.Lease)), devices: newDevices(), limits: newLimiter(c.Limits, c.Now),
 		mux: http.NewServeMux(), stop: make(chan struct{}),
 	}
 	if err := s.openProofs(); err != nil {

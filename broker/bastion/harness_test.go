@@ -83,7 +83,6 @@ type world struct {
 	identity *age.X25519Identity
 	addr     string
 	stop     func() error
-	log      *bytes.Buffer
 }
 
 func testConfig(t testing.TB, dir string, f *fakeControl) (Config, *bucket.Dir, *age.X25519Identity) {

@@ -221,6 +221,7 @@ func TestOpenRefuses(t *testing.T) {
 		}
 		return pem.EncodeToMemory(block)
 	}
+	//lint:ignore SA1019 the weak form is what must be refused
 	legacy, err := x509.EncryptPEMBlock(rand.Reader, "PRIVATE KEY", der, []byte(canary), x509.PEMCipherAES256)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -124,7 +125,11 @@ func TestParseKeyRefuses(t *testing.T) {
 
 func TestKeyNeverPrints(t *testing.T) {
 	k := newTestKey(t)
-	d := k.private().D
+	raw, err := k.private().Bytes() // RFC 5915's integer, as fmt would print D
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := new(big.Int).SetBytes(raw)
 	forms := []string{d.String(), d.Text(16), strings.ToUpper(d.Text(16)), string(k.Marshal().Reveal()), fmt.Sprint(d.Bits())}
 	type holder struct {
 		Exported Key
