@@ -81,8 +81,9 @@ func (a *app) replay(ctx context.Context, r *recording.Reader, o playOptions) er
 	terminal := isFile && term.IsTerminal(int(out.Fd()))
 	err := recording.Play(ctx, r, a.out, recording.PlayOptions{Speed: o.speed, MaxIdle: o.maxIdle, Instant: o.instant || !terminal})
 	if terminal {
-		// Leave the alternate screen, show the cursor, reset colours, character set, mouse and paste modes.
-		fmt.Fprint(a.out, "\x1b[?1049l\x1b[?25h\x1b[0m\x1b(B\x0f\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>\r\n")
+		// Leave the alternate screen (1047: 1049 would move the cursor back too, onto what was shown
+		// last), show the cursor, reset colours, character set, mouse and paste modes.
+		fmt.Fprint(a.out, "\x1b[?1047l\x1b[?25h\x1b[0m\x1b(B\x0f\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>\r\n")
 	}
 	if errors.Is(err, recording.ErrInterrupted) {
 		fmt.Fprintln(a.err, "sega: the recording ends here without an end: it was interrupted, or goes on")
