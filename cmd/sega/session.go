@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"time"
@@ -71,6 +72,9 @@ type session struct {
 	saved saved
 }
 
+// errOtherBroker is errNotLoggedIn for the broker that SEGA_BROKER names.
+var errOtherBroker = fmt.Errorf("%w", errNotLoggedIn)
+
 // load reads the stored session; errNotLoggedIn where there is none for this broker.
 func (a *app) load() (saved, error) {
 	store, err := a.secrets()
@@ -90,7 +94,7 @@ func (a *app) load() (saved, error) {
 	}
 	if want := a.getenv("SEGA_BROKER"); want != "" {
 		if origin, err := a.origin(""); err != nil || origin != s.Origin {
-			return saved{}, withHint(errors.Join(err, errNotLoggedIn), "SEGA_BROKER names another broker than the one you are logged in to\n  run: sega login")
+			return saved{}, withHint(errors.Join(err, errOtherBroker), "SEGA_BROKER names another broker than the one you are logged in to\n  run: sega login")
 		}
 	}
 	return s, nil
@@ -99,6 +103,15 @@ func (a *app) load() (saved, error) {
 // open loads the session and renews it where it is about to end.
 func (a *app) open(ctx context.Context) (*session, error) {
 	loaded, err := a.load()
+	if errors.Is(err, errOtherBroker) { // a login would not help where that one does not answer
+		origin, originErr := a.origin("")
+		if originErr != nil {
+			return nil, originErr
+		}
+		if _, reachErr := a.configuration(ctx, origin, false); api.IsKind(reachErr, api.KindUnreachable) {
+			return nil, reachErr
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
