@@ -102,6 +102,13 @@ func UpAt(t testing.TB, data string) *Env {
 	return e
 }
 
+// With returns the same environment for a subtest, which then is what fails.
+func (e *Env) With(t testing.TB) *Env {
+	sub := *e
+	sub.T = t
+	return &sub
+}
+
 // Start starts the environment and waits until everything answers.
 func (e *Env) Start() {
 	e.T.Helper()
@@ -249,6 +256,7 @@ func (p *Person) Command(ctx context.Context, name string, args ...string) *exec
 	c := exec.CommandContext(ctx, name, args...)
 	c.Env = p.Environ()
 	c.WaitDelay = 5 * time.Second
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal, wherever the tests are run from
 	return c
 }
 

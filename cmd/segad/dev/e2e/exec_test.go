@@ -3,25 +3,142 @@
 package e2e
 
 import (
+	"encoding/json"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"sega/cmd/segad/dev/devtest"
 )
 
-func TestExec(t *testing.T) {
-	devtest.Need(t, "/usr/bin/aws")
-	e := devtest.Up(t)
-	alice := e.LoggedIn("alice@example.com")
-	r := alice.Sega("exec", "dev-admin", "--", "/usr/bin/aws", "sts", "get-caller-identity")
-	if r.Code != 0 || !strings.Contains(r.Out, "assumed-role/dev-admin/alice@example.com") {
-		t.Errorf("exit %d\n%s%s", r.Code, r.Out, r.Err)
+// aliceARN is what STS says of alice's credentials.
+const aliceARN = "arn:aws:sts::111111111111:assumed-role/dev-admin/alice@example.com"
+
+func testExec(t *testing.T, e *devtest.Env) {
+	p := e.LoggedIn(alice)
+	expect(t, p.Sega("exec", "dev-admin", "--", "/usr/bin/aws", "sts", "get-caller-identity"), 0, `"`+aliceARN+`"`)
+	expect(t, p.Sega("exec", "dev-admin", "--", "sh", "-c", "exit 7"), 7)
+	expect(t, p.Sega("exec", "dev-admin", "--", "sh", "-c", "exit 255"), 255)
+	expect(t, p.RunInput("typed", "sega", "exec", "dev-admin", "--", "cat"), 0, "typed")
+	// The policy that would permit and the group that is missing, and no child.
+	marker := filepath.Join(t.TempDir(), "ran")
+	expect(t, p.Sega("exec", "prod-readonly", "--", "touch", marker), 3, `group "oncall"`, `policy "oncall-prod-readonly"`)
+	expect(t, p.Run("test", "-e", marker), 1)
+	expect(t, p.Sega("exec", "no-such-role", "--", "true"), 3, "no-such-role")
+	expect(t, e.LoggedIn(bob).Sega("exec", "prod-readonly", "--", "/usr/bin/aws", "sts", "get-caller-identity"), 0,
+		"222222222222:assumed-role/prod-readonly/bob@example.com")
+}
+
+// testProfile uses `sega credential-process` from a profile, as the AWS CLI and boto3 do.
+func testProfile(t *testing.T, e *devtest.Env) {
+	p := e.LoggedIn(alice)
+	config := write(t, filepath.Join(t.TempDir(), "config"), "[profile dev]\ncredential_process = sega credential-process dev-admin\n")
+	profile := []string{"AWS_CONFIG_FILE=" + config, "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_PROFILE=dev"}
+	for name, argv := range map[string][]string{
+		"aws":   {"/usr/bin/aws", "sts", "get-caller-identity", "--query", "Arn", "--output", "text"},
+		"boto3": {"/usr/bin/python3", "-c", `import boto3; print(boto3.client("sts").get_caller_identity()["Arn"])`},
+	} {
+		r := p.Run("env", append(profile, argv...)...)
+		if r.Code != 0 || strings.TrimSpace(r.Out) != aliceARN {
+			t.Errorf("%s: exit %d\n%s%s", name, r.Code, r.Out, r.Err)
+		}
 	}
-	if r := alice.Sega("exec", "dev-admin", "--", "sh", "-c", "exit 7"); r.Code != 7 {
-		t.Errorf("exit %d, want the child's 7", r.Code)
+	var out struct {
+		Version                                    int
+		AccessKeyId, SecretAccessKey, SessionToken string
+		Expiration                                 time.Time
 	}
-	r = alice.Sega("exec", "prod-readonly", "--", "true")
-	if r.Code != 3 || !strings.Contains(r.Err, "oncall") || !strings.Contains(r.Err, "oncall-prod-readonly") {
-		t.Errorf("exit %d, want 3 and the group and policy named\n%s", r.Code, r.Err)
+	r := p.Sega("credential-process", "dev-admin")
+	expect(t, r, 0)
+	if err := json.Unmarshal([]byte(r.Out), &out); err != nil || out.Version != 1 || out.AccessKeyId == "" || out.SecretAccessKey == "" || out.SessionToken == "" {
+		t.Errorf("not of the form of AWS's process credentials (%v)", err)
+	}
+	if left := time.Until(out.Expiration); left < 10*time.Minute || left > time.Hour {
+		t.Errorf("the credentials live for another %v", left)
+	}
+}
+
+// envForms read one line of each format of `sega env` back.
+var envForms = map[string]struct {
+	line    *regexp.Regexp
+	unquote *strings.Replacer
+}{
+	"shell":      {regexp.MustCompile(`^export (\w+)='(.*)'$`), strings.NewReplacer(`'\''`, `'`)},
+	"fish":       {regexp.MustCompile(`^set -gx (\w+) '(.*)'$`), strings.NewReplacer(`\\`, `\`, `\'`, `'`)},
+	"powershell": {regexp.MustCompile(`^\$Env:(\w+) = '(.*)'$`), strings.NewReplacer(`''`, `'`)},
+	"dotenv":     {regexp.MustCompile(`^(\w+)="(.*)"$`), strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\$`, `$`)},
+}
+
+func testEnv(t *testing.T, e *devtest.Env) {
+	p := e.LoggedIn(alice)
+	r := p.Sega("env", "dev-admin", "--format", "json")
+	expect(t, r, 0)
+	var want map[string]string
+	if err := json.Unmarshal([]byte(r.Out), &want); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(r.Out, "\n") != 1 || want["SEGA_ROLE"] != "dev-admin" || want["AWS_SESSION_TOKEN"] == "" {
+		t.Errorf("%d variables, role %q", len(want), want["SEGA_ROLE"])
+	}
+	for format, form := range envForms {
+		r := p.Sega("env", "dev-admin", "--format", format)
+		expect(t, r, 0)
+		got := map[string]string{}
+		for line := range strings.Lines(r.Out) {
+			m := form.line.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
+			if m == nil {
+				t.Fatalf("%s: a line is not of its form", format)
+			}
+			got[m[1]] = form.unquote.Replace(m[2])
+		}
+		if diff := cmp.Diff(want, got); diff != "" { // the cached credentials are the same
+			t.Errorf("%s: %s", format, diff)
+		}
+	}
+	expect(t, p.Run("sh", "-c", `eval "$(sega env dev-admin)" && /usr/bin/aws sts get-caller-identity`), 0, aliceARN)
+	expect(t, p.Sega("env", "dev-admin", "--format", "csv"), 2, "powershell")
+}
+
+// testStale holds what a child finds in its environment (design §5).
+func testStale(t *testing.T, e *devtest.Env) {
+	p := e.LoggedIn(alice)
+	var status struct {
+		LoginID string `json:"login_id"`
+	}
+	if err := json.Unmarshal([]byte(p.Sega("status", "--json").Out), &status); err != nil {
+		t.Fatal(err)
+	}
+	stale := []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_CREDENTIAL_EXPIRATION", "AWS_PROFILE",
+		"AWS_DEFAULT_PROFILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+		"AWS_CONTAINER_AUTHORIZATION_TOKEN", "SEGA_ROLE", "SEGA_SESSION"}
+	argv := []string{"AWS_PAGER=cat", "AWS_MAX_ATTEMPTS=2"}
+	for _, name := range stale {
+		argv = append(argv, name+"=stale")
+	}
+	r := p.Run("env", append(argv, "sega", "exec", "dev-admin", "--", "env")...)
+	expect(t, r, 0)
+	got := map[string]string{}
+	for line := range strings.Lines(r.Out) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		if _, twice := got[name]; twice {
+			t.Errorf("%s is there twice", name)
+		}
+		if value == "stale" {
+			t.Errorf("%s reached the child", name)
+		}
+		got[name] = value
+	}
+	expires, err := time.Parse(time.RFC3339, got["AWS_CREDENTIAL_EXPIRATION"])
+	if left := time.Until(expires); err != nil || left < 0 || left > time.Hour {
+		t.Errorf("expiration in %v, %v", left, err)
+	}
+	for name, value := range map[string]string{"AWS_PAGER": "cat", "AWS_MAX_ATTEMPTS": "2", "AWS_REGION": "us-east-1", "SEGA_ROLE": "dev-admin", "SEGA_SESSION": status.LoginID} {
+		if got[name] != value {
+			t.Errorf("%s is %q, want %q", name, got[name], value)
+		}
 	}
 }

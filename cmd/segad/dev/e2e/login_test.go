@@ -1,0 +1,156 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"sega/cmd/segad/dev/browser"
+	"sega/cmd/segad/dev/devtest"
+)
+
+// running is a command that a test talks with.
+type running struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+
+	mu  sync.Mutex
+	out bytes.Buffer // stdout and stderr
+}
+
+func (r *running) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out.Write(p)
+}
+
+func (r *running) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out.String()
+}
+
+func start(t *testing.T, p *devtest.Person, argv ...string) *running {
+	t.Helper()
+	r := &running{cmd: p.Command(t.Context(), argv[0], argv[1:]...)}
+	r.cmd.Stdout, r.cmd.Stderr = r, r
+	var err error
+	if r.in, err = r.cmd.StdinPipe(); err == nil {
+		err = r.cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// find waits until the output of something matches, and returns the first group.
+func find(t *testing.T, out func() string, pattern string) string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	var found string
+	devtest.Eventually(t, patience, "no "+pattern, func() error {
+		m := re.FindStringSubmatch(out())
+		if m == nil {
+			return errors.New(out())
+		}
+		found = m[1]
+		return nil
+	})
+	return found
+}
+
+func method(t *testing.T, p *devtest.Person, want string) {
+	t.Helper()
+	expect(t, p.Sega("status", "--json"), 0, `"method":"`+want+`"`, `"mfa":true`)
+}
+
+// testPaste logs in on a machine without a browser; the address bar's text comes on stdin.
+func testPaste(t *testing.T, e *devtest.Env) {
+	p := e.Person(alice)
+	login := start(t, p, "sega", "login", "--paste")
+	address := find(t, login.String, `(http://\S+)`)
+	final, err := (&browser.Browser{}).Address(t.Context(), address, credentials(t, e, alice), "http://127.0.0.1:")
+	if err != nil || !strings.Contains(final, "code=") {
+		t.Fatalf("%v", err)
+	}
+	if _, err := io.WriteString(login.in, final+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := login.cmd.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, login)
+	}
+	method(t, p, "paste")
+	// The same address again, and one of another login, let nobody in.
+	again := e.Person(alice)
+	expect(t, again.RunInput(final+"\n", "sega", "login", "--paste"), 1, "state")
+	expect(t, again.RunInput("", "sega", "login", "--paste"), 2)
+	expect(t, again.Sega("status"), 4)
+}
+
+// testPasteTerminal does it at a terminal, where the address is asked for.
+func testPasteTerminal(t *testing.T, e *devtest.Env) {
+	p := e.Person(bob)
+	w := openTerminal(t, p, 1000, 24, "sega login --paste")
+	address := find(t, w.screen, `(http://\S+)`)
+	final, err := (&browser.Browser{}).Address(t.Context(), address, credentials(t, e, bob), "http://127.0.0.1:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.await("the address at which it ended:")
+	w.line(final)
+	w.await("[exit 0]")
+	method(t, p, "paste")
+}
+
+// testDevice approves by a code, and finds that such a session revokes and replays nothing (R1).
+func testDevice(t *testing.T, e *devtest.Env) {
+	approve := func(email string) *devtest.Person {
+		p := e.Person(email)
+		login := start(t, p, "sega", "login", "--device")
+		page, code := find(t, login.String, `open (http://\S+)`), find(t, login.String, `code: +(\S+)`)
+		if err := browser.Visit(t.Context(), page+"?user_code="+code, credentials(t, e, email)); err != nil {
+			t.Fatal(err)
+		}
+		if err := login.cmd.Wait(); err != nil {
+			t.Fatalf("%v\n%s", err, login)
+		}
+		method(t, p, "device")
+		return p
+	}
+	s := approve(sam)
+	expect(t, s.Sega("revoke", "user", alice, "--yes", "--reason", "x"), 3, "device")
+	expect(t, s.Sega("unblock", "user", alice, "--reason", "x"), 3)
+	expect(t, s.Sega("audit", "query", "--limit", "1"), 0)
+
+	// Declined at the provider.
+	p := e.Person(alice)
+	login := start(t, p, "sega", "login", "--device")
+	page, code := find(t, login.String, `open (http://\S+)`), find(t, login.String, `code: +(\S+)`)
+	deny := credentials(t, e, alice)
+	deny.Deny = true
+	if err := browser.Visit(t.Context(), page+"?user_code="+code, deny); err != nil {
+		t.Logf("the provider's page after declining: %v", err)
+	}
+	err := login.cmd.Wait()
+	if code := login.cmd.ProcessState.ExitCode(); code != 3 {
+		t.Errorf("exit %d (%v), want 3\n%s", code, err, login)
+	}
+	expect(t, p.Sega("status"), 4)
+}
+
+// testOtherBroker names a broker that does not answer, before a login and after one.
+func testOtherBroker(t *testing.T, e *devtest.Env) {
+	p := e.LoggedIn(alice)
+	for _, argv := range [][]string{{"login"}, {"status"}, {"exec", "dev-admin", "--", "true"}, {"ssh", e.Host.Name}, {"credential-process", "dev-admin"}} {
+		expect(t, p.Run("env", append([]string{"SEGA_BROKER=https://127.0.0.1:1", "sega"}, argv...)...), 7, "127.0.0.1:1")
+	}
+	expect(t, p.Sega("status"), 0)
+}

@@ -1,0 +1,65 @@
+//go:build linux
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sega/cmd/segad/dev/devtest"
+)
+
+// testShell works at an interactive shell, and replays it in a second window of the same size.
+func testShell(t *testing.T, e *devtest.Env) {
+	p, reviewer := e.LoggedIn(alice), e.LoggedIn(carol)
+	file := filepath.Join(t.TempDir(), "edited")
+	live := openTerminal(t, p, 80, 24, "sega ssh "+e.Host.Name)
+	live.await("#")
+	live.line("PS1='at> '; clear")
+	live.await("at>")
+	live.line("stty size")
+	live.await("24 80")
+	live.resize(100, 30)
+	// The size arrives beside what is typed: ask until it is there.
+	live.line("until [ \"$(stty size)\" = '30 100' ]; do :; done; echo 'it is '30 by 100")
+	live.await("it is 30 by 100")
+
+	live.line("sleep 1000")
+	live.await("sleep 1000")
+	live.keys("C-c")
+	live.line("echo interrupted: $?")
+	live.await("interrupted: 130")
+
+	// vim takes the alternate screen and gives it back.
+	live.line("vi -u NONE " + file)
+	live.await("[New File]")
+	live.tmux("send-keys", "-l", "ihello from vi")
+	live.keys("Escape")
+	live.line(":wq")
+	live.line("cat " + file + "; echo 'it was '$?")
+	live.await("hello from vi", "it was 0")
+	if got, err := os.ReadFile(file); err != nil || string(got) != "hello from vi\n" {
+		t.Errorf("vi wrote %q, %v", got, err)
+	}
+	// Once more, drawing on the screen itself and leaving it as it drew it.
+	live.line("vi -u NONE --cmd 'set t_ti= t_te= nomore' " + file)
+	live.await("~")
+	live.line(":q")
+	live.line("exit")
+	live.await("[exit 0]")
+	want, _, found := strings.Cut(live.quiet(), "\nConnection to ")
+	if !found || !strings.Contains(want, "~") {
+		t.Fatalf("the screen ends otherwise than ssh ends:\n%s", live.screen())
+	}
+
+	sessions := reviewer.Events("--kind", "session.start", "--user", alice)
+	id := field(sessions[len(sessions)-1], "session_id")
+	replay := openTerminal(t, reviewer, 100, 30, "sega audit play --instant "+id)
+	replay.await("[exit 0]")
+	got, _, _ := strings.Cut(replay.quiet(), "\n[exit 0]")
+	if got = strings.TrimRight(got, "\n"); got != want {
+		t.Errorf("the replay ends with\n%s\n----- but the person saw\n%s", got, want)
+	}
+}
