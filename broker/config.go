@@ -126,7 +126,6 @@ type Config struct {
 	Limits                Limits
 	Now                   func() time.Time
 	Logger                *slog.Logger
-	shutdown              <-chan struct{}
 }
 
 func (c *Config) validate() error {
