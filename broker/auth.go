@@ -43,6 +43,7 @@ func (s *Server) authenticate(ctx context.Context, c *call, kind authKind) error
 		return unavailable(err)
 	}
 	if session.Thumbprint != c.proof.Thumbprint {
+		c.shown = session.ID
 		return s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "the session is bound to another key").WithHint("run: sega login"))
 	}
 	if problem := s.judgeSession(session, kind); problem != nil {
@@ -55,9 +56,13 @@ func (s *Server) authenticate(ctx context.Context, c *call, kind authKind) error
 
 // checkProof verifies the DPoP proof (RFC 9449 §4.3) and returns the token that it is bound to.
 func (s *Server) checkProof(ctx context.Context, c *call, kind authKind) (secret.Secret, error) {
-	headers := c.request.Header.Values(api.HeaderProof)
+	headers, shown := c.request.Header.Values(api.HeaderProof), c.request.Header.Get("Authorization")
 	if len(headers) != 1 {
-		return secret.Secret{}, api.Errorf(api.KindUnauthenticated, "the request needs exactly one DPoP proof")
+		problem := api.Errorf(api.KindUnauthenticated, "the request needs exactly one DPoP proof")
+		if len(headers) == 0 && shown == "" {
+			return secret.Secret{}, problem // whoever shows nothing attacks nothing
+		}
+		return secret.Secret{}, s.refuse(ctx, c, problem)
 	}
 	proof, err := dpop.Parse(headers[0])
 	if err != nil {
@@ -67,9 +72,9 @@ func (s *Server) checkProof(ctx context.Context, c *call, kind authKind) (secret
 	want := dpop.Want{Method: c.request.Method, HTU: s.Origin + c.request.URL.EscapedPath()}
 	var token secret.Secret
 	if kind != authProof {
-		raw, ok := strings.CutPrefix(c.request.Header.Get("Authorization"), "DPoP ")
+		raw, ok := strings.CutPrefix(shown, "DPoP ")
 		if !ok || raw == "" {
-			return token, api.Errorf(api.KindUnauthenticated, "you are not logged in").WithHint("run: sega login")
+			return token, s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "you are not logged in").WithHint("run: sega login"))
 		}
 		token = secret.FromString(raw)
 		want.ATH = dpop.ATH(token)
@@ -121,10 +126,7 @@ func (s *Server) refuse(ctx context.Context, c *call, p *api.Problem) error {
 	if err := s.limits.refusal(c.source); err != nil {
 		return err
 	}
-	op := operation{kind: "request.refuse", name: "endpoint" + strings.TrimSuffix(c.request.URL.Path, "/")}
-	if len(op.name) > 200 {
-		op.name = op.name[:200]
-	}
+	op := operation{kind: "request.refuse", name: "endpoint" + printable(strings.TrimSuffix(c.request.URL.Path, "/"), 200), loginID: c.shown}
 	event := s.newEvent(c, op)
 	return s.deny(ctx, event, map[string]string{"thumbprint": c.proof.Thumbprint}, p)
 }

@@ -5,9 +5,12 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
 	"sega/audit/store"
@@ -53,6 +56,7 @@ type feeding struct {
 }
 
 func (f *feeding) run(ctx context.Context) error {
+	unhurried(f.w)
 	f.s.stamp(f.w)
 	f.w.Header().Set("Content-Type", "application/x-ndjson")
 	trust := f.s.trust()
@@ -175,23 +179,35 @@ func (s *Server) checkMark(ctx context.Context, c *call) error {
 			return nil
 		}
 	}
-	return s.recover(ctx, c, mark.Tree.N, tree.N)
+	return s.recover(ctx, c, mark.Tree, tree.N)
 }
 
 // recover voids everything that the missing part of the log may have decided, and says so in the
-// log. It happens once for each gap: afterwards the bastion has a new mark.
-func (s *Server) recover(ctx context.Context, c *call, remembered, have int64) error {
-	s.Logger.Error("the log is behind a mark that a bastion remembers: starting anew", "bastion", c.session.Email, "remembered", remembered, "have", have)
+// log, once for each mark. The bastion goes on when somebody there has accepted the log as it is.
+func (s *Server) recover(ctx context.Context, c *call, mark tlog.Tree, have int64) error {
+	answer := api.Errorf(api.KindUnauthenticated, "the broker's log was restored from a backup and has voided every session: it has not the %d events that you remember", mark.N).
+		WithHint("check the broker's log.recovery events, then restart the bastion with --accept-new-log")
+	known := false
+	err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var err error
+		known, err = state.MarkKnown(ctx, tx, mark.N, mark.Hash.String())
+		return err
+	})
+	if err != nil || known {
+		return errors.Join(unavailable(err), answer)
+	}
+	s.Logger.Error("the log is behind a mark that a bastion remembers: voiding all", "bastion", c.session.Email, "remembered", mark.N, "have", have)
 	op := operation{kind: "log.recovery", name: "log/" + s.Node, bearer: &state.Bearer{}, actor: &audit.Actor{Kind: "system"},
-		details: map[string]any{"remembered_size": remembered, "restored_size": have, "reported_by": c.session.Email,
+		details: map[string]any{"remembered_size": mark.N, "remembered_root": mark.Hash.String(), "restored_size": have, "reported_by": c.session.Email,
 			"effect": "every session and certificate is void; serials start a new era"}}
 	op.act = func(context.Context, decisionOf, string) (effect, error) {
-		return effect{apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error { return state.Recover(ctx, tx, s.Now()) }}, nil
+		return effect{apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
+			return errors.Join(state.UseMark(ctx, tx, mark.N, mark.Hash.String()), state.Recover(ctx, tx, s.Now()))
+		}}, nil
 	}
 	if _, err := s.perform(ctx, c, op); err != nil {
 		return err
 	}
 	s.serials.forget()
-	return api.Errorf(api.KindUnauthenticated, "the broker was restored from a backup and has voided every session").
-		WithHint("check the broker's log, then restart the bastion with --accept-new-log")
+	return answer
 }

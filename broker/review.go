@@ -89,7 +89,7 @@ func (s *Server) logRows(ctx context.Context, c *call) (any, error) {
 func (s *Server) streamRows(w http.ResponseWriter, c *call, each func(emit func(any) error) error) {
 	s.stamp(w)
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	out := bufio.NewWriterSize(w, 64<<10)
+	out := bufio.NewWriterSize(unhurried(w), 64<<10)
 	encoder := json.NewEncoder(out)
 	if err := each(func(v any) error { return encoder.Encode(v) }); err != nil {
 		s.Logger.Error("stream broke off", "request", c.id, "error", err)
@@ -99,6 +99,24 @@ func (s *Server) streamRows(w http.ResponseWriter, c *call, each func(emit func(
 	_, _ = out.WriteString(lastLine)
 	_ = out.Flush()
 }
+
+// streamWrite is how long a client may take to accept a piece of a stream.
+const streamWrite = 30 * time.Second
+
+// unhurried lifts the server's limit on a request's time, which a stream may outlive, and sets one
+// on each write instead: a client that accepts nothing does not hold a stream for ever.
+func unhurried(w http.ResponseWriter) io.Writer {
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Time{}) // not every writer has deadlines: then there is none to lift
+	return writerFunc(func(p []byte) (int, error) {
+		_ = c.SetWriteDeadline(time.Now().Add(streamWrite))
+		return w.Write(p)
+	})
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // checkpoint answers the latest signed checkpoint to anybody: it is made to be witnessed.
 func (s *Server) checkpoint(context.Context, *call) (any, error) {
@@ -154,7 +172,7 @@ func (s *Server) recording(ctx context.Context, c *call) (any, error) {
 			defer func() { _ = in.Close() }()
 			s.stamp(w)
 			w.Header().Set("Content-Type", "application/octet-stream")
-			if _, err := io.Copy(w, in); err != nil {
+			if _, err := io.Copy(unhurried(w), in); err != nil {
 				s.Logger.Error("recording broke off", "request", c.id, "error", err)
 				panic(http.ErrAbortHandler) // the client must not take it for whole
 			}

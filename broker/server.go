@@ -82,7 +82,7 @@ func (s *Server) openProofs() (err error) {
 	if s.nonces, err = dpop.NewNonces(key, nonceLife, s.Now); err != nil {
 		return err
 	}
-	if s.replay, err = dpop.NewReplay(replayEntries, nonceLife, s.Now); err != nil {
+	if s.replay, err = dpop.NewReplay(replayEntries, s.nonces.Lifetime(), s.Now); err != nil {
 		return err
 	}
 	s.logVerifier, err = note.NewVerifier(s.LogKey)

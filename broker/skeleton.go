@@ -41,6 +41,7 @@ type call struct {
 	source  netip.Addr
 	proof   dpop.Proof
 	session state.Session // zero where there is none
+	shown   string        // login whose token was shown under another key: not the caller's
 }
 
 func newRequestID() string { return api.NewID("req_") }

@@ -60,6 +60,19 @@ func OpenIntents(ctx context.Context, q Querier, node string) ([]Intent, error) 
 	})
 }
 
+// MarkKnown reports whether a recovery for this mark (a tree that somebody remembers and that this
+// log does not have) has happened.
+func MarkKnown(ctx context.Context, q Querier, size int64, root string) (bool, error) {
+	var n int
+	err := q.QueryRowContext(ctx, `SELECT count(*) FROM marks WHERE size=? AND root=?`, size, root).Scan(&n)
+	return n > 0, err
+}
+
+// UseMark records a mark; ErrExists where it came before.
+func UseMark(ctx context.Context, q Querier, size int64, root string) error {
+	return insert(ctx, q, `INSERT OR IGNORE INTO marks (size, root) VALUES (?, ?)`, size, root)
+}
+
 // Recover voids what a restored database may have wrong (design R10): every session ends, every
 // subject's epoch and every CA's era moves on, certificates and grants are forgotten.
 func Recover(ctx context.Context, q Querier, now time.Time) error {

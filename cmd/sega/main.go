@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,6 +15,9 @@ import (
 var version = "dev"
 
 func main() {
+	if err := noCore(); err != nil {
+		fmt.Fprintf(os.Stderr, "sega: core files cannot be turned off: %v\n", err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], system())
 	stop()

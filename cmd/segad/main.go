@@ -16,6 +16,9 @@ import (
 var version = "dev"
 
 func main() {
+	if err := noCore(); err != nil {
+		fmt.Fprintf(os.Stderr, "segad: core files cannot be turned off: %v\n", err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:]))
