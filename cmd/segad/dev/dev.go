@@ -96,6 +96,10 @@ func Up(ctx context.Context, o Options) error {
 		return err
 	}
 	defer func() { _ = os.Remove(e.file("dev.json")) }()
+	if err := adoptOrphans(); err != nil {
+		return err
+	}
+	defer endOrphans()
 	e.group, ctx = errgroup.WithContext(ctx)
 	err = e.startAll(ctx)
 	if err != nil {
