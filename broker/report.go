@@ -33,8 +33,9 @@ func (s *Server) report(ctx context.Context, c *call) (any, error) {
 
 func (s *Server) reportOne(ctx context.Context, c *call, r api.Report) error {
 	ofSession, ok := reportable[r.Kind]
-	if !ok || r.ID == "" || len(r.ID) > 64 || ofSession == (r.SessionID == "") {
-		return api.Errorf(api.KindInvalid, "a bastion does not report %q like this", printable(r.Kind, 64))
+	// An intent would stay out of sight of whoever queries the log.
+	if !ok || r.ID == "" || len(r.ID) > 64 || ofSession == (r.SessionID == "") || r.Outcome == string(audit.Intent) {
+		return s.refuse(ctx, c, api.Errorf(api.KindInvalid, "a bastion does not report %q like this", printable(r.Kind, 64)))
 	}
 	op := operation{kind: r.Kind, name: "machine/" + c.session.Email, session: r.SessionID, reason: printable(r.Reason, 1000)}
 	var ssh state.SSHSession
@@ -72,7 +73,7 @@ func (s *Server) reportOne(ctx context.Context, c *call, r api.Report) error {
 	case errors.Is(err, errRevoked):
 		return s.deny(ctx, event, nil, revokedProblem())
 	case errors.Is(err, audit.ErrInvalid):
-		return api.Errorf(api.KindInvalid, "the report is not a valid event").WithCause(err)
+		return s.refuse(ctx, c, api.Errorf(api.KindInvalid, "the report is not a valid event").WithCause(err))
 	}
 	return unavailable(err)
 }
@@ -107,7 +108,7 @@ func (s *Server) sshOf(ctx context.Context, c *call, id string) (state.SSHSessio
 		return err
 	})
 	if errors.Is(err, state.ErrNotFound) || err == nil && v.Node != c.session.Subject {
-		return v, api.Errorf(api.KindNotFound, "this bastion has no session %q", printable(id, 64))
+		return v, s.refuse(ctx, c, api.Errorf(api.KindNotFound, "this bastion has no session %q", printable(id, 64)))
 	}
 	return v, unavailable(err)
 }
