@@ -261,6 +261,9 @@ func (s *Server) front(ctx context.Context, c *call) (any, error) {
 		name = c.session.Email
 	}
 	op := operation{kind: "ssh.front", name: "mask/" + printable(name, 128)}
+	if _, ok := s.bastion(c.session.Email); !ok {
+		return nil, s.deny(ctx, s.newEvent(c, op), nil, api.Errorf(api.KindDenied, "bastion %q is not configured at the broker", c.session.Email))
+	}
 	if _, known := s.host(name); r.Host != "" && !known {
 		return nil, s.deny(ctx, s.newEvent(c, op), nil, api.Errorf(api.KindDenied, "no host %q is known", printable(name, 128)).WithHint("run: sega hosts"))
 	}
