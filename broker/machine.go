@@ -44,10 +44,28 @@ func (s *Server) enroll(ctx context.Context, c *call) (any, error) {
 			if err != nil {
 				return err
 			}
-			return state.AddMachine(ctx, tx, machine)
+			return s.replaceMachine(ctx, tx, machine)
 		}}, nil
 	}
 	return s.perform(ctx, c, op)
+}
+
+// replaceMachine enrols a machine and ends the sessions of the one that had its name: it may have
+// been replaced because its key was stolen.
+func (s *Server) replaceMachine(ctx context.Context, tx store.Tx, m state.Machine) error {
+	if other, err := state.MachineByKey(ctx, tx, m.Thumbprint); err == nil && other.Name != m.Name {
+		return api.Errorf(api.KindConflict, "this key is enrolled as %q: every machine has a key of its own", other.Name)
+	} else if err != nil && !errors.Is(err, state.ErrNotFound) {
+		return err
+	}
+	old, err := state.MachineByName(ctx, tx, m.Name)
+	if err == nil {
+		err = state.EndSessionsOf(ctx, tx, machineIssuer, old.ID, state.EndedReplaced, s.Now())
+	}
+	if err != nil && !errors.Is(err, state.ErrNotFound) {
+		return err
+	}
+	return state.AddMachine(ctx, tx, m)
 }
 
 // machineSession opens a session for a key that was enrolled.

@@ -55,6 +55,11 @@ func MachineByKey(ctx context.Context, q Querier, thumbprint string) (Machine, e
 	return machine(ctx, q, "thumbprint", thumbprint)
 }
 
+// MachineByName returns the machine enrolled under a name.
+func MachineByName(ctx context.Context, q Querier, name string) (Machine, error) {
+	return machine(ctx, q, "name", name)
+}
+
 // MachineByID returns a machine.
 func MachineByID(ctx context.Context, q Querier, id string) (Machine, error) {
 	return machine(ctx, q, "id", id)
