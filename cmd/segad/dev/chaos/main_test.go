@@ -1,0 +1,24 @@
+//go:build linux
+
+package chaos
+
+import (
+	"os"
+	"testing"
+
+	"sega/cmd/segad/dev/devtest"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	devtest.CleanUp()
+	os.Exit(code)
+}
+
+// times is how often something is done: in full where SEGA_SOAK asks for it, else a tenth.
+func times(full int) int {
+	if os.Getenv("SEGA_SOAK") == "1" {
+		return full
+	}
+	return max(1, full/10)
+}
