@@ -139,7 +139,8 @@ func (s *Server) targetUser(ctx context.Context, q state.Querier, id string) (ta
 		resource: policy.Resource{Type: policy.TypeUser, ID: policy.UserID(subject.Issuer, subject.Subject)}}, nil
 }
 
-// findSubject takes an e-mail, where it is one person's alone, or "sub:" and a subject (R2).
+// findSubject takes an e-mail, where it is one person's alone, "sub:" and a subject (R2), or a
+// machine's ID.
 func (s *Server) findSubject(ctx context.Context, q state.Querier, id string) (state.Subject, error) {
 	if sub, ok := strings.CutPrefix(id, "sub:"); ok && sub != "" && len(sub) <= 255 {
 		subject, err := state.SubjectByID(ctx, q, s.Issuer, sub)
@@ -147,6 +148,13 @@ func (s *Server) findSubject(ctx context.Context, q state.Querier, id string) (s
 			return state.Subject{Issuer: s.Issuer, Subject: sub, Email: ""}, nil
 		}
 		return subject, err
+	}
+	if strings.HasPrefix(id, api.IDMachine) { // a machine: its sessions end and its key opens no new one
+		m, err := state.MachineByID(ctx, q, id)
+		if errors.Is(err, state.ErrNotFound) {
+			return state.Subject{}, api.Errorf(api.KindNotFound, "no machine %q is enrolled", printable(id, 64)).WithHint("run: sega sessions")
+		}
+		return state.Subject{Issuer: machineIssuer, Subject: m.ID, Email: m.Name}, err
 	}
 	found, err := state.SubjectsByEmail(ctx, q, id)
 	switch {

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"sega/broker/api"
 )
 
@@ -43,6 +45,22 @@ func (c *Client) Consistency(ctx context.Context, from, to int64) (api.Consisten
 		return api.Consistency{}, c.notSega("a proof for other sizes of the tree")
 	}
 	return out, err
+}
+
+// Proof is Consistency in the form that audit.Witness takes.
+func (c *Client) Proof(ctx context.Context, from, to int64) (tlog.TreeProof, error) {
+	answer, err := c.Consistency(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	proof := make(tlog.TreeProof, len(answer.Proof))
+	for i, h := range answer.Proof {
+		if len(h) != tlog.HashSize {
+			return nil, c.notSega("a proof that is not made of hashes")
+		}
+		proof[i] = tlog.Hash(h)
+	}
+	return proof, nil
 }
 
 // Recording opens the recording of an SSH session; purpose is "play" or "verify". The caller

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/term"
 
 	"sega/audit"
@@ -243,25 +242,8 @@ func (a *app) newWitness(origin, logKey string, prover *client.Client) (*audit.W
 		return nil, err
 	}
 	return audit.NewWitness(audit.WitnessConfig{Verifier: verifier, Latest: latest,
-		Prove:    func(ctx context.Context, from, to int64) (tlog.TreeProof, error) { return proof(ctx, prover, from, to) },
+		Prove:    prover.Proof,
 		Remember: func(msg []byte) error { return a.writeFile(name, msg, 0o600) }})
-}
-
-func proof(ctx context.Context, c *client.Client, from, to int64) (tlog.TreeProof, error) {
-	answer, err := c.Consistency(ctx, from, to)
-	if err != nil {
-		return nil, err
-	}
-	out := make(tlog.TreeProof, 0, len(answer.Proof))
-	for _, p := range answer.Proof {
-		var h tlog.Hash
-		if len(p) != len(h) {
-			return nil, errors.New("the broker's consistency proof is malformed")
-		}
-		copy(h[:], p)
-		out = append(out, h)
-	}
-	return out, nil
 }
 
 // checkpointFile is named after the broker, in letters that every file system takes.

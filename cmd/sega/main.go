@@ -9,13 +9,15 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"sega/keychain/secret"
 )
 
 // version is set by the linker.
 var version = "dev"
 
 func main() {
-	if err := noCore(); err != nil {
+	if err := secret.NoCore(); err != nil {
 		fmt.Fprintf(os.Stderr, "sega: core files cannot be turned off: %v\n", err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

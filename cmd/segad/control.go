@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
 	"sega/broker/api"
@@ -86,21 +85,8 @@ func openWitness(c controlConfig, prover *client.Client) (*audit.Witness, error)
 		return nil, err
 	}
 	return audit.NewWitness(audit.WitnessConfig{Verifier: verifier, Latest: latest,
-		Prove: func(ctx context.Context, from, to int64) (tlog.TreeProof, error) {
-			answer, err := prover.Consistency(ctx, from, to)
-			if err != nil {
-				return nil, err
-			}
-			proof := make(tlog.TreeProof, len(answer.Proof))
-			for i, p := range answer.Proof {
-				if len(p) != len(proof[i]) {
-					return nil, errors.New("the consistency proof is malformed")
-				}
-				copy(proof[i][:], p)
-			}
-			return proof, nil
-		},
-		Remember: func(msg []byte) error { return replaceFile(path, msg) }})
+		Prove:    prover.Proof,
+		Remember: func(msg []byte) error { return config.WriteFile(path, msg, 0o600) }})
 }
 
 // machineKey reads the machine's own key, or makes it: it never leaves this machine.
@@ -118,24 +104,7 @@ func machineKey(path string) (dpop.Key, error) {
 	if err != nil {
 		return key, err
 	}
-	return key, replaceFile(path, key.Marshal().Reveal())
-}
-
-// replaceFile writes a file of mode 0600 whole or not at all.
-func replaceFile(path string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp.Name())
-	}
-	return err
+	return key, config.WriteFile(path, key.Marshal().Reveal(), 0o600)
 }
 
 func (c *control) current() secret.Secret {

@@ -10,13 +10,15 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"sega/keychain/secret"
 )
 
 // version is set by the linker.
 var version = "dev"
 
 func main() {
-	if err := noCore(); err != nil {
+	if err := secret.NoCore(); err != nil {
 		fmt.Fprintf(os.Stderr, "segad: core files cannot be turned off: %v\n", err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

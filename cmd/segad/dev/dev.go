@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"sega/cmd/segad/config"
 	"strings"
 	"syscall"
 	"time"
@@ -289,7 +290,7 @@ func (e *environment) announce() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(e.file("dev.json"), append(data, '\n'), 0o600)
+	return config.WriteFile(e.file("dev.json"), append(data, '\n'), 0o600)
 }
 
 // Read reads the dev.json of a running environment.

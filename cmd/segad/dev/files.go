@@ -56,8 +56,8 @@ func (e *environment) makeKeys() error {
 		file string
 		make func(path string) error
 	}{
-		{"tls.key", e.makeTLS}, {"log.key", e.makeLogKey}, {"ca.passphrase", func(p string) error { return writeFile(p, []byte(randomText(24)+"\n"), 0o600) }},
-		{"bastion.join", func(p string) error { return writeFile(p, []byte("sega_join_"+randomText(32)+"\n"), 0o600) }},
+		{"tls.key", e.makeTLS}, {"log.key", e.makeLogKey}, {"ca.passphrase", func(p string) error { return config.WriteFile(p, []byte(randomText(24)+"\n"), 0o600) }},
+		{"bastion.join", func(p string) error { return config.WriteFile(p, []byte("sega_join_"+randomText(32)+"\n"), 0o600) }},
 		{"policy/access.cedar", e.makePolicies},
 	}
 	for _, s := range steps {
@@ -78,7 +78,7 @@ func (e *environment) makeLogKey(path string) error {
 		return err
 	}
 	e.saved.LogVerifierKey = key.VerifierKey()
-	return errors.Join(writeFile(path, key.Reveal(), 0o600), e.save())
+	return errors.Join(config.WriteFile(path, key.Reveal(), 0o600), e.save())
 }
 
 func (e *environment) makePolicies(string) error {
@@ -91,7 +91,7 @@ func (e *environment) makePolicies(string) error {
 		if err != nil {
 			return err
 		}
-		if err := writeFile(e.file("policy", entry.Name()), data, 0o600); err != nil {
+		if err := config.WriteFile(e.file("policy", entry.Name()), data, 0o600); err != nil {
 			return err
 		}
 	}
@@ -117,7 +117,7 @@ func (e *environment) openCAs() error {
 		return err
 	}
 	e.hopCA = hop.PublicKey()
-	return writeFile(e.file("host", "hop_ca.pub"), []byte(sshca.MarshalLine(e.hopCA)+"\n"), 0o600)
+	return config.WriteFile(e.file("host", "hop_ca.pub"), []byte(sshca.MarshalLine(e.hopCA)+"\n"), 0o600)
 }
 
 func makeCA(path string, pass secret.Secret) error {
@@ -156,9 +156,9 @@ func (e *environment) makeTLS(keyPath string) error {
 		return err
 	}
 	return errors.Join(
-		writeFile(e.file("ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), 0o600),
-		writeFile(e.file("tls.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
-		writeFile(keyPath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
+		config.WriteFile(e.file("ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), 0o600),
+		config.WriteFile(e.file("tls.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		config.WriteFile(keyPath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
 }
 
 // writeConfigs writes the servers' configuration files for the ports of this run.
@@ -175,7 +175,7 @@ func (e *environment) writeConfigs() error {
 		Data: "bastion", JoinToken: "bastion.join", Recordings: "recordings",
 		Recipients: []config.Recipient{{Name: "reviewers", Age: e.saved.ReviewerAge}, {Name: "offline-recovery", Age: e.saved.RecoveryAge}}}
 	credentials := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", e.saved.AWSKeyID, e.saved.AWSSecret)
-	return errors.Join(writeYAML(e.file("broker.yaml"), broker), writeYAML(e.file("bastion.yaml"), bastion), writeFile(e.file("aws", "credentials"), []byte(credentials), 0o600))
+	return errors.Join(writeYAML(e.file("broker.yaml"), broker), writeYAML(e.file("bastion.yaml"), bastion), config.WriteFile(e.file("aws", "credentials"), []byte(credentials), 0o600))
 }
 
 func writeYAML(path string, v any) error {
@@ -183,7 +183,7 @@ func writeYAML(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(path, data, 0o600)
+	return config.WriteFile(path, data, 0o600)
 }
 
 func (e *environment) file(elem ...string) string {

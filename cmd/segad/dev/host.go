@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"sega/cmd/segad/config"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -62,7 +63,7 @@ func (e *environment) makeHostKey() (ssh.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = errors.Join(writeFile(e.file("host", "key"), pem.EncodeToMemory(block), 0o600), writeFile(e.file("host", "key-cert.pub"), []byte(sshca.MarshalLine(cert)+"\n"), 0o600))
+	err = errors.Join(config.WriteFile(e.file("host", "key"), pem.EncodeToMemory(block), 0o600), config.WriteFile(e.file("host", "key-cert.pub"), []byte(sshca.MarshalLine(cert)+"\n"), 0o600))
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +111,7 @@ LogLevel VERBOSE
 AcceptEnv LANG LC_*
 Subsystem sftp internal-sftp
 `, e.ports["host"], e.data, e.login)
-	err = errors.Join(writeFile(e.file("host", "principals"), []byte(principal+"\n"), 0o600), writeFile(e.file("host", "sshd_config"), []byte(conf), 0o600))
+	err = errors.Join(config.WriteFile(e.file("host", "principals"), []byte(principal+"\n"), 0o600), config.WriteFile(e.file("host", "sshd_config"), []byte(conf), 0o600))
 	if err != nil {
 		return err
 	}

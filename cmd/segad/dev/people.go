@@ -11,7 +11,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
+	"sega/cmd/segad/config"
 
 	"filippo.io/age"
 
@@ -109,7 +109,7 @@ func (e *environment) save() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(e.file("saved.json"), data, 0o600)
+	return config.WriteFile(e.file("saved.json"), data, 0o600)
 }
 
 // port returns the port of a server: the one of the last run where it is free.
@@ -150,7 +150,7 @@ func makeAge(path string) (recipient string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return id.Recipient().String(), writeFile(path, []byte("# public key: "+id.Recipient().String()+"\n"+id.String()+"\n"), 0o600)
+	return id.Recipient().String(), config.WriteFile(path, []byte("# public key: "+id.Recipient().String()+"\n"+id.String()+"\n"), 0o600)
 }
 
 func (e *environment) providerUsers() []provider.User {
@@ -168,20 +168,3 @@ func randomBytes(n int) []byte {
 }
 
 func randomText(n int) string { return base64.RawURLEncoding.EncodeToString(randomBytes(n)) }
-
-// writeFile replaces a file by rename.
-func writeFile(path string, data []byte, mode os.FileMode) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Chmod(mode), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp.Name())
-	}
-	return err
-}

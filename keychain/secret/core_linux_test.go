@@ -1,4 +1,4 @@
-package main
+package secret
 
 import (
 	"testing"
@@ -12,7 +12,7 @@ func TestNoCore(t *testing.T) {
 		t.Fatalf("dumpable %d, %v", before, err)
 	}
 	t.Cleanup(func() { _ = unix.Prctl(unix.PR_SET_DUMPABLE, uintptr(before), 0, 0, 0) })
-	if err := noCore(); err != nil {
+	if err := NoCore(); err != nil {
 		t.Fatal(err)
 	}
 	if after, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err != nil || after != 0 {
