@@ -16,7 +16,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"sega/cmd/segad/config"
 	"strings"
 	"syscall"
 	"time"
@@ -24,6 +23,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
 
+	"sega/cmd/segad/config"
 	"sega/cmd/segad/dev/provider"
 	"sega/cmd/segad/dev/sts"
 	"sega/keychain/secret"

@@ -12,11 +12,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"sega/cmd/segad/config"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
+	"sega/cmd/segad/config"
 	"sega/cmd/segad/dev/host"
 	"sega/sshca"
 )

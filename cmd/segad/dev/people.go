@@ -11,10 +11,10 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"sega/cmd/segad/config"
 
 	"filippo.io/age"
 
+	"sega/cmd/segad/config"
 	"sega/cmd/segad/dev/provider"
 )
 
