@@ -129,12 +129,13 @@ func ReserveSerials(ctx context.Context, q Querier, ca string, n int) (era, firs
 	if _, err := q.ExecContext(ctx, `INSERT OR IGNORE INTO serials (ca, era, next) VALUES (?, 1, 1)`, ca); err != nil {
 		return 0, 0, err
 	}
-	if err := q.QueryRowContext(ctx, `SELECT era, next FROM serials WHERE ca=?`, ca).Scan(&era, &first); err != nil {
+	var next int64 // 1<<32 where the last block ended with the era
+	if err := q.QueryRowContext(ctx, `SELECT era, next FROM serials WHERE ca=?`, ca).Scan(&era, &next); err != nil {
 		return 0, 0, err
 	}
-	if uint64(first)+uint64(n) > 1<<32 {
-		era, first = era+1, 1
+	if next+int64(n) > 1<<32 {
+		era, next = era+1, 1
 	}
-	_, err = q.ExecContext(ctx, `UPDATE serials SET era=?, next=? WHERE ca=?`, era, int64(first)+int64(n), ca)
-	return era, first, err
+	_, err = q.ExecContext(ctx, `UPDATE serials SET era=?, next=? WHERE ca=?`, era, next+int64(n), ca)
+	return era, uint32(next), err
 }
