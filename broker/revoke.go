@@ -153,8 +153,15 @@ func (s *Server) findSubject(ctx context.Context, q state.Querier, id string) (s
 		m, err := state.MachineByID(ctx, q, id)
 		if errors.Is(err, state.ErrNotFound) {
 			return state.Subject{}, api.Errorf(api.KindNotFound, "no machine %q is enrolled", printable(id, 64)).WithHint("run: sega sessions")
+		} else if err != nil {
+			return state.Subject{}, err
 		}
-		return state.Subject{Issuer: machineIssuer, Subject: m.ID, Email: m.Name}, err
+		subject, err := state.SubjectByID(ctx, q, machineIssuer, m.ID)
+		if errors.Is(err, state.ErrNotFound) { // never revoked
+			subject, err = state.Subject{Issuer: machineIssuer, Subject: m.ID}, nil
+		}
+		subject.Email = m.Name
+		return subject, err
 	}
 	found, err := state.SubjectsByEmail(ctx, q, id)
 	switch {
