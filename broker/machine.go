@@ -39,7 +39,7 @@ func (s *Server) enroll(ctx context.Context, c *call) (any, error) {
 		return effect{reply: api.Machine{ID: machine.ID, Name: machine.Name, Kind: machine.Kind}, apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
 			token, err := state.SpendJoinToken(ctx, tx, hashToken(r.Token), s.Now())
 			if errors.Is(err, state.ErrNotFound) || err == nil && (token.Name != r.Name || token.Kind != r.Kind) {
-				return api.Errorf(api.KindDenied, "the join token is unknown, used, expired or for another machine").WithHint("on the broker run: segad broker join --name %s", printable(r.Name, 64))
+				return api.Errorf(api.KindDenied, "the join token is unknown, used, expired or for another machine").WithHint("give it a new join_token in the broker's configuration, and restart the broker")
 			}
 			if err != nil {
 				return err
@@ -77,7 +77,7 @@ func (s *Server) machineSession(ctx context.Context, c *call) (any, error) {
 		return err
 	})
 	if errors.Is(err, state.ErrNotFound) {
-		return nil, s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "this machine's key is not enrolled").WithHint("on the broker run: segad broker join --name NAME"))
+		return nil, s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "this machine's key is not enrolled").WithHint("give it a join_token in the broker's configuration, and restart the broker"))
 	}
 	if err != nil {
 		return nil, unavailable(err)
