@@ -79,25 +79,25 @@ func (e *environment) startHost(ctx context.Context) error {
 	}
 	sshd := findSSHD()
 	if sshd == "" {
+		e.log.Warn("no sshd is installed: a stand-in plays the host")
+		return e.startStandIn(ctx, signer)
+	}
+	// sshd wants its privilege separation folder; Debian makes it when the service starts.
+	if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
+		e.log.Warn("sshd cannot run here: a stand-in plays the host", "error", err)
 		return e.startStandIn(ctx, signer)
 	}
 	principal, err := sshca.HopPrincipal(e.login, hostName)
 	if err != nil {
 		return err
 	}
-	// sshd wants its privilege separation folder; Debian makes it when the service starts.
-	if os.Geteuid() == 0 {
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
-			return err
-		}
-	}
 	conf := fmt.Sprintf(`ListenAddress 127.0.0.1
 Port %d
-HostKey %[2]s/host/key
-HostCertificate %[2]s/host/key-cert.pub
+HostKey "%[2]s/host/key"
+HostCertificate "%[2]s/host/key-cert.pub"
 PidFile none
-TrustedUserCAKeys %[2]s/host/hop_ca.pub
-AuthorizedPrincipalsFile %[2]s/host/principals
+TrustedUserCAKeys "%[2]s/host/hop_ca.pub"
+AuthorizedPrincipalsFile "%[2]s/host/principals"
 AuthorizedKeysFile none
 AllowUsers %[3]s
 PermitRootLogin prohibit-password
