@@ -136,7 +136,8 @@ func (s *session) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return store.Update(func(items map[string]secret.Secret) error {
+	var renewErr error
+	err = store.Update(func(items map[string]secret.Secret) error {
 		current, err := unseal(items[itemSession])
 		if err != nil {
 			return err
@@ -156,18 +157,23 @@ func (s *session) renew(ctx context.Context) error {
 		if !tokens.RefreshToken.Empty() {
 			current.Refresh = tokens.RefreshToken
 		}
-		renewed, err := s.Client.Renew(ctx, api.RenewRequest{IDToken: tokens.IDToken, AccessToken: tokens.AccessToken})
-		if err == nil {
+		var renewed api.Session
+		renewed, renewErr = s.Client.Renew(ctx, api.RenewRequest{IDToken: tokens.IDToken, AccessToken: tokens.AccessToken})
+		if renewErr == nil {
 			current.Session, s.saved = renewed, current
 			s.saved.Session = renewed
 		}
-		sealed, sealErr := current.seal()
-		if sealErr != nil {
-			return sealErr
+		// Whatever the broker said, the IdP has spent the old refresh token: the new one is kept.
+		sealed, err := current.seal()
+		if err == nil {
+			items[itemSession] = sealed
 		}
-		items[itemSession] = sealed
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	return renewErr
 }
 
 // forget removes the session and every credential that came with it.
