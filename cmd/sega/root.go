@@ -57,7 +57,26 @@ func newRoot(a *app) *cobra.Command {
 		newSessions(a), newRevoke(a), newUnblock(a),
 		newAudit(a),
 	)
+	addCompletion(root)
 	return root
+}
+
+// addCompletion gives cobra's own command what all others have: an example, and an error for what
+// it does not know.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() != "completion" {
+			continue
+		}
+		c.Example = "  sega completion bash > /etc/bash_completion.d/sega"
+		c.Args, c.RunE = cobra.ArbitraryArgs, func(*cobra.Command, []string) error {
+			return usagef("say for which shell: bash, fish, powershell or zsh")
+		}
+		for _, shell := range c.Commands() {
+			shell.Args, shell.Example = atMost(0), "  sega completion "+shell.Name()
+		}
+	}
 }
 
 // atMost is cobra.MaximumNArgs with our usage error.
