@@ -16,9 +16,8 @@ import (
 var caNames = []string{"access", "hop", "front", "host"}
 
 func newCA() *cobra.Command {
-	ca := &cobra.Command{Use: "ca", Short: "Make and show the keys of the four SSH CAs", Example: "  segad ca init --dir /etc/sega/ca --passphrase /etc/sega/ca.pass"}
-	ca.AddCommand(newCAInit(), newCAList())
-	return ca
+	return group(&cobra.Command{Use: "ca", Short: "Make and show the keys of the four SSH CAs", Example: "  segad ca init --dir /etc/sega/ca --passphrase /etc/sega/ca.pass"},
+		newCAInit(), newCAList())
 }
 
 func newCAInit() *cobra.Command {

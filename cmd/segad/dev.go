@@ -21,9 +21,8 @@ import (
 const devUser = "SEGA_DEV_USER"
 
 func newDev() *cobra.Command {
-	c := &cobra.Command{Use: "dev", Short: "Run everything on loopback, for trying and testing", Example: "  segad dev up --data ./dev"}
-	c.AddCommand(newDevUp(), newDevEnv(), newDevLogin(), newDevBrowser())
-	return c
+	return group(&cobra.Command{Use: "dev", Short: "Run everything on loopback, for trying and testing", Example: "  segad dev up --data ./dev"},
+		newDevUp(), newDevEnv(), newDevLogin(), newDevBrowser())
 }
 
 func newDevUp() *cobra.Command {

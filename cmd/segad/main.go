@@ -53,20 +53,13 @@ func run(ctx context.Context, args []string) int {
 var errUsage = errors.New("usage")
 
 func newRoot() *cobra.Command {
-	root := &cobra.Command{
+	root := group(&cobra.Command{
 		Use: "segad", Short: "sega's servers", Version: version,
 		Long:          "segad runs the broker (decides and hands out), the bastion (proxies and records SSH), and their keys.",
 		SilenceErrors: true, SilenceUsage: true, Example: "  segad dev up\n  segad broker --config /etc/sega/broker.yaml",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("%w: no command %q", errUsage, args[0])
-			}
-			return cmd.Help()
-		},
-		Args: cobra.ArbitraryArgs,
-	}
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}, newBroker(), newBastion(), newCA(), newPolicy(), newDev())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(newBroker(), newBastion(), newCA(), newPolicy(), newDev())
 	return root
 }
 
@@ -76,6 +69,21 @@ func exactly(n int) cobra.PositionalArgs {
 		if err := cobra.ExactArgs(n)(cmd, args); err != nil {
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
+		if err := cmd.ValidateRequiredFlags(); err != nil {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		}
 		return nil
 	}
+}
+
+// group makes a command that only holds others.
+func group(c *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	c.Args, c.RunE = cobra.ArbitraryArgs, func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("%w: no command %q", errUsage, args[0])
+		}
+		return cmd.Help()
+	}
+	c.AddCommand(commands...)
+	return c
 }

@@ -10,8 +10,7 @@ import (
 )
 
 func newPolicy() *cobra.Command {
-	p := &cobra.Command{Use: "policy", Short: "Check policies before a broker loads them", Example: "  segad policy check ./policy"}
-	p.AddCommand(&cobra.Command{Use: "check DIR", Short: "Load the policies of a folder as the broker would", Args: exactly(1), Example: "  segad policy check ./policy",
+	return group(&cobra.Command{Use: "policy", Short: "Check policies before a broker loads them", Example: "  segad policy check ./policy"}, &cobra.Command{Use: "check DIR", Short: "Load the policies of a folder as the broker would", Args: exactly(1), Example: "  segad policy check ./policy",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			set, err := policy.Load(os.DirFS(args[0]))
 			if err != nil {
@@ -20,5 +19,4 @@ func newPolicy() *cobra.Command {
 			fmt.Fprintf(cmd.OutOrStdout(), "ok\t%s\n", set.Digest())
 			return nil
 		}})
-	return p
 }
