@@ -94,7 +94,8 @@ func (s *Server) perform(ctx context.Context, c *call, op operation) (any, error
 		return nil, s.failed(ctx, event, op, err)
 	}
 	if made.denied != nil {
-		return nil, s.deny(ctx, event, firstOf(made.details, op.details), made.denied)
+		op.details = firstOf(made.details, op.details)
+		return nil, s.failed(ctx, event, op, made.denied)
 	}
 	return s.conclude(ctx, c, event, op, made)
 }
@@ -236,11 +237,13 @@ func (s *Server) conclude(ctx context.Context, c *call, event audit.Event, op op
 		return nil, s.close(ctx, event, op, audit.Revoked, revokedProblem())
 	case errors.As(err, &problem):
 		return nil, s.close(ctx, event, op, outcomeOf(problem.Kind), problem)
+	case !errors.Is(err, store.ErrUnavailable): // the records refuse, the log does not
+		return nil, s.close(ctx, event, op, audit.Failure, api.AsProblem(err))
 	}
 	return nil, unavailable(err)
 }
 
-// failed records that acting failed, and answers why.
+// failed records that acting failed or denied itself, and answers why.
 func (s *Server) failed(ctx context.Context, event audit.Event, op operation, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
 	defer cancel()
