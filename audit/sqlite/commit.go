@@ -133,6 +133,11 @@ func (l *Log) ready() error {
 		return explain(fmt.Errorf("open the database anew: %w", err))
 	}
 	l.w = w
+	// On a full disk the WAL itself may be what fills it. Copied into the database it starts anew, in
+	// the space that it has: whatever little was freed is enough to go on.
+	if _, err := w.checkpoint.ints(3); err != nil {
+		l.cfg.Log.Warn("audit store: checkpoint of the WAL after a failure", "error", err)
+	}
 	return nil
 }
 
