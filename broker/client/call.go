@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"mime"
 	"net/http"
 	"net/http/httptrace"
@@ -135,6 +137,11 @@ func (c *Client) once(ctx context.Context, k call, body []byte) (resp *http.Resp
 	if err != nil {
 		return nil, false, api.Errorf(api.KindInvalid, "the request's address is not valid")
 	}
+	if c.cfg.Mark != nil {
+		if mark := c.cfg.Mark(); len(mark) > 0 {
+			req.Header.Set(api.HeaderCheckpoint, base64.StdEncoding.EncodeToString(mark))
+		}
+	}
 	for name, values := range k.header {
 		req.Header[name] = values
 	}
@@ -226,10 +233,20 @@ func (c *Client) checkpoint(text string) error {
 		return c.notSega("a checkpoint that is not base64")
 	}
 	if err := c.cfg.OnCheckpoint(note); err != nil {
-		return api.Errorf(api.KindInternal, "the checkpoint of the audit log of %s is refused: %v", c.origin, err).
-			WithHint("tell your security staff: the log may have been rewritten").WithCause(err)
+		return c.unwitnessed(err)
 	}
 	return nil
+}
+
+// unwitnessed tells a log that contradicts what was seen from a disk that cannot keep what was seen.
+func (c *Client) unwitnessed(err error) error {
+	var disk *fs.PathError
+	if errors.As(err, &disk) {
+		return api.Errorf(api.KindInternal, "this machine cannot keep the checkpoint of the audit log of %s: %v", c.origin, disk.Err).
+			WithHint("free or mend this machine's disk").WithCause(err)
+	}
+	return api.Errorf(api.KindInternal, "the checkpoint of the audit log of %s is refused: %v", c.origin, err).
+		WithHint("tell your security staff: the log may have been rewritten").WithCause(err)
 }
 
 // readAll reads a body of at most limit bytes.

@@ -41,6 +41,10 @@ type Config struct {
 	// known yet. It may be called concurrently.
 	OnCheckpoint func(note []byte) error
 
+	// Mark gives the newest checkpoint that a machine remembers; every request then shows it, so that
+	// a broker restored from a backup notices (R10). Nil for people.
+	Mark func() []byte
+
 	Timeout  time.Duration // of a call; 0: DefaultTimeout
 	FeedIdle time.Duration // silence after which the feed counts as lost; 0: DefaultFeedIdle
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -199,5 +202,19 @@ func TestQueriesOfReview(t *testing.T) {
 	}
 	if _, err := c.Recording(ctx, "..", "play", ""); !api.IsKind(err, api.KindInvalid) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A full disk is no sign of a rewritten log.
+func TestCheckpointThatCannotBeKept(t *testing.T) {
+	c := newBroker(t, answers(api.Roles{})).client(t, func(cfg *Config) {
+		cfg.OnCheckpoint = func([]byte) error {
+			return fmt.Errorf("remember: %w", &fs.PathError{Op: "write", Path: "/home/a/secret", Err: syscall.ENOSPC})
+		}
+	})
+	_, err := c.Roles(context.Background())
+	p := api.AsProblem(err)
+	if !api.IsKind(err, api.KindInternal) || !strings.Contains(p.Detail, "no space left") || strings.Contains(p.Detail, "secret") || strings.Contains(p.Hint, "rewritten") {
+		t.Errorf("detail %q, hint %q", p.Detail, p.Hint)
 	}
 }
