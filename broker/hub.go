@@ -13,6 +13,7 @@ type hub struct {
 	feeds map[string]*follower // by machine ID
 	wake  chan struct{}        // closed and replaced when there is a revocation to send
 	acks  chan struct{}        // closed and replaced when an acknowledgement or a loss came
+	last  int64                // number of the last connection: none is given twice
 
 	// Until an earlier run's leases have ended, a bastion that has not come back may hold sessions.
 	expected []string
@@ -59,10 +60,8 @@ func (h *hub) join(machineID, name string, after int64) (conn int64) {
 		f = &follower{name: name, cut: map[int64]cut{}}
 		h.feeds[machineID] = f
 	}
-	f.conn++
-	if f.conn <= 0 {
-		f.conn = 1
-	}
+	h.last++
+	f.conn = h.last
 	f.acked = max(f.acked, after)
 	close(h.acks)
 	h.acks = make(chan struct{})
