@@ -69,7 +69,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s.mux.HandleFunc("GET "+api.RouteReady, s.ready)
 	s.mux.Handle("GET "+api.RouteMetrics, s.metrics.handler())
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.fail(w, &call{request: r, id: newRequestID()}, api.Errorf(api.KindNotFound, "no such endpoint: %s %s", r.Method, r.URL.Path))
+		c := &call{request: r, id: newRequestID()}
+		s.head(w, c)
+		s.fail(w, c, api.Errorf(api.KindNotFound, "no such endpoint: %s %s", r.Method, printable(r.URL.Path, 200)))
 	})
 	return s, nil
 }

@@ -344,9 +344,7 @@ func (s *Server) serve(e endpoint) http.Handler {
 		c := &call{id: newRequestID(), request: r, writer: w, source: s.source(r)}
 		status := http.StatusOK
 		defer func() { s.metrics.observe(e.route, status, s.Now().Sub(start)) }()
-		w.Header().Set("Cache-Control", "no-store")
-		w.Header().Set(api.HeaderRequestID, c.id)
-		w.Header().Set(api.HeaderNonce, s.nonces.Issue())
+		s.head(w, c)
 		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit)
 		reply, err := s.answer(r.Context(), c, e)
 		if err != nil {
@@ -359,6 +357,13 @@ func (s *Server) serve(e endpoint) http.Handler {
 		}
 		s.reply(w, c, reply)
 	})
+}
+
+// head sets what every answer carries, refusals too.
+func (s *Server) head(w http.ResponseWriter, c *call) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set(api.HeaderRequestID, c.id)
+	w.Header().Set(api.HeaderNonce, s.nonces.Issue())
 }
 
 // stream is a reply that writes itself.
