@@ -108,8 +108,8 @@ func (s *Server) judgeSession(session state.Session, kind authKind) *api.Problem
 	now := s.Now()
 	login := "run: sega login"
 	switch {
-	case session.EndedWhy == state.EndedRevoked:
-		return revokedProblem()
+	case session.EndedWhy == state.EndedRevoked && session.Kind == state.KindLogin:
+		return revokedProblem() // a machine asks for a new session, and is told there where it is blocked
 	case !session.Ended.IsZero():
 		return api.Errorf(api.KindUnauthenticated, "the session has ended (%s)", session.EndedWhy).WithHint("%s", login)
 	case now.After(session.NotAfter), now.After(session.Expires) && kind != authRenew:

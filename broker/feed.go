@@ -31,7 +31,7 @@ func (s *Server) feed(ctx context.Context, c *call) (any, error) {
 	if err != nil || after < -1 {
 		return nil, api.Errorf(api.KindInvalid, "after is the index of the last revocation that was carried out, or -1")
 	}
-	if err := s.checkMark(ctx, c); err != nil {
+	if err := s.checkMark(ctx, c, c.session.Email); err != nil {
 		return nil, err
 	}
 	return stream(func(w http.ResponseWriter) {
@@ -157,7 +157,7 @@ func (s *Server) ack(_ context.Context, c *call) (any, error) {
 // checkMark compares our log with the newest checkpoint that the bastion remembers. A mark of
 // ours that we no longer know means that the database was restored from a backup: whatever was
 // decided in the gap is void (R10).
-func (s *Server) checkMark(ctx context.Context, c *call) error {
+func (s *Server) checkMark(ctx context.Context, c *call, bastion string) error {
 	note, err := base64.StdEncoding.DecodeString(c.request.Header.Get(api.HeaderCheckpoint))
 	if err != nil {
 		return api.Errorf(api.KindInvalid, "the checkpoint is not base64")
@@ -179,13 +179,13 @@ func (s *Server) checkMark(ctx context.Context, c *call) error {
 			return nil
 		}
 	}
-	return s.recover(ctx, c, mark.Tree, tree.N)
+	return s.recover(ctx, c, bastion, mark.Tree, tree.N)
 }
 
 // recover voids everything that the missing part of the log may have decided, and says so in the
 // log, once for each mark. The bastion goes on when somebody there has accepted the log as it is.
-func (s *Server) recover(ctx context.Context, c *call, mark tlog.Tree, have int64) error {
-	answer := api.Errorf(api.KindUnauthenticated, "the broker's log was restored from a backup and has voided every session: it has not the %d events that you remember", mark.N).
+func (s *Server) recover(ctx context.Context, c *call, bastion string, mark tlog.Tree, have int64) error {
+	answer := api.Errorf(api.KindConflict, "the broker's log was restored from a backup and has voided every session: it has not the %d events that you remember", mark.N).
 		WithHint("check the broker's log.recovery events, then restart the bastion with --accept-new-log")
 	known := false
 	err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
@@ -196,9 +196,9 @@ func (s *Server) recover(ctx context.Context, c *call, mark tlog.Tree, have int6
 	if err != nil || known {
 		return errors.Join(unavailable(err), answer)
 	}
-	s.Logger.Error("the log is behind a mark that a bastion remembers: voiding all", "bastion", c.session.Email, "remembered", mark.N, "have", have)
+	s.Logger.Error("the log is behind a mark that a bastion remembers: voiding all", "bastion", bastion, "remembered", mark.N, "have", have)
 	op := operation{kind: "log.recovery", name: "log/" + s.Node, bearer: &state.Bearer{}, actor: &audit.Actor{Kind: "system"},
-		details: map[string]any{"remembered_size": mark.N, "remembered_root": mark.Hash.String(), "restored_size": have, "reported_by": c.session.Email,
+		details: map[string]any{"remembered_size": mark.N, "remembered_root": mark.Hash.String(), "restored_size": have, "reported_by": bastion,
 			"effect": "every session and certificate is void; serials start a new era"}}
 	op.act = func(context.Context, decisionOf, string) (effect, error) {
 		return effect{apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {

@@ -82,6 +82,9 @@ func (s *Server) machineSession(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, unavailable(err)
 	}
+	if err := s.checkMark(ctx, c, machine.Name); err != nil {
+		return nil, err
+	}
 	now, token := s.Now(), api.NewToken(api.PrefixMachine)
 	session := state.Session{ID: api.NewID(api.IDLogin), Kind: state.KindMachine, TokenHash: hashToken(token), Thumbprint: machine.Thumbprint,
 		Issuer: machineIssuer, Subject: machine.ID, Email: machine.Name, Method: "machine", Source: c.source.String(),

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"sega/audit"
@@ -31,8 +32,35 @@ func (s *Server) readiness() error {
 	case <-s.stop:
 		return errors.New("shutting down")
 	default:
-		return nil
+		return s.probe.check(s)
 	}
+}
+
+// probeLife is how long the answer of a probe holds: anybody may ask /readyz, and each write costs a sync.
+const probeLife = time.Second
+
+// probe knows whether the log takes writes.
+type probe struct {
+	mu  sync.Mutex
+	at  time.Time
+	err error
+}
+
+func (p *probe) check(s *Server) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := s.Now()
+	if now.Sub(p.at) < probeLife {
+		return p.err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, err := s.Log.Append(ctx, nil, func(ctx context.Context, tx store.Tx) error { return state.Probe(ctx, tx, now) })
+	if p.at, p.err = now, nil; err != nil {
+		s.Logger.Error("the log takes no writes", "error", err)
+		p.err = fmt.Errorf("the audit log takes no writes: %s", storeReason(err))
+	}
+	return p.err
 }
 
 // Reload reads policy anew; a bad set is recorded and the last good one kept (R8).

@@ -46,6 +46,7 @@ func (s *Server) reportOne(ctx context.Context, c *call, r api.Report) error {
 		}
 		op.name, op.loginID = "host/"+ssh.Host, ssh.LoginID
 		op.actor = &audit.Actor{Kind: "user", Iss: ssh.Issuer, Sub: ssh.Subject, Email: ssh.Email}
+		op.reason, op.ticket = firstText(op.reason, ssh.Reason), ssh.Ticket
 	}
 	event := s.newEvent(c, op)
 	event.Outcome, event.Details = audit.Outcome(r.Outcome), r.Details

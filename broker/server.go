@@ -33,6 +33,7 @@ type Server struct {
 	devices *devices
 	limits  *limiter
 	metrics *metrics
+	probe   probe
 	mux     *http.ServeMux
 
 	stop     chan struct{} // closed when the server drains: streams end

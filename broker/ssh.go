@@ -97,19 +97,19 @@ func (s *Server) certificate(ctx context.Context, c *call) (any, error) {
 		if err != nil {
 			return effect{}, api.Errorf(api.KindInvalid, "no certificate for this key: %v", err)
 		}
-		return s.signed(cert, sshca.Access, caAccess, c.bearer(), s.CAs.Access)
+		return s.signed(cert, sshca.Access, state.Cert{Profile: caAccess, Bearer: c.bearer(), Reason: reason, Ticket: ticket}, s.CAs.Access)
 	}
 	return s.perform(ctx, c, op)
 }
 
 // signed signs a certificate and makes the effect that records it with serial and hash (R3).
-func (s *Server) signed(cert *ssh.Certificate, profile sshca.Profile, ca string, bearer state.Bearer, signer ssh.Signer) (effect, error) {
+func (s *Server) signed(cert *ssh.Certificate, profile sshca.Profile, record state.Cert, signer ssh.Signer) (effect, error) {
 	if err := sshca.Sign(cert, profile, signer); err != nil {
 		return effect{}, api.Errorf(api.KindInternal, "the certificate was not signed").WithCause(err)
 	}
 	before := time.Unix(int64(cert.ValidBefore), 0).UTC()
 	reply := api.Certificate{Certificate: sshca.MarshalLine(cert), Serial: cert.Serial, ValidAfter: time.Unix(int64(cert.ValidAfter), 0).UTC(), ValidBefore: before}
-	record := state.Cert{Serial: cert.Serial, Profile: ca, Bearer: bearer, Fingerprint: ssh.FingerprintSHA256(cert.Key), Digest: sshca.Digest(cert), ValidBefore: before}
+	record.Serial, record.Fingerprint, record.Digest, record.ValidBefore = cert.Serial, ssh.FingerprintSHA256(cert.Key), sshca.Digest(cert), before
 	return effect{reply: reply,
 		details: map[string]any{"serial": sshca.Serial(cert.Serial).String(), "certificate_sha256": record.Digest, "key_id": cert.KeyId,
 			"principals": cert.ValidPrincipals, "fingerprint": record.Fingerprint, "valid_before": before},
@@ -133,7 +133,7 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 	machine := c.actor()
 	op := operation{kind: "ssh.hop", name: "host/" + printable(r.Host, 128), session: api.NewID(api.IDSSH),
 		details: map[string]any{"login": printable(r.Login, 64), "access_serial": sshca.Serial(r.AccessSerial).String(), "route": printable(r.Route, 16), "bastion": machine.Email}}
-	person, bearer, problem, err := s.hopPerson(ctx, r)
+	person, access, problem, err := s.hopPerson(ctx, r)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -152,19 +152,23 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 	if !ok {
 		return nil, s.deny(ctx, s.newEvent(c, op), op.details, api.Errorf(api.KindDenied, "bastion %q is not configured at the broker", c.session.Email))
 	}
-	op.bearer = &bearer
-	op.decide = s.request(person, policy.ActionConnect, hostResource(host), policy.Context{Login: r.Login, Source: r.Source})
-	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
+	op.bearer, op.reason, op.ticket = &access.Bearer, access.Reason, access.Ticket
+	op.decide = s.request(person, policy.ActionConnect, hostResource(host), policy.Context{Login: r.Login, Source: r.Source, Reason: access.Reason, Ticket: access.Ticket})
+	op.act = func(ctx context.Context, d policy.Decision, _ string) (effect, error) {
 		if !slices.Contains(host.Logins, r.Login) {
 			return effect{denied: api.Errorf(api.KindDenied, "host %q has no login %q for people", host.Name, printable(r.Login, 64)).WithHint("run: sega hosts")}, nil
 		}
-		return s.issueHop(ctx, c, r, op.session, person, bearer, host, bastion)
+		end := person.NotAfter
+		if limit := d.Obligations.MaxDuration; limit > 0 {
+			end = earlier(end, s.Now().Add(limit))
+		}
+		return s.issueHop(ctx, c, r, hopGrant{id: op.session, person: person, access: access, host: host, bastion: bastion, end: end})
 	}
 	return s.perform(ctx, c, op)
 }
 
 // hopPerson finds whose access certificate it is, and whether it still stands.
-func (s *Server) hopPerson(ctx context.Context, r api.HopRequest) (person state.Session, bearer state.Bearer, problem *api.Problem, err error) {
+func (s *Server) hopPerson(ctx context.Context, r api.HopRequest) (person state.Session, access state.Cert, problem *api.Problem, err error) {
 	unknown := api.Errorf(api.KindDenied, "this certificate was not issued by this broker").WithHint("run: sega login")
 	err = s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		cert, err := state.CertBySerial(ctx, tx, caAccess, r.AccessSerial)
@@ -178,8 +182,8 @@ func (s *Server) hopPerson(ctx context.Context, r api.HopRequest) (person state.
 		if person, err = state.SessionByID(ctx, tx, cert.LoginID); err != nil {
 			return err
 		}
-		bearer = cert.Bearer
-		ok, err := state.Current(ctx, tx, bearer)
+		access = cert
+		ok, err := state.Current(ctx, tx, cert.Bearer)
 		switch {
 		case err != nil:
 			return err
@@ -192,7 +196,7 @@ func (s *Server) hopPerson(ctx context.Context, r api.HopRequest) (person state.
 		}
 		return nil
 	})
-	return person, bearer, problem, err
+	return person, access, problem, err
 }
 
 func (s *Server) bastion(name string) (Bastion, bool) {
@@ -204,8 +208,19 @@ func (s *Server) bastion(name string) (Bastion, bool) {
 	return Bastion{}, false
 }
 
+// hopGrant is what a hop was allowed for.
+type hopGrant struct {
+	id      string // of the SSH session
+	person  state.Session
+	access  state.Cert
+	host    Host
+	bastion Bastion
+	end     time.Time // of the session
+}
+
 // issueHop makes the one-hop certificate and the record of the session.
-func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, id string, person state.Session, bearer state.Bearer, host Host, bastion Bastion) (effect, error) {
+func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopGrant) (effect, error) {
+	person, access, host, bastion := g.person, g.access, g.host, g.bastion
 	key, err := sshca.ParseKey(strings.TrimSpace(r.HopKey))
 	if err != nil {
 		return effect{}, api.Errorf(api.KindInvalid, "the hop key is not in authorized_keys form").WithCause(err)
@@ -219,25 +234,25 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, id str
 		return effect{}, err
 	}
 	now := s.Now()
-	cert, err := sshca.NewHop(sshca.HopParams{Key: key, Serial: serial, KeyID: sshca.KeyID{Session: id, Person: name}, Login: r.Login, HostID: host.ID,
+	cert, err := sshca.NewHop(sshca.HopParams{Key: key, Serial: serial, KeyID: sshca.KeyID{Session: g.id, Person: name}, Login: r.Login, HostID: host.ID,
 		ValidAfter: now.Add(-s.Times.Backdate), ValidBefore: now.Add(s.Times.HopCert), SourceAddresses: bastion.Egress, PTY: true})
 	if err != nil {
 		return effect{}, api.Errorf(api.KindDenied, "no hop certificate: %v", err)
 	}
-	made, err := s.signed(cert, sshca.Hop, caHop, bearer, s.CAs.Hop)
+	made, err := s.signed(cert, sshca.Hop, state.Cert{Profile: caHop, Bearer: access.Bearer, Reason: access.Reason, Ticket: access.Ticket}, s.CAs.Hop)
 	if err != nil {
 		return effect{}, err
 	}
-	record := state.SSHSession{ID: id, Bearer: bearer, Email: person.Email, Host: host.Name, Login: r.Login, Source: printable(r.Source, 64),
-		Node: c.session.Subject, Started: now, NotAfter: person.NotAfter}
+	record := state.SSHSession{ID: g.id, Bearer: access.Bearer, Email: person.Email, Host: host.Name, Login: r.Login, Source: printable(r.Source, 64),
+		Node: c.session.Subject, Started: now, NotAfter: g.end, Reason: access.Reason, Ticket: access.Ticket}
 	addCert := made.apply
 	details := made.details.(map[string]any)
 	details["login"], details["access_serial"], details["route"], details["bastion"], details["source"] =
 		r.Login, sshca.Serial(r.AccessSerial).String(), r.Route, bastion.Name, record.Source
 	return effect{details: details,
-		reply: api.Hop{SessionID: id, Certificate: made.reply.(api.Certificate).Certificate, Address: host.Address, HostID: host.ID, HostKeys: host.HostKeys,
+		reply: api.Hop{SessionID: g.id, Certificate: made.reply.(api.Certificate).Certificate, Address: host.Address, HostID: host.ID, HostKeys: host.HostKeys,
 			Person: api.Person{Issuer: person.Issuer, Subject: person.Subject, Email: person.Email, Name: person.Name}, LoginID: person.ID,
-			NotAfter: person.NotAfter, IdleSeconds: int(s.Times.Idle.Seconds())},
+			NotAfter: g.end, IdleSeconds: int(s.Times.Idle.Seconds())},
 		apply: func(ctx context.Context, tx store.Tx, e audit.Event) error {
 			if err := addCert(ctx, tx, e); err != nil {
 				return err
@@ -278,7 +293,7 @@ func (s *Server) front(ctx context.Context, c *call) (any, error) {
 		if err != nil {
 			return effect{}, api.Errorf(api.KindDenied, "no front certificate: %v", err)
 		}
-		return s.signed(cert, sshca.Front, caFront, c.bearer(), s.CAs.Front)
+		return s.signed(cert, sshca.Front, state.Cert{Profile: caFront, Bearer: c.bearer()}, s.CAs.Front)
 	}
 	return s.perform(ctx, c, op)
 }

@@ -244,7 +244,7 @@ func TestBufferedConnAbortsAStuckWriter(t *testing.T) {
 	}()
 	eventually(t, "a full buffer", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.pending) >= maxPending })
 	b.Abort()
-	if err := <-failed; !errors.Is(err, net.ErrClosed) {
+	if err := <-failed; !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.ErrClosedPipe) { // whichever side is first
 		t.Errorf("the writer got %v", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"filippo.io/age"
 	"golang.org/x/sync/errgroup"
 
+	"sega/audit/recording"
 	"sega/audit/recording/bucket"
 	"sega/broker/api"
 	"sega/sshca"
@@ -44,6 +45,7 @@ type Config struct {
 	RecipientNames      []string
 	InputRecipients     []age.Recipient // who may read what people typed; nil for Recipients
 	InputRecipientNames []string
+	Hash                recording.Hash // of recordings; "" for the format's default
 
 	Witness   func(ctx context.Context, checkpoint []byte) error // judges checkpoints of the log; may be nil
 	Log       *slog.Logger                                       // default: slog.Default()

@@ -143,7 +143,7 @@ func (s *session) startRecording(detail *startDetail) error {
 	}
 	rec, err := recording.New(file, recording.Config{
 		SessionID: s.hop.SessionID, Recipients: s.b.cfg.Recipients, RecipientNames: s.b.cfg.RecipientNames,
-		InputRecipients: s.b.cfg.InputRecipients, InputRecipientNames: s.b.cfg.InputRecipientNames,
+		InputRecipients: s.b.cfg.InputRecipients, InputRecipientNames: s.b.cfg.InputRecipientNames, Hash: s.b.cfg.Hash,
 	})
 	if err != nil {
 		err = errors.Join(err, file.Close(), s.b.spool.remove(s.meta.SessionID))

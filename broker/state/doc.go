@@ -46,6 +46,7 @@ var Schema = []string{
 	`CREATE TABLE IF NOT EXISTS certs (
 		profile TEXT NOT NULL, serial TEXT NOT NULL, login_id TEXT NOT NULL, iss TEXT NOT NULL, sub TEXT NOT NULL,
 		epoch INTEGER NOT NULL, rev INTEGER NOT NULL, fingerprint TEXT NOT NULL, digest TEXT NOT NULL, valid_before INTEGER NOT NULL,
+		reason TEXT NOT NULL, ticket TEXT NOT NULL,
 		PRIMARY KEY (profile, serial)) STRICT`,
 	`CREATE INDEX IF NOT EXISTS certs_subject ON certs (iss, sub, valid_before)`,
 	`CREATE INDEX IF NOT EXISTS certs_expiry ON certs (valid_before)`,
@@ -56,7 +57,8 @@ var Schema = []string{
 	`CREATE TABLE IF NOT EXISTS ssh_sessions (
 		id TEXT PRIMARY KEY, login_id TEXT NOT NULL, iss TEXT NOT NULL, sub TEXT NOT NULL, email TEXT NOT NULL,
 		host TEXT NOT NULL, login TEXT NOT NULL, source TEXT NOT NULL, node TEXT NOT NULL, started INTEGER NOT NULL,
-		not_after INTEGER NOT NULL, epoch INTEGER NOT NULL, rev INTEGER NOT NULL, state TEXT NOT NULL) STRICT`,
+		not_after INTEGER NOT NULL, epoch INTEGER NOT NULL, rev INTEGER NOT NULL, state TEXT NOT NULL,
+		reason TEXT NOT NULL, ticket TEXT NOT NULL) STRICT`,
 	`CREATE INDEX IF NOT EXISTS ssh_sessions_subject ON ssh_sessions (iss, sub)`,
 	`CREATE INDEX IF NOT EXISTS ssh_sessions_state ON ssh_sessions (state)`,
 	`CREATE TABLE IF NOT EXISTS revocations (
@@ -69,6 +71,7 @@ var Schema = []string{
 	`CREATE TABLE IF NOT EXISTS join_tokens (
 		hash BLOB PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, expires INTEGER NOT NULL, used INTEGER NOT NULL) STRICT`,
 	`CREATE TABLE IF NOT EXISTS intents (action TEXT PRIMARY KEY, node TEXT NOT NULL, body BLOB NOT NULL) STRICT`,
+	`CREATE TABLE IF NOT EXISTS probe (one INTEGER PRIMARY KEY, at INTEGER NOT NULL) STRICT`,
 	`CREATE TABLE IF NOT EXISTS marks (size INTEGER NOT NULL, root TEXT NOT NULL, PRIMARY KEY (size, root)) STRICT`,
 	`CREATE TABLE IF NOT EXISTS reports (id TEXT PRIMARY KEY) STRICT`,
 }

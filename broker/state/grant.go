@@ -43,21 +43,23 @@ type Cert struct {
 	Fingerprint string // SHA256: of the key
 	Digest      string // hex SHA-256 of the certificate
 	ValidBefore time.Time
+
+	Reason, Ticket string // that the person gave for it
 }
 
 // AddCert stores a certificate's record; ErrExists where the serial was used.
 func AddCert(ctx context.Context, q Querier, c Cert) error {
-	return insert(ctx, q, `INSERT OR IGNORE INTO certs (serial, profile, login_id, iss, sub, epoch, rev, fingerprint, digest, valid_before) VALUES (?,?,?,?,?,?,?,?,?,?)`,
-		strconv.FormatUint(c.Serial, 10), c.Profile, c.LoginID, c.Issuer, c.Subject, c.Epoch, c.Rev, c.Fingerprint, c.Digest, Millis(c.ValidBefore))
+	return insert(ctx, q, `INSERT OR IGNORE INTO certs (`+certColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`,
+		strconv.FormatUint(c.Serial, 10), c.Profile, c.LoginID, c.Issuer, c.Subject, c.Epoch, c.Rev, c.Fingerprint, c.Digest, Millis(c.ValidBefore), c.Reason, c.Ticket)
 }
 
-const certColumns = `serial, profile, login_id, iss, sub, epoch, rev, fingerprint, digest, valid_before`
+const certColumns = `serial, profile, login_id, iss, sub, epoch, rev, fingerprint, digest, valid_before, reason, ticket`
 
 func scanCert(scan func(...any) error) (Cert, error) {
 	var c Cert
 	var serial string
 	var before int64
-	err := scan(&serial, &c.Profile, &c.LoginID, &c.Issuer, &c.Subject, &c.Epoch, &c.Rev, &c.Fingerprint, &c.Digest, &before)
+	err := scan(&serial, &c.Profile, &c.LoginID, &c.Issuer, &c.Subject, &c.Epoch, &c.Rev, &c.Fingerprint, &c.Digest, &before, &c.Reason, &c.Ticket)
 	if err != nil {
 		return c, err
 	}

@@ -60,6 +60,12 @@ func OpenIntents(ctx context.Context, q Querier, node string) ([]Intent, error) 
 	})
 }
 
+// Probe writes one small record, to see whether writes reach the disk.
+func Probe(ctx context.Context, q Querier, now time.Time) error {
+	_, err := q.ExecContext(ctx, `INSERT INTO probe (one, at) VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET at=excluded.at`, Millis(now))
+	return err
+}
+
 // MarkKnown reports whether a recovery for this mark (a tree that somebody remembers and that this
 // log does not have) has happened.
 func MarkKnown(ctx context.Context, q Querier, size int64, root string) (bool, error) {

@@ -21,22 +21,23 @@ type SSHSession struct {
 	Node                       string // machine ID of the bastion
 	Started, NotAfter          time.Time
 	State                      string
+	Reason, Ticket             string
 }
 
-const sshColumns = `id, login_id, iss, sub, email, host, login, source, node, started, not_after, epoch, rev, state`
+const sshColumns = `id, login_id, iss, sub, email, host, login, source, node, started, not_after, epoch, rev, state, reason, ticket`
 
 func scanSSH(scan func(...any) error) (SSHSession, error) {
 	var s SSHSession
 	var started, notAfter int64
-	err := scan(&s.ID, &s.LoginID, &s.Issuer, &s.Subject, &s.Email, &s.Host, &s.Login, &s.Source, &s.Node, &started, &notAfter, &s.Epoch, &s.Rev, &s.State)
+	err := scan(&s.ID, &s.LoginID, &s.Issuer, &s.Subject, &s.Email, &s.Host, &s.Login, &s.Source, &s.Node, &started, &notAfter, &s.Epoch, &s.Rev, &s.State, &s.Reason, &s.Ticket)
 	s.Started, s.NotAfter = Time(started), Time(notAfter)
 	return s, err
 }
 
 // AddSSH stores a session as opening.
 func AddSSH(ctx context.Context, q Querier, s SSHSession) error {
-	return insert(ctx, q, `INSERT OR IGNORE INTO ssh_sessions (`+sshColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
-		s.ID, s.LoginID, s.Issuer, s.Subject, s.Email, s.Host, s.Login, s.Source, s.Node, Millis(s.Started), Millis(s.NotAfter), s.Epoch, s.Rev, SSHOpening)
+	return insert(ctx, q, `INSERT OR IGNORE INTO ssh_sessions (`+sshColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		s.ID, s.LoginID, s.Issuer, s.Subject, s.Email, s.Host, s.Login, s.Source, s.Node, Millis(s.Started), Millis(s.NotAfter), s.Epoch, s.Rev, SSHOpening, s.Reason, s.Ticket)
 }
 
 // SSHByID returns an SSH session, ended ones too.
@@ -45,10 +46,10 @@ func SSHByID(ctx context.Context, q Querier, id string) (SSHSession, error) {
 	return s, one(err)
 }
 
-// LiveSSH returns SSH sessions that have not ended; with sub, those of a subject.
+// LiveSSH returns SSH sessions that have neither ended nor reached their own end; with sub, those of a subject.
 func LiveSSH(ctx context.Context, q Querier, iss, sub string, now time.Time) ([]SSHSession, error) {
 	rows, err := q.QueryContext(ctx, `SELECT `+sshColumns+` FROM ssh_sessions
-		WHERE state='live' AND (?='' OR (iss=? AND sub=?)) ORDER BY started, id`, sub, iss, sub)
+		WHERE state='live' AND not_after>? AND (?='' OR (iss=? AND sub=?)) ORDER BY started, id`, Millis(now), sub, iss, sub)
 	return collect(rows, err, func(r *sql.Rows) (SSHSession, error) { return scanSSH(r.Scan) })
 }
 

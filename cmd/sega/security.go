@@ -50,6 +50,9 @@ func newSessions(a *app) *cobra.Command {
 }
 
 func at(i api.SessionInfo) string {
+	if i.Kind == "machine" {
+		return i.Person.Subject
+	}
 	if i.Host == "" {
 		return ""
 	}

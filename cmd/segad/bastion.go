@@ -13,6 +13,7 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
+	"sega/audit/recording"
 	"sega/audit/recording/bucket"
 	"sega/broker/bastion"
 	"sega/cmd/segad/config"
@@ -66,7 +67,7 @@ func runBastion(ctx context.Context, path string, acceptNewLog bool, log *slog.L
 		return err
 	}
 	b, err := bastion.New(bastion.Config{Name: file.Name, Listener: listener, Control: control, DataDir: data, Bucket: store,
-		Recipients: recipients, RecipientNames: names, Witness: control.witness.Observe, Log: log, Now: time.Now})
+		Recipients: recipients, RecipientNames: names, Hash: recording.FasterHash(), Witness: control.witness.Observe, Log: log, Now: time.Now})
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

@@ -68,6 +68,10 @@ func openControl(c controlConfig) (*control, error) {
 	if out.witness, err = openWitness(c, prover); err != nil {
 		return nil, err
 	}
+	base.Mark = func() []byte {
+		mark, _ := out.witness.Latest()
+		return mark
+	}
 	base.OnCheckpoint = func(msg []byte) error { return out.witness.Observe(context.Background(), msg) }
 	out.client, err = client.New(base)
 	return out, err
