@@ -24,6 +24,8 @@ func testExec(t *testing.T, e *devtest.Env) {
 	expect(t, p.Sega("exec", "dev-admin", "--", "sh", "-c", "exit 7"), 7)
 	expect(t, p.Sega("exec", "dev-admin", "--", "sh", "-c", "exit 255"), 255)
 	expect(t, p.RunInput("typed", "sega", "exec", "dev-admin", "--", "cat"), 0, "typed")
+	// Without a command it is a shell.
+	expect(t, p.RunInput("echo I am $SEGA_ROLE; exit 9\n", "env", "SHELL=/bin/sh", "sega", "exec", "dev-admin"), 9, "I am dev-admin")
 	// The policy that would permit and the group that is missing, and no child.
 	marker := filepath.Join(t.TempDir(), "ran")
 	expect(t, p.Sega("exec", "prod-readonly", "--", "touch", marker), 3, `group "oncall"`, `policy "oncall-prod-readonly"`)

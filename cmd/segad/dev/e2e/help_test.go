@@ -61,6 +61,7 @@ func somebody(t *testing.T) *devtest.Person {
 
 // TestHelp walks both trees of commands.
 func TestHelp(t *testing.T) {
+	t.Parallel()
 	p := somebody(t)
 	seen := map[string]bool{}
 	for _, program := range []string{"sega", "segad"} {
@@ -104,6 +105,7 @@ func TestHelp(t *testing.T) {
 
 // TestUsage holds exit codes of what is wrong with a command line or comes before a login.
 func TestUsage(t *testing.T) {
+	t.Parallel()
 	p := somebody(t)
 	for _, argv := range [][]string{
 		{"sega", "status", "extra"}, {"sega", "login", "a", "b"}, {"sega", "login", "--paste", "--device", "localhost"}, {"sega", "login", "http://localhost"}, {"sega", "exec"}, {"sega", "exec", "role", "true"},

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -110,40 +111,87 @@ func testPasteTerminal(t *testing.T, e *devtest.Env) {
 	method(t, p, "paste")
 }
 
-// testDevice approves by a code, and finds that such a session revokes and replays nothing (R1).
-func testDevice(t *testing.T, e *devtest.Env) {
-	approve := func(email string) *devtest.Person {
-		p := e.Person(email)
-		login := start(t, p, "sega", "login", "--device")
-		page, code := find(t, login.String, `open (http://\S+)`), find(t, login.String, `code: +(\S+)`)
-		if err := browser.Visit(t.Context(), page+"?user_code="+code, credentials(t, e, email)); err != nil {
-			t.Fatal(err)
-		}
-		if err := login.cmd.Wait(); err != nil {
-			t.Fatalf("%v\n%s", err, login)
-		}
-		method(t, p, "device")
-		return p
-	}
-	s := approve(sam)
-	expect(t, s.Sega("revoke", "user", alice, "--yes", "--reason", "x"), 3, "device")
-	expect(t, s.Sega("unblock", "user", alice, "--reason", "x"), 3)
-	expect(t, s.Sega("audit", "query", "--limit", "1"), 0)
-
-	// Declined at the provider.
-	p := e.Person(alice)
+// device begins a login by a code, answers it at the provider and waits for its end.
+func device(t *testing.T, p *devtest.Person, c browser.Credentials) *running {
+	t.Helper()
 	login := start(t, p, "sega", "login", "--device")
 	page, code := find(t, login.String, `open (http://\S+)`), find(t, login.String, `code: +(\S+)`)
-	deny := credentials(t, e, alice)
-	deny.Deny = true
-	if err := browser.Visit(t.Context(), page+"?user_code="+code, deny); err != nil {
-		t.Logf("the provider's page after declining: %v", err)
+	if err := browser.Visit(t.Context(), page+"?user_code="+code, c); err != nil && !c.Deny {
+		t.Error(err)
 	}
-	err := login.cmd.Wait()
-	if code := login.cmd.ProcessState.ExitCode(); code != 3 {
-		t.Errorf("exit %d (%v), want 3\n%s", code, err, login)
+	_ = login.cmd.Wait() // its exit code is looked at by the caller
+	return login
+}
+
+// testDevice approves by a code, and finds that such a session revokes and replays nothing (R1).
+func testDevice(t *testing.T, e *devtest.Env) {
+	p := e.LoggedIn(alice)
+	expect(t, p.Sega("ssh", e.Host.Name, "--", "true # device"), 0)
+	id := ended(t, e.LoggedIn(carol), "true # device")
+	for _, tt := range []struct {
+		email   string
+		refused [][]string
+		allowed []string
+	}{
+		{sam, [][]string{{"revoke", "user", alice, "--yes", "--reason", "x"}, {"unblock", "user", alice, "--reason", "x"}}, []string{"sessions"}},
+		{carol, [][]string{{"audit", "play", id}}, []string{"audit", "verify"}},
+	} {
+		t.Run(tt.email, func(t *testing.T) {
+			t.Parallel() // the provider's interval is 5 s
+			p := e.With(t).Person(tt.email)
+			if login := device(t, p, credentials(t, e, tt.email)); login.cmd.ProcessState.ExitCode() != 0 {
+				t.Fatal(login)
+			}
+			method(t, p, "device")
+			for _, argv := range tt.refused {
+				expect(t, p.Sega(argv...), 3)
+			}
+			expect(t, p.Sega(tt.allowed...), 0)
+		})
 	}
-	expect(t, p.Sega("status"), 4)
+	t.Run("declined", func(t *testing.T) {
+		t.Parallel()
+		p, c := e.With(t).Person(alice), credentials(t, e, alice)
+		c.Deny = true
+		if login := device(t, p, c); login.cmd.ProcessState.ExitCode() != 3 {
+			t.Errorf("exit %d, want 3\n%s", login.cmd.ProcessState.ExitCode(), login)
+		}
+		expect(t, p.Sega("status"), 4)
+	})
+}
+
+// testCancel presses Ctrl-C while a login waits, and Cancel on the provider's page.
+func testCancel(t *testing.T, e *devtest.Env) {
+	for name, tt := range map[string]struct {
+		end  func(login *running, address string)
+		code int
+	}{
+		"interrupt": {func(login *running, _ string) { _ = login.cmd.Process.Signal(os.Interrupt) }, 5},
+		"declined": {func(_ *running, address string) {
+			c := credentials(t, e, alice)
+			c.Cancel = true
+			if err := browser.Visit(t.Context(), address, c); err != nil {
+				t.Logf("the page that ends a declined login: %v", err)
+			}
+		}, 3},
+		"wrong password": {func(login *running, address string) {
+			c := credentials(t, e, alice)
+			c.Password += "x"
+			if err := browser.Visit(t.Context(), address, c); err == nil {
+				t.Error("the provider took a wrong password")
+			}
+			_ = login.cmd.Process.Signal(os.Interrupt)
+		}, 5},
+	} {
+		p := e.Person(alice)
+		login := start(t, p, "env", "BROWSER=true", "sega", "login")
+		tt.end(login, find(t, login.String, `(http://\S+)`))
+		err := login.cmd.Wait()
+		if code := login.cmd.ProcessState.ExitCode(); code != tt.code {
+			t.Errorf("%s: exit %d (%v), want %d\n%s", name, code, err, tt.code, login)
+		}
+		expect(t, p.Sega("status"), 4)
+	}
 }
 
 // testOtherBroker names a broker that does not answer, before a login and after one.

@@ -30,6 +30,7 @@ func awaitReload(t *testing.T, s *devtest.Person, outcome string, before int) ma
 // TestPolicy edits the policy of a running broker: one that errs in evaluation denies, one that
 // does not load leaves the last good set in force (R8, I5).
 func TestPolicy(t *testing.T) {
+	t.Parallel()
 	e := devtest.Up(t)
 	p, s := e.LoggedIn(alice), e.LoggedIn(sam)
 	use := []string{"exec", "dev-admin", "--duration", "15m", "--", "true"} // never from the cache

@@ -45,6 +45,7 @@ func expires(t *testing.T, p *devtest.Person) time.Time {
 // TestRenew lets a session run out: it is renewed by a refresh at the provider, without a browser,
 // by one of many commands at once; what is revoked is not renewed.
 func TestRenew(t *testing.T) {
+	t.Parallel()
 	e := devtest.Up(t)
 	shortSessions(t, e, "3s")
 	p, s := e.LoggedIn(alice), e.LoggedIn(sam)

@@ -14,6 +14,7 @@ import (
 // TestRestart stops everything and starts it with the same folder: people, ports, sessions and the
 // log survive, and the log verifies over the restart.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	devtest.Need(t, "ssh")
 	e := devtest.UpAt(t, filepath.Join(t.TempDir(), "a folder"))
 	p, reviewer := e.LoggedIn(alice), e.LoggedIn(carol)
@@ -53,6 +54,7 @@ func TestRestart(t *testing.T) {
 
 // TestSecondUp finds that two environments do not share a folder.
 func TestSecondUp(t *testing.T) {
+	t.Parallel()
 	e := devtest.Up(t)
 	p := e.LoggedIn(alice)
 	expect(t, p.Run("segad", "dev", "up", "--data", e.Data), 1, "another")

@@ -11,17 +11,17 @@ import (
 // TestSega runs what does not disturb each other in one environment: nobody is revoked for good,
 // no policy, database or server is touched.
 func TestSega(t *testing.T) {
-	devtest.Need(t, "/usr/bin/aws", "/usr/bin/python3", "ssh", "scp", "sftp", "tmux", "vim")
+	devtest.Need(t, "/usr/bin/aws", "/usr/bin/python3", "ssh", "scp", "sftp", "tmux", "vim", "git")
 	e := devtest.Up(t)
 	for _, tt := range []struct {
 		name string
 		run  func(t *testing.T, e *devtest.Env)
 	}{
 		{"exec", testExec}, {"env", testEnv}, {"profile", testProfile}, {"stale", testStale},
-		{"ssh", testSSH}, {"copy", testCopy}, {"signal", testSignal},
+		{"ssh", testSSH}, {"copy", testCopy}, {"tools", testTools}, {"signal", testSignal}, {"identity", testIdentity},
 		{"shell", testShell},
 		{"access", testAccess}, {"query", testQuery}, {"escape", testEscape},
-		{"paste", testPaste}, {"paste on a terminal", testPasteTerminal}, {"device", testDevice},
+		{"paste", testPaste}, {"paste on a terminal", testPasteTerminal}, {"device", testDevice}, {"cancel", testCancel},
 		{"other broker", testOtherBroker},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, e.With(t)) })

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"sega/cmd/segad/dev/devtest"
 )
 
@@ -183,6 +185,66 @@ func testCopy(t *testing.T, e *devtest.Env) {
 	if r := p.RunInput(string(big), "sega", "ssh", e.Host.Name, "--", "cat"); r.Code != 0 || r.Out != string(big) {
 		t.Errorf("cat: exit %d, %d bytes of %d came back\n%s", r.Code, len(r.Out), len(big), r.Err)
 	}
+}
+
+// testTools uses what people build on ssh: shared connections, as ansible does, and git.
+func testTools(t *testing.T, e *devtest.Env) {
+	p, reviewer := e.LoggedIn(alice), e.LoggedIn(carol)
+	dir, err := os.MkdirTemp("", "sega-mux-") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	conf := p.Sega("configure", "--ssh", "--print")
+	expect(t, conf, 0)
+	config := write(t, filepath.Join(dir, "config"), conf.Out)
+	shared := []string{"-F", config, "-o", "ControlMaster=auto", "-o", "ControlPath=" + filepath.Join(dir, "%C"), "-o", "ControlPersist=yes"}
+	for i, code := range []int{1, 0, 2} {
+		command := fmt.Sprintf("echo shared %d; exit %d", i, code)
+		expect(t, p.Run("ssh", append(shared, e.Host.Name, command)...), code, fmt.Sprintf("shared %d\n", i))
+	}
+	expect(t, p.Run("ssh", append(shared, "-O", "exit", e.Host.Name)...), 0)
+	v := show(t, reviewer, ended(t, reviewer, "echo shared 2; exit 2"))
+	if len(v.Commands) != 3 || v.Recording != "complete" || v.Commands[0].Command != "echo shared 0; exit 1" {
+		t.Errorf("shown: %+v", v)
+	}
+	played := reviewer.Sega("audit", "play", v.ID)
+	expect(t, played, 0, "shared 0\n", "shared 1\n", "shared 2\n")
+
+	repository, clone := filepath.Join(dir, "repository"), filepath.Join(dir, "clone")
+	expect(t, p.Run("git", "init", "-q", repository), 0)
+	expect(t, p.Run("git", "-C", repository, "-c", "user.name=A", "-c", "user.email=a@example.com", "commit", "-q", "--allow-empty", "-m", "first"), 0)
+	expect(t, p.Run("env", "GIT_SSH_COMMAND=ssh -F "+config, "git", "clone", "-q", e.Host.Name+":"+repository, clone), 0)
+	expect(t, p.Run("git", "-C", clone, "log", "--format=%s"), 0, "first")
+}
+
+// testIdentity opens a recording with the right key alone; the broker's leave does not do.
+func testIdentity(t *testing.T, e *devtest.Env) {
+	p, reviewer := e.LoggedIn(alice), e.LoggedIn(carol)
+	expect(t, p.Sega("ssh", e.Host.Name, "--", "echo sealed words"), 0)
+	id := ended(t, reviewer, "echo sealed words")
+	stranger, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := write(t, filepath.Join(t.TempDir(), "wrong"), stranger.String()+"\n")
+	without := []string{"-u", "SEGA_AUDIT_IDENTITY", "sega", "audit", "play", id}
+	expect(t, reviewer.Run("env", append(without, "--identity", filepath.Join(e.Data, "reviewer.age"))...), 0, "sealed words")
+	expect(t, reviewer.Run("env", append(without, "--identity", filepath.Join(e.Data, "offline-recovery.age"))...), 0, "sealed words")
+	for name, r := range map[string]devtest.Result{
+		"none": reviewer.Run("env", without...), "wrong": reviewer.Run("env", append(without, "--identity", wrong)...),
+		"missing": reviewer.Run("env", append(without, "--identity", wrong+"-not")...), "no identity": reviewer.Run("env", append(without, "--identity", filepath.Join(e.Data, "ca.pem"))...),
+	} {
+		want := 1
+		if name == "none" {
+			want = 2
+		}
+		if r.Code != want || r.Out != "" || strings.Contains(r.Err, "sealed") || strings.Contains(r.Err, "AGE-SECRET-KEY") {
+			t.Errorf("identity %s: exit %d, want %d\n%s%s", name, r.Code, want, r.Out, r.Err)
+		}
+	}
+	// At rest the words are nowhere, neither in the bucket nor in the spool.
+	expect(t, p.Run("grep", "-rqF", "sealed words", filepath.Join(e.Data, "recordings"), filepath.Join(e.Data, "bastion")), 1)
 }
 
 // testSignal ends the remote command by signals and odd codes, which bare ssh tells as well.
