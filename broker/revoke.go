@@ -16,16 +16,6 @@ import (
 	"sega/sshca"
 )
 
-// target is what a revocation is about.
-type target struct {
-	subject   state.Subject // of the person
-	kind      string        // of the event: user.revoke or session.revoke
-	name      string        // resource in the log
-	resource  policy.Resource
-	loginID   string // of session.revoke of a login
-	sessionID string // of session.revoke of an SSH session
-}
-
 // revoke cuts a subject off: a counter in the database, the feed to the bastions, a receipt (R4).
 func (s *Server) revoke(ctx context.Context, c *call) (any, error) {
 	var r api.RevokeRequest
@@ -36,15 +26,16 @@ func (s *Server) revoke(ctx context.Context, c *call) (any, error) {
 	if r.Reason == "" {
 		return nil, api.Errorf(api.KindInvalid, "a revocation needs a reason").WithHint("repeat with --reason TEXT")
 	}
-	t, err := s.target(ctx, c, r)
-	if err != nil {
-		return nil, err
-	}
-	op := operation{kind: t.kind, name: t.name, reason: r.Reason,
-		decide: s.request(c.session, policy.ActionRevoke, t.resource, policy.Context{Reason: r.Reason, Source: c.source.String()})}
+	op := operation{kind: revokeKinds[r.Subject], name: printable(r.Subject+"/"+r.ID, 128), reason: r.Reason}
 	if r.Plan {
 		op.kind = "audit.read"
 	}
+	t, err := s.target(ctx, r)
+	if err != nil {
+		return s.noTarget(ctx, c, op, policy.ActionRevoke, err)
+	}
+	op.name = t.name
+	op.decide = s.request(c.session, policy.ActionRevoke, t.resource, policy.Context{Reason: r.Reason, Source: c.source.String()})
 	var receipt api.Receipt
 	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
 		plan, err := s.plan(ctx, t)
@@ -110,101 +101,6 @@ func (s *Server) awaitAcks(ctx context.Context, index int64) []api.Point {
 		slices.SortFunc(points, func(a, b api.Point) int { return strings.Compare(a.Name, b.Name) })
 		return points
 	}
-}
-
-// target finds what the request is about. What is not there is refused without an event of the
-// revocation: nothing was decided.
-func (s *Server) target(ctx context.Context, c *call, r api.RevokeRequest) (t target, err error) {
-	err = s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		var err error
-		switch r.Subject {
-		case api.SubjectUser:
-			t, err = s.targetUser(ctx, tx, r.ID)
-		case api.SubjectSession:
-			t, err = s.targetSession(ctx, tx, r.ID)
-		default:
-			err = api.Errorf(api.KindInvalid, "sega revokes a user or a session, not a %q", printable(r.Subject, 32))
-		}
-		return err
-	})
-	return t, unavailable(err)
-}
-
-func (s *Server) targetUser(ctx context.Context, q state.Querier, id string) (target, error) {
-	subject, err := s.findSubject(ctx, q, id)
-	if err != nil {
-		return target{}, err
-	}
-	return target{subject: subject, kind: "user.revoke", name: "user/" + subject.Subject,
-		resource: policy.Resource{Type: policy.TypeUser, ID: policy.UserID(subject.Issuer, subject.Subject)}}, nil
-}
-
-// findSubject takes an e-mail, where it is one person's alone, "sub:" and a subject (R2), or a
-// machine's ID.
-func (s *Server) findSubject(ctx context.Context, q state.Querier, id string) (state.Subject, error) {
-	if sub, ok := strings.CutPrefix(id, "sub:"); ok && sub != "" && len(sub) <= 255 {
-		subject, err := state.SubjectByID(ctx, q, s.Issuer, sub)
-		if errors.Is(err, state.ErrNotFound) {
-			return state.Subject{Issuer: s.Issuer, Subject: sub, Email: ""}, nil
-		}
-		return subject, err
-	}
-	if strings.HasPrefix(id, api.IDMachine) { // a machine: its sessions end and its key opens no new one
-		m, err := state.MachineByID(ctx, q, id)
-		if errors.Is(err, state.ErrNotFound) {
-			return state.Subject{}, api.Errorf(api.KindNotFound, "no machine %q is enrolled", printable(id, 64)).WithHint("run: sega sessions")
-		} else if err != nil {
-			return state.Subject{}, err
-		}
-		subject, err := state.SubjectByID(ctx, q, machineIssuer, m.ID)
-		if errors.Is(err, state.ErrNotFound) { // never revoked
-			subject, err = state.Subject{Issuer: machineIssuer, Subject: m.ID}, nil
-		}
-		subject.Email = m.Name
-		return subject, err
-	}
-	found, err := state.SubjectsByEmail(ctx, q, id)
-	switch {
-	case err != nil:
-		return state.Subject{}, err
-	case len(found) == 0:
-		return state.Subject{}, api.Errorf(api.KindNotFound, "nobody with the e-mail %q has ever logged in", printable(id, 100)).
-			WithHint("to block somebody before the first login name the identity provider's subject: sub:SUBJECT")
-	case len(found) > 1:
-		var subs []string
-		for _, f := range found {
-			subs = append(subs, "sub:"+f.Subject)
-		}
-		return state.Subject{}, api.Errorf(api.KindConflict, "%d identities have the e-mail %q", len(found), printable(id, 100)).
-			WithHint("name one of: %s", strings.Join(subs, " "))
-	}
-	return found[0], nil
-}
-
-func (s *Server) targetSession(ctx context.Context, q state.Querier, id string) (target, error) {
-	t := target{kind: "session.revoke", name: "session/" + id}
-	var iss, sub, email string
-	notFound := api.Errorf(api.KindNotFound, "there is no session %q", printable(id, 64)).WithHint("run: sega sessions")
-	if strings.HasPrefix(id, api.IDSSH) {
-		v, err := state.SSHByID(ctx, q, id)
-		if errors.Is(err, state.ErrNotFound) || err == nil && v.State == state.SSHEnded {
-			return t, notFound
-		} else if err != nil {
-			return t, err
-		}
-		t.sessionID, iss, sub, email = id, v.Issuer, v.Subject, v.Email
-	} else {
-		v, err := state.SessionByID(ctx, q, id)
-		if errors.Is(err, state.ErrNotFound) || err == nil && !v.Ended.IsZero() {
-			return t, notFound
-		} else if err != nil {
-			return t, err
-		}
-		t.loginID, iss, sub, email = id, v.Issuer, v.Subject, v.Email
-	}
-	t.subject = state.Subject{Issuer: iss, Subject: sub, Email: email}
-	t.resource = policy.Resource{Type: policy.TypeSession, ID: id, Owner: sub, OwnerIssuer: iss}
-	return t, nil
 }
 
 // plan lists what a revocation touches: what it cuts, and what lives on until it expires.
@@ -302,10 +198,10 @@ func (s *Server) unblock(ctx context.Context, c *call) (any, error) {
 		subject, err = s.findSubject(ctx, tx, r.ID)
 		return err
 	})
-	if err != nil {
-		return nil, unavailable(err)
-	}
 	reason := printable(r.Reason, 1000)
+	if err != nil {
+		return s.noTarget(ctx, c, operation{kind: "user.unblock", name: printable("user/"+r.ID, 128), reason: reason}, policy.ActionUnblock, unavailable(err))
+	}
 	op := operation{kind: "user.unblock", name: "user/" + subject.Subject, reason: reason, details: map[string]any{"email": subject.Email, "blocked_for": subject.BlockedReason},
 		decide: s.request(c.session, policy.ActionUnblock, policy.Resource{Type: policy.TypeUser, ID: policy.UserID(subject.Issuer, subject.Subject)}, policy.Context{Reason: reason, Source: c.source.String()})}
 	op.act = func(context.Context, policy.Decision, string) (effect, error) {
@@ -316,10 +212,23 @@ func (s *Server) unblock(ctx context.Context, c *call) (any, error) {
 			return effect{denied: api.Errorf(api.KindConflict, "%s is not blocked", firstText(subject.Email, subject.Subject))}, nil
 		}
 		return effect{reply: api.Empty{}, apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
-			return state.UnblockSubject(ctx, tx, subject.Issuer, subject.Subject)
+			return liftBlock(ctx, tx, subject)
 		}}, nil
 	}
 	return s.perform(ctx, c, op)
+}
+
+// liftBlock lifts the block that was read, and none that came since: revocation wins (I8).
+func liftBlock(ctx context.Context, tx store.Tx, read state.Subject) error {
+	now, err := state.SubjectByID(ctx, tx, read.Issuer, read.Subject)
+	if err != nil {
+		return err
+	}
+	if !now.Blocked || now.Epoch != read.Epoch {
+		return api.Errorf(api.KindConflict, "%s was revoked or unblocked meanwhile", firstText(read.Email, read.Subject)).
+			WithHint("look at it before you repeat: sega audit query --kind 'user.*'")
+	}
+	return state.UnblockSubject(ctx, tx, read.Issuer, read.Subject)
 }
 
 func firstText(values ...string) string {
