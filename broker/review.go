@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -212,9 +213,12 @@ func parseFilter(q url.Values, now time.Time) (audit.Filter, error) {
 			return f, api.Errorf(api.KindInvalid, "limit is a number of events")
 		}
 	}
-	for name := range q {
-		if !strings.Contains(" user kind role host outcome session since until intents after limit ", " "+name+" ") {
+	for name, values := range q {
+		if !slices.Contains(strings.Fields("user kind role host outcome session since until intents after limit"), name) {
 			return f, api.Errorf(api.KindInvalid, "events are not filtered by %q", printable(name, 32))
+		}
+		if len(values) > 1 { // the second would be dropped without a word
+			return f, api.Errorf(api.KindInvalid, "%s is given %d times", name, len(values))
 		}
 	}
 	return f, nil
