@@ -155,6 +155,9 @@ func (c *Config) validateNames() error {
 		if len(b.Egress) == 0 {
 			return fmt.Errorf("broker: bastion %q has no egress addresses: hop certificates would be good from everywhere", b.Name)
 		}
+		if seen[b.Name] {
+			return fmt.Errorf("broker: bastion %q is configured twice", b.Name)
+		}
 		seen[b.Name] = true
 	}
 	for _, h := range c.Hosts {
