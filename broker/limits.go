@@ -2,7 +2,6 @@ package broker
 
 import (
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -47,7 +46,7 @@ func newLimiter(l Limits, now func() time.Time) *limiter {
 
 // address takes one request of an address.
 func (l *limiter) address(a netip.Addr) error {
-	return l.take("address "+network(a), l.limits.AddressRate, l.limits.AddressBurst)
+	return l.take("requests of this address", network(a), l.limits.AddressRate, l.limits.AddressBurst)
 }
 
 // subject takes one request of a person; machines are bounded by their address.
@@ -55,12 +54,12 @@ func (l *limiter) subject(s state.Session) error {
 	if s.Kind != state.KindLogin {
 		return nil
 	}
-	return l.take("subject "+s.Issuer+"\x00"+s.Subject, l.limits.SubjectRate, l.limits.SubjectBurst)
+	return l.take("requests of this person", s.Issuer+"\x00"+s.Subject, l.limits.SubjectRate, l.limits.SubjectBurst)
 }
 
 // refusal takes one refused request of an address: each writes an event.
 func (l *limiter) refusal(a netip.Addr) error {
-	return l.take("refusal "+network(a), l.limits.RefusalRate, l.limits.RefusalBurst)
+	return l.take("refused requests of this address", network(a), l.limits.RefusalRate, l.limits.RefusalBurst)
 }
 
 // network is the address itself, or the /64 of an IPv6 address, which one household holds.
@@ -73,8 +72,10 @@ func network(a netip.Addr) string {
 	return a.String()
 }
 
-func (l *limiter) take(key string, perSecond float64, burst int) error {
+// take takes one of what, which key has so many of.
+func (l *limiter) take(what, key string, perSecond float64, burst int) error {
 	now := l.now()
+	key = what + " " + key
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now.Sub(l.swept) > limiterLife {
@@ -94,7 +95,7 @@ func (l *limiter) take(key string, perSecond float64, burst int) error {
 	if b.AllowN(now, 1) {
 		return nil
 	}
-	p := api.Errorf(api.KindRateLimited, "too many requests from this %s", strings.Fields(key)[0]).WithHint("wait a second and repeat")
+	p := api.Errorf(api.KindRateLimited, "too many %s", what).WithHint("wait a second and repeat")
 	p.RetrySecs = 1
 	return p
 }
