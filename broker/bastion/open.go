@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 
 	"golang.org/x/crypto/ssh"
@@ -139,7 +140,7 @@ func (s *session) dropTarget(t *target) {
 func (s *session) startRecording(detail *startDetail) error {
 	file, err := s.b.spool.create(s.meta)
 	if err != nil {
-		return hint(fmt.Errorf("the session cannot be recorded: %w", err), "tell whoever runs the bastion")
+		return s.unrecordable(err)
 	}
 	rec, err := recording.New(file, recording.Config{
 		SessionID: s.hop.SessionID, Recipients: s.b.cfg.Recipients, RecipientNames: s.b.cfg.RecipientNames,
@@ -147,7 +148,7 @@ func (s *session) startRecording(detail *startDetail) error {
 	})
 	if err != nil {
 		err = errors.Join(err, file.Close(), s.b.spool.remove(s.meta.SessionID))
-		return hint(fmt.Errorf("the session cannot be recorded: %w", err), "tell whoever runs the bastion")
+		return s.unrecordable(err)
 	}
 	announcement := rec.Announce()
 	detail.Recording = &announcement
@@ -155,6 +156,16 @@ func (s *session) startRecording(detail *startDetail) error {
 	defer s.mu.Unlock()
 	s.rec, s.file = rec, file
 	return nil
+}
+
+// unrecordable tells the person why without telling how the bastion's disk is laid out.
+func (s *session) unrecordable(err error) error {
+	s.b.cfg.Log.Error("session cannot be recorded", "session", s.meta.SessionID, "error", err)
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		err = file.Err
+	}
+	return hint(fmt.Errorf("the session cannot be recorded: %w", err), "tell whoever runs the bastion")
 }
 
 func (s *session) startDetail() startDetail {

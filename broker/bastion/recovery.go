@@ -107,7 +107,8 @@ func (b *Bastion) recoverSpool(id string) (recording.End, error) {
 		return end, err
 	}
 	if err := b.keepTail(id, f, keep); err != nil {
-		return end, fmt.Errorf("torn end not kept: %w", err)
+		// Nothing of it was forwarded. On a full disk the recording itself counts for more.
+		b.cfg.Log.Error("torn end not kept", "session", id, "bytes", info.Size()-keep, "error", err)
 	}
 	return end, errors.Join(f.Truncate(keep), f.Sync())
 }
@@ -122,5 +123,8 @@ func (b *Bastion) keepTail(id string, f *os.File, from int64) error {
 	if _, err = f.Seek(from, io.SeekStart); err == nil {
 		_, err = io.Copy(out, f)
 	}
-	return errors.Join(err, out.Sync(), out.Close())
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		err = errors.Join(err, os.Remove(out.Name()))
+	}
+	return err
 }

@@ -65,6 +65,9 @@ func (s *spool) create(m spoolMeta) (SpoolFile, error) {
 		return nil, err
 	}
 	if err := s.writeNew(m.SessionID+metaSuffix, raw); err != nil {
+		if !errors.Is(err, os.ErrExist) {
+			err = errors.Join(err, s.root.Remove(m.SessionID+metaSuffix))
+		}
 		return nil, fmt.Errorf("spool: %w", err)
 	}
 	f, err := s.root.OpenFile(m.SessionID+spoolSuffix, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
