@@ -89,8 +89,15 @@ func openWitness(c controlConfig, prover *client.Client) (*audit.Witness, error)
 		return nil, err
 	}
 	return audit.NewWitness(audit.WitnessConfig{Verifier: verifier, Latest: latest,
-		Prove:    prover.Proof,
-		Remember: func(msg []byte) error { return config.WriteFile(path, msg, 0o600) }})
+		Prove: prover.Proof,
+		Remember: func(msg []byte) error {
+			if err := config.WriteFile(path, msg, 0o600); err != nil {
+				// It is still held against what comes. Were this an error, a full disk would keep the
+				// reports from the broker whose delivery frees the disk.
+				c.log.Error("checkpoint not saved", "error", err)
+			}
+			return nil
+		}})
 }
 
 // machineKey reads the machine's own key, or makes it: it never leaves this machine.
