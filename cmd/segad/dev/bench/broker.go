@@ -1,0 +1,178 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
+
+	"sega/broker/api"
+)
+
+const (
+	stepCA      = "step-ca"
+	certClients = 32
+	brokerCalls = 250  // of each client; the broker lets a person make 400 at once
+	assumeCalls = 60   // of each client: the double slows down with the sessions that it remembers
+	maxCertCPU  = 0.35 // ms of the server's processor for a certificate
+)
+
+// request makes the body of one call, before the clock runs.
+type request func() ([]byte, error)
+
+// certificates measures SSH certificates over HTTPS, each with its event durable before it is
+// answered, DPoP and Cedar on, the CA's key from a file.
+func (b *bench) certificates() error {
+	for _, clients := range []int{1, 8, certClients} {
+		l, err := b.load(clients, brokerCalls, api.RouteCertificate, certificateRequest)
+		if err != nil {
+			return err
+		}
+		name := "broker.cert"
+		if clients != certClients {
+			name = fmt.Sprintf("broker.cert.clients-%d", clients)
+		}
+		rate, cpu := l.rate(name), l.cpu(name)
+		if clients == certClients {
+			// The budget of the rate is twice step-ca's of the same run, which is not part of it yet.
+			rate, cpu = rate.unmeasured(stepCA), cpu.unmeasured(stepCA).atMost(maxCertCPU)
+		}
+		b.add(rate, l.p50(name), l.p99(name), cpu)
+	}
+	return nil
+}
+
+// assume measures AssumeRole with its two events, at the STS double.
+func (b *bench) assume() error {
+	body, err := json.Marshal(api.CredentialsRequest{Role: role})
+	if err != nil {
+		return err
+	}
+	l, err := b.load(8, assumeCalls, api.RouteCredentials, func() ([]byte, error) { return body, nil })
+	if err != nil {
+		return err
+	}
+	const name = "broker.assume.clients-8"
+	b.add(l.rate(name), l.p50(name), l.p99(name), l.cpu(name),
+		// What the double takes of the same processors bounds the rate.
+		result(name+".cpu.double", millis(l.doubles)/float64(len(l.calls)), "ms"))
+	return nil
+}
+
+// certificateRequest asks for a key that is new, as each of sega's connections has.
+func certificateRequest() ([]byte, error) {
+	public, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	key, err := ssh.NewPublicKey(public)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(api.CertificateRequest{PublicKey: string(ssh.MarshalAuthorizedKey(key))})
+}
+
+// loaded is what a load has shown.
+type loaded struct {
+	calls   []time.Duration
+	wall    time.Duration
+	server  time.Duration // processor time of the broker
+	doubles time.Duration // and of what stands in for IdP and STS
+}
+
+func (l loaded) rate(name string) Result {
+	return result(name, float64(len(l.calls))/l.wall.Seconds(), "1/s")
+}
+func (l loaded) p50(name string) Result { return result(name+".p50", millis(median(l.calls)), "ms") }
+func (l loaded) p99(name string) Result {
+	return result(name+".p99", millis(quantile(l.calls, 0.99)), "ms")
+}
+func (l loaded) cpu(name string) Result {
+	return result(name+".cpu", millis(l.server)/float64(len(l.calls)), "ms")
+}
+
+// load is people who call a route in a row, all at once.
+type load struct {
+	people []*person
+	route  string
+	bodies [][][]byte // of each person's calls
+}
+
+// load runs a load of people who have just logged in.
+func (b *bench) load(clients, calls int, route string, next request) (loaded, error) {
+	e, err := b.environment()
+	if err != nil {
+		return loaded{}, err
+	}
+	l := load{route: route, bodies: make([][][]byte, clients)}
+	if l.people, err = b.newcomers(e, clients); err != nil {
+		return loaded{}, err
+	}
+	for i, p := range l.people {
+		defer p.leave()
+		for range warmUps + calls {
+			body, err := next()
+			if err != nil {
+				return loaded{}, err
+			}
+			l.bodies[i] = append(l.bodies[i], body)
+		}
+	}
+	return l.measure(b.ctx, e.PIDs["broker"], e.up.Process.Pid)
+}
+
+// measure lets the connections be made first: what counts are calls on them.
+func (l load) measure(ctx context.Context, broker, doubles int) (out loaded, err error) {
+	if _, err := l.turn(ctx, 0, warmUps); err != nil {
+		return out, err
+	}
+	before, err := usagesOf(broker, doubles)
+	if err != nil {
+		return out, err
+	}
+	from := time.Now()
+	if out.calls, err = l.turn(ctx, warmUps, len(l.bodies[0])); err != nil {
+		return out, err
+	}
+	out.wall = time.Since(from)
+	after, err := usagesOf(broker, doubles)
+	if err == nil {
+		out.server, out.doubles = after[0].self-before[0].self, after[1].self-before[1].self
+	}
+	return out, err
+}
+
+// turn lets everybody make her calls of a range and returns what each took.
+func (l load) turn(ctx context.Context, from, to int) ([]time.Duration, error) {
+	g, ctx := errgroup.WithContext(ctx)
+	each := make([][]time.Duration, len(l.people))
+	for i, p := range l.people {
+		g.Go(func() (err error) {
+			each[i], err = p.calls(ctx, l.route, l.bodies[i][from:to])
+			return err
+		})
+	}
+	err := g.Wait()
+	return slices.Concat(each...), err
+}
+
+// calls makes calls in a row.
+func (p *person) calls(ctx context.Context, route string, bodies [][]byte) ([]time.Duration, error) {
+	out := make([]time.Duration, 0, len(bodies))
+	for _, body := range bodies {
+		from := time.Now()
+		if _, err := p.post(ctx, route, body); err != nil {
+			return out, fmt.Errorf("%s of %s: %w", route, p.email, err)
+		}
+		out = append(out, time.Since(from))
+	}
+	return out, nil
+}

@@ -1,0 +1,247 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+const (
+	mebibyte     = 1 << 20
+	bulkMiB      = 256
+	bulkTurns    = 2               // at most
+	bulkTime     = 8 * time.Second // in which a last turn may begin
+	cpuUnit      = "CPU s/GiB"
+	transferTime = time.Minute
+	archiveTime  = 30 * time.Second
+)
+
+// transfer moves bulkMiB on a route and returns how long it took from the first byte to the last.
+type transfer func(ctx context.Context, p program) (time.Duration, error)
+
+// middleman is the machine between person and host.
+type middleman struct {
+	route  string
+	usage  func() (time.Duration, error) // processor time
+	settle func() error                  // returns when all work of a session has been done
+}
+
+// bulk measures bytes in bulk, recorded, both ways.
+func (b *bench) bulk() error {
+	e, l, err := b.lab()
+	if err != nil {
+		return err
+	}
+	noise := make([]byte, mebibyte)
+	rand.Read(noise)
+	noiseFile, textFile := filepath.Join(b.dir, "noise"), filepath.Join(b.dir, "text")
+	if err := errors.Join(fillFile(noiseFile, noise), fillFile(textFile, logText())); err != nil {
+		return err
+	}
+	for _, way := range []struct {
+		name string
+		move transfer
+		more float64 // CPU s a GiB that the bastion may take beyond the bare proxy
+	}{
+		{"bastion.bulk.down", download(noiseFile), 2},
+		{"bastion.bulk.up", upload(noise), 2},
+		{"bastion.bulk.text", download(textFile), 4},
+	} {
+		if !wanted(way.name, b.only) {
+			continue
+		}
+		m, err := b.compare(b.middlemen(e, l), way.move)
+		if err != nil {
+			return fmt.Errorf("%s: %w", way.name, err)
+		}
+		sega, jump, bare := m[viaBastion], m[viaJump], m[viaBare]
+		b.add(result(way.name, middle(sega.rates), "MiB/s").against(jumpPeer, middle(jump.rates)).atLeast(1.1*middle(jump.rates)),
+			result(way.name+".to-bare", middle(sega.rates), "MiB/s").against(barePeer, middle(bare.rates)),
+			result(way.name+".cpu", middle(sega.cpus), cpuUnit).against(barePeer, middle(bare.cpus)).atMost(middle(bare.cpus)+way.more),
+			result(way.name+".cpu.to-jump", middle(sega.cpus), cpuUnit).against(jumpPeer+" (sshd)", middle(jump.cpus)),
+			result(way.name+".cpu.archive", middle(sega.tails), cpuUnit))
+	}
+	return nil
+}
+
+func (b *bench) middlemen(e *environment, l *sshLab) []middleman {
+	bastion, jump, bare := e.PIDs["bastion"], l.jump.Process.Pid, l.bare.Process.Pid
+	return []middleman{
+		{viaBastion, func() (time.Duration, error) { u, err := usageOf(bastion); return u.self, err }, func() error { return b.archived(e) }},
+		// sshd's processes of a connection count as its children when they have ended.
+		{viaJump, func() (time.Duration, error) { u, err := usageOf(jump); return u.self + u.children, err }, func() error { return b.childless(jump) }},
+		{viaBare, func() (time.Duration, error) { u, err := usageOf(bare); return u.self, err }, func() error { return nil }},
+	}
+}
+
+// moved is what a route has shown, turn by turn.
+type moved struct {
+	rates []float64 // MiB/s
+	cpus  []float64 // CPU s/GiB, of the middleman
+	tails []float64 // what of them came after the transfer
+}
+
+// compare lets the routes take turns for some time.
+func (b *bench) compare(between []middleman, move transfer) (map[string]*moved, error) {
+	out := map[string]*moved{}
+	for _, m := range between {
+		out[m.route] = &moved{}
+	}
+	from := time.Now()
+	for turn := 0; turn < bulkTurns && time.Since(from) < bulkTime; turn++ {
+		for _, m := range between {
+			if err := out[m.route].turn(b.ctx, m, b.ssh.command(m.route), move); err != nil {
+				return nil, fmt.Errorf("%s: %w", m.route, err)
+			}
+		}
+	}
+	return out, nil
+}
+
+func (v *moved) turn(ctx context.Context, m middleman, p program, move transfer) error {
+	ctx, cancel := context.WithTimeout(ctx, transferTime)
+	defer cancel()
+	before, err := m.usage()
+	if err != nil {
+		return err
+	}
+	took, err := move(ctx, p)
+	if err != nil {
+		return err
+	}
+	through, err := m.usage()
+	if err != nil {
+		return err
+	}
+	if err := m.settle(); err != nil {
+		return err
+	}
+	after, err := m.usage()
+	v.rates = append(v.rates, bulkMiB/took.Seconds())
+	v.cpus = append(v.cpus, (after-before).Seconds()*1024/bulkMiB)
+	v.tails = append(v.tails, (after-through).Seconds()*1024/bulkMiB)
+	return err
+}
+
+// archived waits until what was recorded is in the bucket, which is work of the session too, and
+// makes room for the next.
+func (b *bench) archived(e *environment) error {
+	err := await(b.ctx, archiveTime, "the recordings are not in the bucket", func() error {
+		left, err := os.ReadDir(filepath.Join(e.data, "bastion", "spool"))
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("%d files are in the spool", len(left))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	done, err := filepath.Glob(filepath.Join(e.data, "recordings", "ssh_*"))
+	for _, path := range done {
+		err = errors.Join(err, os.RemoveAll(path))
+	}
+	return err
+}
+
+// childless waits until all that a process has started has ended.
+func (b *bench) childless(pid int) error {
+	return await(b.ctx, archiveTime, "the jump host's connections do not end", func() error {
+		children, err := childrenOf(pid)
+		if err == nil && len(children) > 0 {
+			err = fmt.Errorf("%d processes run", len(children))
+		}
+		return err
+	})
+}
+
+// fillFile writes bulkMiB of a block over and over.
+func fillFile(path string, block []byte) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	for range bulkMiB * mebibyte / len(block) {
+		if _, err := f.Write(block); err != nil {
+			return errors.Join(err, f.Close())
+		}
+	}
+	return f.Close()
+}
+
+// logText is a mebibyte such as servers log.
+func logText() []byte {
+	var b bytes.Buffer
+	for i := 0; b.Len() < mebibyte; i++ {
+		fmt.Fprintf(&b, "2026-03-04T05:06:%02d.%06dZ level=info msg=\"request answered\" route=/v1/orders/%d status=200 took=%dµs peer=10.1.%d.%d\n", i%60, i*7919%1000000, i*104729%100000, i*31%9000, i%256, i*17%256)
+	}
+	return b.Bytes()[:mebibyte]
+}
+
+// download reads a file of the host.
+func download(path string) transfer {
+	return func(ctx context.Context, p program) (time.Duration, error) {
+		c := exec.CommandContext(ctx, p.argv[0], append(p.argv[1:], "cat "+path)...)
+		c.Env, c.Stderr = p.env, os.Stderr
+		out, err := c.StdoutPipe()
+		if err != nil {
+			return 0, err
+		}
+		if err := c.Start(); err != nil {
+			return 0, err
+		}
+		buf := make([]byte, mebibyte)
+		n, err := out.Read(buf)
+		from := time.Now()
+		rest, copyErr := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{out}, buf)
+		took := time.Since(from)
+		err = errors.Join(err, copyErr, c.Wait())
+		if got := int64(n) + rest; err == nil && got != bulkMiB*mebibyte {
+			err = fmt.Errorf("%d bytes came", got)
+		}
+		return took, err
+	}
+}
+
+// upload writes a block over and over to a program on the host that says when it is ready and when
+// it has it all.
+func upload(block []byte) transfer {
+	return func(ctx context.Context, p program) (time.Duration, error) {
+		c := exec.CommandContext(ctx, p.argv[0], append(p.argv[1:], "echo r; wc -c")...)
+		c.Env, c.Stderr = p.env, os.Stderr
+		in, err := c.StdinPipe()
+		if err != nil {
+			return 0, err
+		}
+		out, err := c.StdoutPipe()
+		if err != nil {
+			return 0, err
+		}
+		if err := c.Start(); err != nil {
+			return 0, err
+		}
+		var ready [2]byte
+		_, err = io.ReadFull(out, ready[:])
+		from := time.Now()
+		for range bulkMiB * mebibyte / len(block) {
+			if err == nil {
+				_, err = in.Write(block)
+			}
+		}
+		err = errors.Join(err, in.Close())
+		var got int
+		if _, scanErr := fmt.Fscan(out, &got); scanErr != nil || got != bulkMiB*mebibyte {
+			err = errors.Join(err, scanErr, fmt.Errorf("%d bytes arrived", got))
+		}
+		took := time.Since(from)
+		return took, errors.Join(err, c.Wait())
+	}
+}

@@ -1,0 +1,249 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
+
+	"sega/broker/api"
+)
+
+const (
+	sessions    = 50
+	opening     = 4   // at a time
+	maxIdleKiB  = 256 // for each session
+	maxCut      = 250 // ms, with 1,000 live sessions
+	cutRounds   = 3
+	cutTime     = 10 * time.Second
+	settleEvery = time.Second
+	settleTimes = 10
+)
+
+// idle measures what the bastion holds in memory for a session in which nothing happens.
+func (b *bench) idle() error {
+	e, l, err := b.lab()
+	if err != nil {
+		return err
+	}
+	ours, err := b.weigh(func() (float64, error) { return pss(e.PIDs["bastion"]) }, func() (*liveSession, error) { return l.throughBastion(e, l.access) })
+	if err != nil {
+		return err
+	}
+	peer, err := b.weigh(func() (float64, error) { return treePSS(l.jump.Process.Pid) }, l.throughJump)
+	if err != nil {
+		return err
+	}
+	b.add(result("bastion.idle", ours, "KiB PSS").against(jumpPeer+" (sshd)", peer).atMost(maxIdleKiB))
+	return nil
+}
+
+// weigh opens sessions and returns the KiB that each adds. What the first ones cost once is left out.
+func (b *bench) weigh(memory func() (float64, error), open func() (*liveSession, error)) (float64, error) {
+	first, err := b.openSessions(warmUps, open)
+	if err != nil {
+		return 0, err
+	}
+	defer first.close()
+	before, err := b.settled(memory)
+	if err != nil {
+		return 0, err
+	}
+	live, err := b.openSessions(sessions, open)
+	if err != nil {
+		return 0, err
+	}
+	defer live.close()
+	after, err := b.settled(memory)
+	return (after - before) / sessions, err
+}
+
+// settled waits until a second changes less than a hundredth.
+func (b *bench) settled(memory func() (float64, error)) (float64, error) {
+	last, err := memory()
+	for range settleTimes {
+		if err != nil {
+			return 0, err
+		}
+		select {
+		case <-b.ctx.Done():
+			return 0, b.ctx.Err()
+		case <-time.After(settleEvery):
+		}
+		var now float64
+		now, err = memory()
+		if d := now - last; err == nil && d < now/100 && d > -now/100 {
+			return now, nil
+		}
+		last = now
+	}
+	return last, err
+}
+
+// cut measures how long after security has sent a revocation each of a person's live sessions ends.
+func (b *bench) cut() error {
+	e, l, err := b.lab()
+	if err != nil {
+		return err
+	}
+	sam, err := e.someone("sam@example.com")
+	if err != nil {
+		return err
+	}
+	security, err := e.login(b.ctx, sam, net.IPv4(127, 0, 2, 1))
+	if err != nil {
+		return err
+	}
+	defer security.leave()
+	people, err := b.newcomers(e, cutRounds)
+	if err != nil {
+		return err
+	}
+	var each, lasts []time.Duration
+	for i, p := range people {
+		defer p.leave()
+		took, err := b.cutOne(e, l, security, p, fmt.Sprintf("victim-%d", i))
+		if err != nil {
+			return err
+		}
+		each, lasts = append(each, took...), append(lasts, quantile(took, 1))
+	}
+	name := fmt.Sprintf("revoke.cut.sessions-%d", sessions)
+	b.add(result(name, millis(quantile(lasts, 1)), "ms").atMost(maxCut).unjudged(),
+		result(name+".p50", millis(median(each)), "ms"))
+	return nil
+}
+
+// cutOne opens a person's sessions, revokes her and returns when each has ended.
+func (b *bench) cutOne(e *environment, l *sshLab, security, p *person, name string) ([]time.Duration, error) {
+	signer, err := l.certify(b.ctx, p, name)
+	if err != nil {
+		return nil, err
+	}
+	live, err := b.openSessions(sessions, func() (*liveSession, error) { return l.throughBastion(e, signer) })
+	if err != nil {
+		return nil, err
+	}
+	defer live.close()
+	from := time.Now()
+	if _, err := security.Revoke(b.ctx, api.RevokeRequest{Subject: api.SubjectUser, ID: p.email, Reason: "bench"}); err != nil {
+		return nil, err
+	}
+	var out []time.Duration
+	deadline := time.After(cutTime)
+	for _, s := range live {
+		select {
+		case <-s.ended:
+			out = append(out, s.at.Sub(from))
+		case <-deadline:
+			return nil, errors.New("a session lives on after the revocation")
+		}
+	}
+	return out, nil
+}
+
+// liveSession is a terminal on the host in which nothing is typed.
+type liveSession struct {
+	client *ssh.Client
+	outer  *ssh.Client   // of a jump host; may be nil
+	ended  chan struct{} // closed when the session's channel has ended
+	at     time.Time     // when that was
+}
+
+type liveSessions []*liveSession
+
+func (s *liveSession) close() {
+	_ = s.client.Close()
+	if s.outer != nil {
+		_ = s.outer.Close()
+	}
+	<-s.ended
+}
+
+func (l liveSessions) close() {
+	for _, s := range l {
+		if s != nil {
+			s.close()
+		}
+	}
+}
+
+func (b *bench) openSessions(n int, open func() (*liveSession, error)) (liveSessions, error) {
+	out := make(liveSessions, n)
+	g, ctx := errgroup.WithContext(b.ctx)
+	g.SetLimit(opening)
+	for i := range out {
+		g.Go(func() (err error) {
+			if ctx.Err() == nil {
+				out[i], err = open()
+			}
+			return err
+		})
+	}
+	err := errors.Join(g.Wait(), context.Cause(b.ctx))
+	if err != nil {
+		out.close()
+	}
+	return out, err
+}
+
+func (l *sshLab) clientConfig(user string, signer ssh.Signer) *ssh.ClientConfig {
+	return &ssh.ClientConfig{Config: ssh.Config{Ciphers: []string{cipher}, KeyExchanges: []string{keyExchange}}, User: user,
+		Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: l.trust, Timeout: 30 * time.Second}
+}
+
+func (l *sshLab) throughBastion(e *environment, signer ssh.Signer) (*liveSession, error) {
+	conn, err := net.Dial("tcp", e.Bastion)
+	if err != nil {
+		return nil, err
+	}
+	return l.openShell(conn, "dev-bastion", l.clientConfig(l.login+"+"+e.Host.Name, signer), nil)
+}
+
+func (l *sshLab) throughJump() (*liveSession, error) {
+	config := l.clientConfig(l.login, l.jumper)
+	config.HostKeyCallback = ssh.InsecureIgnoreHostKey() // it is ours, on loopback
+	outer, err := ssh.Dial("tcp", l.jump.addr, config)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := outer.Dial("tcp", l.host)
+	if err != nil {
+		return nil, errors.Join(err, outer.Close())
+	}
+	return l.openShell(conn, "dev-host", l.clientConfig(l.login, l.hop), outer)
+}
+
+// openShell opens a terminal with a program that waits for input.
+func (l *sshLab) openShell(conn net.Conn, name string, config *ssh.ClientConfig, outer *ssh.Client) (*liveSession, error) {
+	c, chans, reqs, err := ssh.NewClientConn(conn, name+":22", config)
+	if err != nil {
+		return nil, err
+	}
+	s := &liveSession{client: ssh.NewClient(c, chans, reqs), outer: outer, ended: make(chan struct{})}
+	session, err := s.client.NewSession()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := session.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := session.RequestPty("xterm", 24, 80, ssh.TerminalModes{}); err != nil {
+		return nil, err
+	}
+	if err := session.Start("cat"); err != nil {
+		return nil, err
+	}
+	go func() { // ends with the session, which close ends
+		_ = session.Wait()
+		s.at = time.Now()
+		close(s.ended)
+	}()
+	return s, nil
+}
