@@ -45,7 +45,7 @@ func (o *roleOptions) seconds() (int, error) {
 		return 0, nil
 	}
 	d, err := time.ParseDuration(o.duration)
-	if n, atoiErr := strconv.Atoi(o.duration); atoiErr == nil {
+	if n, atoiErr := strconv.Atoi(o.duration); atoiErr == nil && n <= 12*3600 {
 		d, err = time.Duration(n)*time.Second, nil
 	}
 	if err != nil || d < 15*time.Minute || d > 12*time.Hour {
@@ -248,9 +248,11 @@ var envFormats = map[string]func([][2]string) (string, error){
 	"fish": lines(func(n, v string) string {
 		return "set -gx " + n + " '" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(v) + "'"
 	}),
-	"powershell": lines(func(n, v string) string { return "$Env:" + n + " = '" + strings.ReplaceAll(v, "'", "''") + "'" }),
+	"powershell": lines(func(n, v string) string { // takes typographic quotes for quotes
+		return "$Env:" + n + " = '" + strings.NewReplacer("'", "''", "‘", "‘‘", "’", "’’", "‚", "‚‚", "‛", "‛‛").Replace(v) + "'"
+	}),
 	"dotenv": lines(func(n, v string) string {
-		return n + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`).Replace(v) + `"`
+		return n + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "`", "\\`").Replace(v) + `"`
 	}),
 	"json": func(vars [][2]string) (string, error) {
 		m := map[string]string{}
