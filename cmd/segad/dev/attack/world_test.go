@@ -1,0 +1,387 @@
+//go:build linux
+
+package attack
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"golang.org/x/crypto/ssh"
+
+	"sega/audit"
+	"sega/audit/recording/bucket"
+	"sega/audit/sqlite"
+	"sega/audit/store"
+	"sega/broker"
+	"sega/broker/awssts"
+	"sega/broker/policy"
+	"sega/broker/state"
+	"sega/cmd/segad/dev/provider"
+	"sega/cmd/segad/dev/sts"
+	"sega/idp"
+	"sega/keychain/secret"
+)
+
+const (
+	clientID    = "sega-attack"
+	node        = "attack-broker"
+	bastionName = "bastion-1"
+	otherName   = "bastion-2"
+	brokerARN   = "arn:aws:sts::111111111111:assumed-role/sega-broker/attack"
+	adminARN    = "arn:aws:iam::111111111111:role/dev-admin"
+	patience    = 20 * time.Second
+)
+
+// clock is the wall clock of everything, which tests move.
+type clock struct {
+	mu     sync.Mutex
+	offset time.Duration
+	frozen time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.frozen.IsZero() {
+		return c.frozen
+	}
+	return time.Now().Add(c.offset)
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.offset += d
+	if !c.frozen.IsZero() {
+		c.frozen = c.frozen.Add(d)
+	}
+}
+
+func (c *clock) freeze() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.frozen = time.Now().Add(c.offset)
+}
+
+// world is a broker with everything around it.
+type world struct {
+	t        testing.TB
+	clock    *clock
+	provider *provider.Provider
+	idp      *idp.Provider
+	sts      *sts.Server
+	minter   *slowMinter
+	log      *faultyLog
+	cas      broker.CAs
+	config   broker.Config
+	server   *broker.Server
+	web      *httptest.Server
+	dir      string
+}
+
+// change adapts the broker's configuration before it starts.
+type change func(*world, *broker.Config)
+
+func newWorld(t testing.TB, changes ...change) *world {
+	t.Helper()
+	w := &world{t: t, clock: &clock{}, dir: t.TempDir()}
+	w.cas = broker.CAs{Access: newSigner(t), Hop: newSigner(t), Front: newSigner(t), Host: newSigner(t)}
+	w.startProvider()
+	w.startSTS()
+	w.web = httptest.NewUnstartedServer(nil)
+	w.web.Config.ErrorLog = log.New(io.Discard, "", 0) // connections that the end of a test cuts
+	w.config = w.brokerConfig()
+	for _, c := range changes {
+		c(w, &w.config)
+	}
+	w.server = w.newBroker()
+	w.web.Config.Handler = w.server
+	w.web.StartTLS()
+	t.Cleanup(func() { w.server.Drain(); w.web.Close() })
+	return w
+}
+
+// newBroker starts a broker over the log, as after a restart.
+func (w *world) newBroker() *broker.Server {
+	w.t.Helper()
+	s, err := broker.New(context.Background(), w.config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+func (w *world) brokerConfig() broker.Config {
+	t := w.t
+	t.Helper()
+	verifier, err := idp.NewVerifier(w.idp, idp.VerifierConfig{ClientID: clientID, Now: w.clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := audit.GenerateLogKey("attack.sega.invalid/audit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sqlite.Open(context.Background(), sqlite.Config{Path: filepath.Join(w.dir, "sega.db"), Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w.log = &faultyLog{Log: db}
+	if err := os.Mkdir(filepath.Join(w.dir, "recordings"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	recordings, err := bucket.OpenDir(filepath.Join(w.dir, "recordings"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = recordings.Close() })
+	rules := policy.NewEngine(func() (*policy.Set, error) { return policy.Load(os.DirFS("../policy")) })
+	if err := rules.Err(); err != nil {
+		t.Fatal(err)
+	}
+	limits := broker.DefaultLimits()
+	limits.RefusalRate, limits.RefusalBurst = 1e4, 1e5 // the limits have tests of their own
+	limits.AddressRate, limits.SubjectRate = 1e5, 1e5
+	times := broker.DefaultTimes()
+	times.RevokeWait = 20 * time.Millisecond // most worlds have no bastion that could answer
+	return broker.Config{Origin: "https://" + w.web.Listener.Addr().String(), Node: node, Version: "attack", Issuer: w.provider.Issuer(), ClientID: clientID,
+		Scopes: []string{"openid", "profile", "email", "groups"}, RedirectPath: "/callback", DeviceGrant: true, Log: w.log, LogKey: key.VerifierKey(), Policy: rules,
+		Verifier: verifier, Device: w.idp, Minter: w.minter, CAs: w.cas,
+		Roles:      []broker.Role{{Name: "dev-admin", ARN: adminARN, MaxDuration: time.Hour}},
+		Hosts:      []broker.Host{{Name: "web-1", ID: "web-1", Address: "127.0.0.1:9", Logins: []string{"root"}, Labels: map[string]string{"env": "dev"}}},
+		Bastions:   []broker.Bastion{{Name: bastionName, Address: "127.0.0.1:1", Egress: []string{"127.0.0.1/32"}}, {Name: otherName, Address: "127.0.0.1:1", Egress: []string{"127.0.0.1/32"}}},
+		Recordings: recordings, Times: times, Limits: limits, Now: w.clock.now, Logger: slog.New(slog.NewTextHandler(testLog{t}, nil))}
+}
+
+// testLog shows the broker's own log where a test fails.
+type testLog struct{ t testing.TB }
+
+func (l testLog) Write(p []byte) (int, error) {
+	l.t.Log(string(p))
+	return len(p), nil
+}
+
+// people of the provider; all but mallory have a second factor.
+var people = []provider.User{
+	{Email: "alice@example.com", Name: "Alice", Subject: "00ualice", Password: "pw-alice", TOTPSecret: "JBSWY3DPEHPK3PXP", Groups: []string{"engineering"}},
+	{Email: "bob@example.com", Name: "Bob", Subject: "00ubob", Password: "pw-bob", TOTPSecret: "JBSWY3DPEHPK3PXQ", Groups: []string{"engineering", "oncall"}},
+	{Email: "sam@example.com", Name: "Sam", Subject: "00usam", Password: "pw-sam", TOTPSecret: "JBSWY3DPEHPK3PXR", Groups: []string{"security"}},
+	{Email: "sue@example.com", Name: "Sue", Subject: "00usue", Password: "pw-sue", TOTPSecret: "JBSWY3DPEHPK3PXS", Groups: []string{"security"}},
+	{Email: "carol@example.com", Name: "Carol", Subject: "00ucarol", Password: "pw-carol", TOTPSecret: "JBSWY3DPEHPK3PXT", Groups: []string{"reviewers"}},
+	{Email: "mallory@example.com", Name: "Mallory", Subject: "00umallory", Password: "pw-mallory", Groups: []string{"engineering"}},
+}
+
+// providerKeys is a provider's state with keys in it: RSA keys take long to make.
+var providerKeys = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "attack")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer ln.Close()
+	path := filepath.Join(dir, "state")
+	if _, err := provider.New(provider.Config{Listener: ln, ClientID: clientID, StateFile: path}); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
+func (w *world) startProvider() {
+	t := w.t
+	t.Helper()
+	keys, err := providerKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(w.dir, "provider")
+	if err := os.WriteFile(path, keys, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.provider, err = provider.New(provider.Config{Listener: listen(t), ClientID: clientID, Users: people, StateFile: path, Now: w.clock.now, DeviceInterval: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runUntilCleanup(t, w.provider.Run)
+	if w.idp, err = idp.Discover(t.Context(), w.provider.Issuer(), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) startSTS() {
+	t := w.t
+	t.Helper()
+	var err error
+	key := secret.FromString("the broker's own AWS secret")
+	w.sts, err = sts.New(sts.Config{Listener: listen(t), Callers: []sts.Caller{{AccessKeyID: "ASIAATTACK0000000001", SecretAccessKey: key, ARN: brokerARN}},
+		Roles: []sts.Role{{ARN: adminARN, MaxDuration: time.Hour, Trusted: []string{brokerARN}, AllowTag: true, AllowSourceIdentity: true}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runUntilCleanup(t, w.sts.Run)
+	chained := true
+	minter, err := awssts.New(t.Context(), awssts.Config{Region: "us-east-1", Endpoint: w.sts.URL(), Chained: &chained,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "ASIAATTACK0000000001", SecretAccessKey: string(key.Reveal())}, nil
+		})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.minter = &slowMinter{next: minter}
+}
+
+// slowMinter is AWS, which answers when the test lets it.
+type slowMinter struct {
+	next broker.Minter
+
+	mu   sync.Mutex
+	gate func() // runs when AWS has made the session and before its answer arrives
+}
+
+func (m *slowMinter) Assume(ctx context.Context, r awssts.Request) (awssts.Result, error) {
+	result, err := m.next.Assume(ctx, r)
+	m.mu.Lock()
+	gate := m.gate
+	m.mu.Unlock()
+	if gate != nil {
+		gate()
+	}
+	return result, err
+}
+
+func (m *slowMinter) set(gate func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gate = gate
+}
+
+// faultyLog is the log, whose disk fails when the test says so.
+type faultyLog struct {
+	store.Log
+
+	mu     sync.Mutex
+	failAt int // the Append, counted from 1, that fails; 0: none
+	calls  int
+	before func(audit.Event) // runs before an event is appended, on the appending goroutine
+}
+
+func (l *faultyLog) Append(ctx context.Context, events []audit.Event, apply func(context.Context, store.Tx) error) (int64, error) {
+	l.mu.Lock()
+	l.calls++
+	fail, before := l.failAt == l.calls, l.before
+	l.mu.Unlock()
+	for _, e := range events {
+		if before != nil {
+			before(e)
+		}
+	}
+	if fail {
+		return 0, fmt.Errorf("%w: database or disk is full", store.ErrUnavailable)
+	}
+	return l.Log.Append(ctx, events, apply)
+}
+
+// arm makes the n-th append from now fail, none for 0.
+func (l *faultyLog) arm(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failAt, l.calls = n, 0
+}
+
+// on lets something happen once, in the last moment before an event of a kind and outcome is appended.
+func (l *faultyLog) on(kind string, outcome audit.Outcome, happen func()) {
+	var happened atomic.Bool // not sync.Once: what happens may append an event of that kind itself
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.before = func(e audit.Event) {
+		if e.Kind == kind && e.Outcome == outcome && !happened.Swap(true) {
+			happen()
+		}
+	}
+}
+
+// fired reports whether the append that was to fail has come.
+func (l *faultyLog) fired() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failAt > 0 && l.calls >= l.failAt
+}
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// runUntilCleanup runs a server until the test ends, and waits for it.
+func runUntilCleanup(t testing.TB, run func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func newSigner(t testing.TB) ssh.Signer {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func prefixes(texts ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, text := range texts {
+		out = append(out, netip.MustParsePrefix(text))
+	}
+	return out
+}
+
+// eventually waits for a condition that lies outside of the test's reach.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond) // between two looks at the condition
+	}
+}
