@@ -69,6 +69,9 @@ func (s *session) sshConfig(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := nameable(dir, self); err != nil {
+		return "", err
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "# sega: hosts of %s, made %s\n# made by: sega configure --ssh --print\n", s.saved.Origin, s.app.now().UTC().Format(time.RFC3339))
 	common := sshCommon(dir)
@@ -87,10 +90,21 @@ func (s *session) sshConfig(ctx context.Context) (string, error) {
 	return b.String(), nil
 }
 
-// renewCommand is run by ssh through the shell, inside double quotes of ssh_config, where % starts a token.
+// nameable refuses paths that ssh_config(5) has no way to write.
+func nameable(paths ...string) error {
+	for _, p := range paths {
+		if strings.ContainsAny(p, "\"\r\n") {
+			return withHint(fmt.Errorf("ssh_config cannot name %q: it holds a double quote or a line's end", p), "set SEGA_HOME to another folder")
+		}
+	}
+	return nil
+}
+
+// renewCommand is run by ssh through the shell, inside double quotes of ssh_config, where % starts a
+// token; its paths are nameable.
 func renewCommand(dir, self string) string {
 	quote := func(s string) string {
-		return "'" + strings.NewReplacer("'", `'\''`, "%", "%%", `"`, "").Replace(s) + "'"
+		return "'" + strings.NewReplacer("'", `'\''`, "%", "%%").Replace(s) + "'"
 	}
 	return "SEGA_HOME=" + quote(dir) + " " + quote(self) + " ssh --renew"
 }
