@@ -1,0 +1,152 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// testCert is a certificate that ends at a second since 1970.
+func testCert(t testing.TB, key ssh.PublicKey, before int64) *ssh.Certificate {
+	t.Helper()
+	ca, _ := testKey(t)
+	signer, err := ssh.NewSignerFromKey(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := &ssh.Certificate{Key: key, CertType: ssh.UserCert, KeyId: "ses_1 alice", ValidPrincipals: []string{"ses_1"}, ValidBefore: uint64(before)}
+	if err := cert.SignCert(nonce{}, signer); err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+type nonce struct{}
+
+func (nonce) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestFresh(t *testing.T) {
+	_, key := testKey(t)
+	path := filepath.Join(t.TempDir(), "id-cert.pub")
+	left := func(d time.Duration) []byte {
+		return ssh.MarshalAuthorizedKey(testCert(t, key, noon.Add(d).Unix()))
+	}
+	for name, c := range map[string]struct {
+		data []byte
+		want bool
+	}{
+		"none":             {nil, false},
+		"fresh":            {left(sshLeft + time.Second), true},
+		"about to end":     {left(sshLeft), false},
+		"ended":            {left(-time.Hour), false},
+		"a key alone":      {ssh.MarshalAuthorizedKey(key), false},
+		"junk":             {[]byte("junk"), false},
+		"without an end":   {ssh.MarshalAuthorizedKey(testCert(t, key, -1)), false},
+		"of the year 2286": {ssh.MarshalAuthorizedKey(testCert(t, key, math.MaxInt32*4)), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_ = os.Remove(path)
+			if c.data != nil {
+				if err := os.WriteFile(path, c.data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := fresh(path, noon); got != c.want {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+}
+
+// TestConfigThroughSSH has the real client read the block: paths come out as they are, and the
+// renewing command runs with them, whatever is in their names.
+func TestConfigThroughSSH(t *testing.T) {
+	if _, err := exec.LookPath("ssh"); err != nil {
+		t.Fatal("the OpenSSH client is needed")
+	}
+	for _, name := range []string{"plain", "with space", "per%cent", "%h%%d", "it's", "dollar$HOME", "semi;colon", "hash#tag", "star*", "back\\slash", "~tilde", "ünïcode"} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), name)
+			if err := os.MkdirAll(filepath.Join(dir, "ssh"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			self, witness := filepath.Join(dir, "sega"), filepath.Join(dir, "witness")
+			if err := os.WriteFile(self, []byte("#!/bin/sh\nprintf '%s|%s' \"$SEGA_HOME\" \"$*\" >\"$SEGA_HOME/witness\"\n"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			config := filepath.Join(t.TempDir(), "config")
+			text := fmt.Sprintf("Match originalhost web-1 exec \"%s\"\n    HostName 127.0.0.1\n%sMatch all\n", renewCommand(dir, self), sshCommon(dir))
+			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			c := exec.Command("ssh", "-G", "-F", config, "web-1")
+			c.Env = append(os.Environ(), "SHELL=/bin/sh")
+			out, err := c.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s\n%s", err, out, text)
+			}
+			if got, err := os.ReadFile(witness); err != nil || string(got) != dir+"|ssh --renew" {
+				t.Errorf("the renewing command ran with %q, %v", got, err)
+			}
+			lines := strings.Split(string(out), "\n")
+			for _, option := range []string{"hostname 127.0.0.1", "stricthostkeychecking true", "globalknownhostsfile /dev/null", "identitiesonly yes", "updatehostkeys false"} {
+				if !contains(lines, option) {
+					t.Errorf("no %q in\n%s", option, out)
+				}
+			}
+			unescaped := strings.NewReplacer("%%", "%")
+			for option, file := range map[string]string{"identityfile": "id", "certificatefile": "id-cert.pub", "userknownhostsfile": "known_hosts"} {
+				want := option + " " + filepath.Join(dir, "ssh", file)
+				if !contains(lines, want) && !contains(strings.Split(unescaped.Replace(string(out)), "\n"), want) {
+					t.Errorf("no %q in\n%s", want, out)
+				}
+			}
+		})
+	}
+}
+
+// TestNameable: what the block could not name is refused, and not written as something else.
+func TestNameable(t *testing.T) {
+	for path, ok := range map[string]bool{"/home/me/.config/sega": true, `C:\Users\me\sega`: true, "/a b/%h/it's": true, `/quo"te`: false, "/a\nProxyCommand x": false, "/a\rb": false} {
+		if err := nameable("/bin/sega", path); (err == nil) != ok {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+}
+
+func contains(lines []string, want string) bool {
+	for _, l := range lines {
+		if l == want {
+			return true
+		}
+	}
+	return false
+}
+
+func TestPlainName(t *testing.T) {
+	for _, s := range []string{"web-1", "web-1.prod.example", "deploy", "a_b", "ünïcode", "10.0.0.1", "a"} {
+		if !plainName(s) {
+			t.Errorf("%q is refused", s)
+		}
+	}
+	for _, s := range []string{"", "-oProxyCommand=x", "-", "a b", "a\tb", "a\nb", "web*", "web?", "!web", "a,b", "user@host", "a+b", "a%b", "a/b", "..//x", `a\b`, `a"b`, "a'b", "a;b", "host:22", "[::1]"} {
+		if plainName(s) {
+			t.Errorf("%q passes", s)
+		}
+	}
+}
+
+func TestLabels(t *testing.T) {
+	for want, m := range map[string]map[string]string{"": nil, "a=1": {"a": "1"}, "a=1 b=2 c=": {"c": "", "b": "2", "a": "1"}} {
+		if got := labels(m); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
