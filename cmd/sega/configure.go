@@ -54,6 +54,11 @@ func (s *session) sshConfig(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", withHint(errors.New("the broker names no bastion"), "ask whoever runs the broker to configure one")
 	}
+	for _, word := range append([]string{bastion, port, p.Configuration.BastionName}, p.Configuration.FrontCAs...) {
+		if strings.ContainsFunc(word, func(r rune) bool { return r < ' ' || r == '"' }) { // or the broker would write more than names
+			return "", fmt.Errorf("the broker's bastion or its CA has a name that is none: %s", escape(word))
+		}
+	}
 	v, err := s.Hosts(ctx)
 	if err != nil {
 		return "", err
@@ -81,7 +86,7 @@ func (s *session) sshConfig(ctx context.Context) (string, error) {
 			continue
 		}
 		fmt.Fprintf(&b, "Match originalhost %s exec \"%s\"\n    ProxyJump sega-bastion\n    HostKeyAlias %s\n", h.Name, renewCommand(dir, self), h.Name)
-		if len(h.Logins) == 1 {
+		if len(h.Logins) == 1 && plainName(h.Logins[0]) {
 			fmt.Fprintf(&b, "    User %s\n", h.Logins[0])
 		}
 		b.WriteString(common)
