@@ -128,7 +128,8 @@ func GrantsOf(ctx context.Context, q Querier, iss, sub, loginID string, now time
 
 // ReserveSerials takes n serials of a CA: the answer is its era and the first counter of the block.
 func ReserveSerials(ctx context.Context, q Querier, ca string, n int) (era, first uint32, err error) {
-	if _, err := q.ExecContext(ctx, `INSERT OR IGNORE INTO serials (ca, era, next) VALUES (?, 1, 1)`, ca); err != nil {
+	if _, err := q.ExecContext(ctx, `INSERT OR IGNORE INTO serials (ca, era, next)
+		VALUES (?, coalesce((SELECT era FROM serials WHERE ca=''), 1), 1)`, ca); err != nil {
 		return 0, 0, err
 	}
 	var next int64 // 1<<32 where the last block ended with the era

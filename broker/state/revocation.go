@@ -81,16 +81,26 @@ func UseMark(ctx context.Context, q Querier, size int64, root string) error {
 
 // Recover voids what a restored database may have wrong (design R10): every session ends, every
 // subject's epoch and every CA's era moves on, certificates and grants are forgotten.
+//
+// The new era is taken from the clock, in minutes: the next number could have been used already, by
+// a CA that the backup does not know yet, or after an earlier recovery from the same backup. The
+// row of no CA keeps it for CAs that come later.
 func Recover(ctx context.Context, q Querier, now time.Time) error {
+	era := int64(uint32(now.Unix() / 60))
 	for _, query := range []string{
 		`UPDATE subjects SET epoch=epoch+1000000`,
-		`UPDATE serials SET era=era+1, next=1`,
 		`DELETE FROM certs`,
 		`DELETE FROM grants`,
 	} {
 		if _, err := q.ExecContext(ctx, query); err != nil {
 			return err
 		}
+	}
+	if _, err := q.ExecContext(ctx, `INSERT OR IGNORE INTO serials (ca, era, next) VALUES ('', 0, 1)`); err != nil {
+		return err
+	}
+	if _, err := q.ExecContext(ctx, `UPDATE serials SET era=max(era+1, ?), next=1`, era); err != nil {
+		return err
 	}
 	_, err := q.ExecContext(ctx, `UPDATE sessions SET rev=rev+1, ended=?, ended_why=? WHERE ended=0`, Millis(now), EndedRecovery)
 	return err

@@ -89,7 +89,14 @@ func TestRecover(t *testing.T) {
 	want(d, func(ctx context.Context, q state.Querier) ([]state.Grant, error) {
 		return state.GrantsOf(ctx, q, issuer, alice, "", noon)
 	}, nil)
-	if got := d.reserve("access", 1); got != (serials{2, 1}) {
-		t.Errorf("serials go on with %+v, want a new era", got)
+	era := uint32(noon.Add(time.Minute).Unix() / 60)
+	for _, ca := range []string{"access", "hop"} { // the backup did not know the hop CA
+		if got := d.reserve(ca, 1); got != (serials{era, 1}) {
+			t.Errorf("serials of %s go on with %+v, want a new era", ca, got)
+		}
+	}
+	d.write(func(ctx context.Context, q state.Querier) error { return state.Recover(ctx, q, noon.Add(time.Minute)) })
+	if got := d.reserve("access", 1); got != (serials{era + 1, 1}) {
+		t.Errorf("a second recovery goes on with %+v, want a newer era", got)
 	}
 }
