@@ -172,7 +172,10 @@ func (c *control) with(ctx context.Context, call func() error) error {
 		token = c.current()
 	}
 	err := call()
-	if !api.IsKind(err, api.KindUnauthenticated) {
+	// A log that went back may not know our session either, and says so under a checkpoint that is
+	// refused. A new session is asked for with our mark, from which the broker learns of it (R10).
+	wentBack := errors.Is(err, audit.ErrRollback) || errors.Is(err, audit.ErrFork)
+	if !api.IsKind(err, api.KindUnauthenticated) && !wentBack {
 		return err
 	}
 	if err := c.session(ctx, token); err != nil {
