@@ -96,7 +96,37 @@ func TestRecover(t *testing.T) {
 		}
 	}
 	d.write(func(ctx context.Context, q state.Querier) error { return state.Recover(ctx, q, noon.Add(time.Minute)) })
-	if got := d.reserve("access", 1); got != (serials{era + 1, 1}) {
-		t.Errorf("a second recovery goes on with %+v, want a newer era", got)
+	// A new era for every CA, for those too that the backup does not know, and another at each recovery.
+	first := d.reserve("access", 1)
+	if first.Era < 2 || first.First != 1 {
+		t.Errorf("serials go on with %+v, want a new era", first)
+	}
+	if got := d.reserve("hop", 1); got != first {
+		t.Errorf("a CA that was not known begins with %+v, want %+v", got, first)
+	}
+	d.write(func(ctx context.Context, q state.Querier) error { return state.Recover(ctx, q, noon.Add(time.Minute)) })
+	if got := d.reserve("access", 1); got.Era <= first.Era || got.First != 1 {
+		t.Errorf("after a second recovery in the same minute: %+v", got)
+	}
+}
+
+// TestMarks: a recovery happens once for each tree that somebody remembers.
+func TestMarks(t *testing.T) {
+	d := open(t)
+	known := func(size int64, root string) func(context.Context, state.Querier) (bool, error) {
+		return func(ctx context.Context, q state.Querier) (bool, error) { return state.MarkKnown(ctx, q, size, root) }
+	}
+	use := func() error {
+		return d.try(func(ctx context.Context, q state.Querier) error { return state.UseMark(ctx, q, 7, "root") })
+	}
+	want(d, known(7, "root"), false)
+	if err := use(); err != nil {
+		t.Fatal(err)
+	}
+	want(d, known(7, "root"), true)
+	want(d, known(7, "another"), false)
+	want(d, known(8, "root"), false)
+	if err := use(); !errors.Is(err, state.ErrExists) {
+		t.Errorf("got %v", err)
 	}
 }
