@@ -205,9 +205,17 @@ func (e *environment) start(ctx context.Context, p *process) {
 	e.group.Go(func() error { return p.run(ctx, e.log) })
 }
 
+// startServers starts broker and bastion. The broker ends after the bastion, which tells it how
+// its sessions have ended.
 func (e *environment) startServers(ctx context.Context) error {
-	e.start(ctx, &process{name: "broker", argv: []string{e.Self, "broker", "--config", e.file("broker.yaml")}, log: e.file("log", "broker.log")})
-	e.start(ctx, &process{name: "bastion", argv: []string{e.Self, "bastion", "--config", e.file("bastion.yaml")}, log: e.file("log", "bastion.log")})
+	longer, stopBroker := context.WithCancel(context.WithoutCancel(ctx))
+	e.start(longer, &process{name: "broker", argv: []string{e.Self, "broker", "--config", e.file("broker.yaml")}, log: e.file("log", "broker.log")})
+	bastion := &process{name: "bastion", argv: []string{e.Self, "bastion", "--config", e.file("bastion.yaml")}, log: e.file("log", "bastion.log")}
+	e.running = append(e.running, bastion)
+	e.group.Go(func() error {
+		defer stopBroker()
+		return bastion.run(ctx, e.log)
+	})
 	return nil
 }
 
