@@ -85,10 +85,20 @@ func (b *Bastion) inner(ctx context.Context, outer *client, nc ssh.NewChannel) {
 		reject(nc, errors.New("this is the bastion, no host: "+b.usage()))
 		return
 	default:
+		b.noteRaw(outer, nc.ChannelType())
 		reject(nc, fmt.Errorf("%s is not allowed: %s", printable(clip(nc.ChannelType())), b.usage()))
 		return
 	}
-	host, mask, err := b.innerMask(ctx, nc.ExtraData())
+	host, err := parseJump(nc.ExtraData(), b.cfg.JumpPorts)
+	if err == nil && host == b.cfg.Name {
+		err = fmt.Errorf("%s is the bastion itself", host)
+	}
+	if err != nil {
+		b.noteRaw(outer, err.Error())
+		reject(nc, err)
+		return
+	}
+	mask, err := b.innerMask(ctx, host)
 	if err != nil {
 		reject(nc, err)
 		return
@@ -104,19 +114,23 @@ func (b *Bastion) inner(ctx context.Context, outer *client, nc ssh.NewChannel) {
 	wg.Wait()
 }
 
-func (b *Bastion) innerMask(ctx context.Context, payload []byte) (string, ssh.Signer, error) {
-	host, err := parseJump(payload, b.cfg.JumpPorts)
-	if err != nil {
-		return "", nil, err
-	}
+// noteRaw reports an attempt to use the outer connection for something else than ssh to a host. Its
+// reason is one for all, so that a scan of ports becomes a few events.
+func (b *Bastion) noteRaw(outer *client, what string) {
+	d := refusedCert(outer.cert, outer.conn)
+	d.Wanted, d.Signed = printable(clip(what)), true
+	b.refusals.note(outer.source, "something else than ssh to a host through ssh -J", d)
+}
+
+func (b *Bastion) innerMask(ctx context.Context, host string) (ssh.Signer, error) {
 	if err := b.feed.open(); err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	mask, err := b.masks.get(ctx, host)
 	if err != nil {
-		return "", nil, fmt.Errorf("no access to %s: %w", host, err)
+		return nil, fmt.Errorf("no access to %s: %w", host, err)
 	}
-	return host, mask, nil
+	return mask, nil
 }
 
 // serveInner proxies the inner connection, which must be signed by the certificate of the outer one.

@@ -31,6 +31,7 @@ type refusal struct {
 	Client string `json:"client,omitempty"`
 	Host   string `json:"host,omitempty"`
 	Login  string `json:"login,omitempty"`
+	Wanted string `json:"wanted,omitempty"` // of something else than ssh to a host
 	Signed bool   `json:"signed"` // the key was used, not only offered
 }
 
