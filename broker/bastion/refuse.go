@@ -32,7 +32,7 @@ type refusal struct {
 	Host   string `json:"host,omitempty"`
 	Login  string `json:"login,omitempty"`
 	Wanted string `json:"wanted,omitempty"` // of something else than ssh to a host
-	Signed bool   `json:"signed"` // the key was used, not only offered
+	Signed bool   `json:"signed"`           // the key was used, not only offered
 }
 
 func refusedCert(cert *ssh.Certificate, meta ssh.ConnMetadata) refusal {
