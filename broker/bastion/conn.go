@@ -12,7 +12,7 @@ import (
 const (
 	readBuffer    = 32 << 10
 	maxPending    = 512 << 10       // bytes that may wait for the network before Write blocks
-	keepBuffer    = 64 << 10        // larger write buffers are given back when drained
+	keepBuffer    = 64 << 10        // larger write buffers are given back when so little flows
 	flushDeadline = 2 * time.Second // how long Close waits for a peer that does not read
 )
 
@@ -73,8 +73,8 @@ func (b *bufferedConn) flush() {
 			b.fail(err)
 			return
 		}
-		if spare = out[:0]; cap(out) > keepBuffer {
-			spare = nil
+		if spare = out[:0]; cap(out) > keepBuffer && len(out) <= keepBuffer {
+			spare = nil // little flows again
 		}
 	}
 }
