@@ -13,9 +13,10 @@ import (
 
 // What a witness may find.
 var (
-	ErrRollback = errors.New("audit log went back: it no longer holds what it has signed before")
-	ErrFork     = errors.New("audit log was forked or rewritten: two signed checkpoints contradict each other")
-	ErrUnproven = errors.New("audit log's new checkpoint could not be proven to extend the one seen before")
+	ErrRollback   = errors.New("audit log went back: it no longer holds what it has signed before")
+	ErrFork       = errors.New("audit log was forked or rewritten: two signed checkpoints contradict each other")
+	ErrNoSuchSize = errors.New("audit log has no tree of that size")
+	ErrUnproven   = errors.New("audit log's new checkpoint could not be proven to extend the one seen before")
 )
 
 // WitnessConfig is what a Witness needs.
@@ -23,7 +24,8 @@ type WitnessConfig struct {
 	Verifier note.Verifier // the log's pinned key
 	Latest   []byte        // the signed checkpoint remembered from before, or empty
 	// Prove asks the log for the consistency proof between two sizes, from ≤ to. From a size of 0
-	// the proof is empty, and an error where the log has not as many as to.
+	// the proof is empty. Where the log itself says that it has not as many as to, the error wraps
+	// ErrNoSuchSize; any other error says nothing about the log.
 	Prove func(ctx context.Context, from, to int64) (tlog.TreeProof, error)
 	// Remember keeps a checkpoint for the next start. Calls come one at a time, in growing sizes.
 	Remember func(checkpoint []byte) error
@@ -129,15 +131,15 @@ func (w *Witness) checkNewer(ctx context.Context, old, next tlog.Tree) error {
 	return nil
 }
 
-// checkOlder lets a late answer pass. A log that was set back cannot prove its way to the size that
-// it has signed before, so that a failure to prove is the alarm, but for the caller's own cancellation.
+// checkOlder lets a late answer pass. A log that was set back does not have the size that it has
+// signed before: that it says so is the alarm. That it could not be asked is none.
 func (w *Witness) checkOlder(ctx context.Context, older, latest tlog.Tree) error {
 	proof, err := w.cfg.Prove(ctx, older.N, latest.N)
 	switch {
-	case err != nil && ctx.Err() != nil:
-		return fmt.Errorf("%w (%d to %d events): %w", ErrUnproven, older.N, latest.N, err)
+	case errors.Is(err, ErrNoSuchSize):
+		return fmt.Errorf("%w: %d events were seen, now it signs %d: %w", ErrRollback, latest.N, older.N, err)
 	case err != nil:
-		return fmt.Errorf("%w: %d events were seen, now it signs %d and proves no way on: %w", ErrRollback, latest.N, older.N, err)
+		return fmt.Errorf("%w (%d to %d events): %w", ErrUnproven, older.N, latest.N, err)
 	}
 	if err := checkProof(proof, older, latest); err != nil {
 		return fmt.Errorf("%w: %d events were seen, the %d that it signs now are not their beginning: %w", ErrRollback, latest.N, older.N, err)

@@ -37,7 +37,7 @@ func (l *tree) checkpoint(n int) []byte { return sign(l.tb, l.key, l.trees[n]) }
 func (l *tree) prove(_ context.Context, from, to int64) (tlog.TreeProof, error) {
 	l.asked.Add(1)
 	if to >= int64(len(l.trees)) {
-		return nil, fmt.Errorf("the log has %d events", len(l.trees)-1)
+		return nil, fmt.Errorf("%w: it has %d events", ErrNoSuchSize, len(l.trees)-1)
 	}
 	if from == 0 {
 		return tlog.TreeProof{}, nil

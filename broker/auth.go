@@ -26,15 +26,27 @@ const (
 	authMachine                 // a machine's session
 )
 
-// authenticate fills in the call's proof and session, or says why not. Refusals are events.
+// authenticate fills in the call's proof and session, or says why not. Refusals are events. What
+// costs something that strangers share (the replay cache) comes last: a key of one's own making
+// fills no cache but that of requests without a session, and that one by address.
 func (s *Server) authenticate(ctx context.Context, c *call, kind authKind) error {
 	if kind == authNone {
 		return nil
 	}
-	token, err := s.checkProof(ctx, c, kind)
-	if err != nil || kind == authProof {
+	if err := s.readProof(ctx, c); err != nil {
 		return err
 	}
+	if kind == authProof {
+		if err := s.limits.stranger(c.source); err != nil {
+			return err
+		}
+		return s.checkProof(ctx, c, "", s.strangers)
+	}
+	raw, ok := strings.CutPrefix(c.request.Header.Get("Authorization"), "DPoP ")
+	if !ok || raw == "" {
+		return s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "you are not logged in").WithHint("run: sega login"))
+	}
+	token := secret.FromString(raw)
 	session, err := s.sessionOf(ctx, token)
 	if errors.Is(err, state.ErrNotFound) {
 		return s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "no such session").WithHint("run: sega login"))
@@ -46,46 +58,44 @@ func (s *Server) authenticate(ctx context.Context, c *call, kind authKind) error
 		c.shown = session.ID
 		return s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "the session is bound to another key").WithHint("run: sega login"))
 	}
-	if problem := s.judgeSession(session, kind); problem != nil {
-		c.session = session
-		return s.refuse(ctx, c, problem)
+	if err := s.checkProof(ctx, c, dpop.ATH(token), s.replay); err != nil {
+		return err
 	}
 	c.session = session
+	if problem := s.judgeSession(session, kind); problem != nil {
+		return s.refuse(ctx, c, problem)
+	}
 	return nil
 }
 
-// checkProof verifies the DPoP proof (RFC 9449 §4.3) and returns the token that it is bound to.
-func (s *Server) checkProof(ctx context.Context, c *call, kind authKind) (secret.Secret, error) {
-	headers, shown := c.request.Header.Values(api.HeaderProof), c.request.Header.Get("Authorization")
+// readProof parses the DPoP proof, whose signature is by the key that it names.
+func (s *Server) readProof(ctx context.Context, c *call) error {
+	headers := c.request.Header.Values(api.HeaderProof)
 	if len(headers) != 1 {
 		problem := api.Errorf(api.KindUnauthenticated, "the request needs exactly one DPoP proof")
-		if len(headers) == 0 && shown == "" {
-			return secret.Secret{}, problem // whoever shows nothing attacks nothing
+		if len(headers) == 0 && c.request.Header.Get("Authorization") == "" {
+			return problem // whoever shows nothing attacks nothing
 		}
-		return secret.Secret{}, s.refuse(ctx, c, problem)
+		return s.refuse(ctx, c, problem)
 	}
 	proof, err := dpop.Parse(headers[0])
 	if err != nil {
-		return secret.Secret{}, s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "bad DPoP proof: %v", err))
+		return s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "bad DPoP proof: %v", err))
 	}
 	c.proof = proof
-	want := dpop.Want{Method: c.request.Method, HTU: s.Origin + c.request.URL.EscapedPath()}
-	var token secret.Secret
-	if kind != authProof {
-		raw, ok := strings.CutPrefix(shown, "DPoP ")
-		if !ok || raw == "" {
-			return token, s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "you are not logged in").WithHint("run: sega login"))
-		}
-		token = secret.FromString(raw)
-		want.ATH = dpop.ATH(token)
-	}
-	switch err := dpop.Check(proof, want, s.nonces, s.replay); {
+	return nil
+}
+
+// checkProof holds the proof against this request (RFC 9449 §4.3), and takes it once.
+func (s *Server) checkProof(ctx context.Context, c *call, ath string, seen *dpop.Replay) error {
+	want := dpop.Want{Method: c.request.Method, HTU: s.Origin + c.request.URL.EscapedPath(), ATH: ath}
+	switch err := dpop.Check(c.proof, want, s.nonces, seen); {
 	case errors.Is(err, dpop.ErrNonce):
-		return token, api.Errorf(api.KindNonce, "repeat with the nonce of the DPoP-Nonce header")
+		return api.Errorf(api.KindNonce, "repeat with the nonce of the DPoP-Nonce header")
 	case err != nil:
-		return token, s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "bad DPoP proof: %v", err))
+		return s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "bad DPoP proof: %v", err))
 	}
-	return token, nil
+	return nil
 }
 
 func hashToken(token secret.Secret) []byte {
@@ -121,14 +131,19 @@ func (s *Server) judgeSession(session state.Session, kind authKind) *api.Problem
 }
 
 // refuse records that a request was refused before it had an identity, and returns the problem.
-// The address's budget of refusals bounds what strangers can write into the log.
+// The address's budget of refusals bounds what strangers can write into the log; the next event of
+// the address says how many were left out. A session's token under another key is always an event.
 func (s *Server) refuse(ctx context.Context, c *call, p *api.Problem) error {
-	if err := s.limits.refusal(c.source); err != nil {
+	details := map[string]any{"thumbprint": c.proof.Thumbprint}
+	omitted, err := s.limits.refusal(c.source)
+	if err != nil && c.shown == "" {
 		return err
 	}
+	if omitted > 0 {
+		details["omitted_before"] = omitted
+	}
 	op := operation{kind: "request.refuse", name: "endpoint" + printable(strings.TrimSuffix(c.request.URL.Path, "/"), 200), loginID: c.shown}
-	event := s.newEvent(c, op)
-	return s.deny(ctx, event, map[string]string{"thumbprint": c.proof.Thumbprint}, p)
+	return s.deny(ctx, s.newEvent(c, op), details, p)
 }
 
 // source is the address that the request comes from; X-Forwarded-For counts only from listed

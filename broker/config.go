@@ -110,6 +110,7 @@ type Config struct {
 	RedirectPorts         []int
 	RedirectPath          string
 	DeviceGrant           bool
+	TrustEmail            bool // e-mails that the IdP does not call verified name people too
 	Log                   store.Log
 	LogKey                string // note verifier key of the log
 	Policy                *policy.Engine

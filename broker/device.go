@@ -13,6 +13,9 @@ import (
 // devicesLimit bounds the device logins under way; each costs a call to the IdP.
 const devicesLimit = 1000
 
+// devicesEach bounds those of one address.
+const devicesEach = 10
+
 // devices holds device logins under way. The broker runs the grant itself, so that the nonce-less
 // ID token never leaves it: nobody can show it under another key (R1).
 type devices struct {
@@ -24,6 +27,7 @@ type deviceLogin struct {
 	mu         sync.Mutex
 	device     idp.Device
 	thumbprint string
+	network    string
 	interval   time.Duration
 	next       time.Time // when the IdP may be asked again
 	expires    time.Time
@@ -39,7 +43,13 @@ func (d *devices) add(handle string, l *deviceLogin, now time.Time) bool {
 			delete(d.under, h)
 		}
 	}
-	if len(d.under) >= devicesLimit {
+	same := 0
+	for _, old := range d.under {
+		if old.network == l.network {
+			same++
+		}
+	}
+	if len(d.under) >= devicesLimit || same >= devicesEach {
 		return false
 	}
 	d.under[handle] = l
@@ -63,9 +73,6 @@ func (s *Server) deviceStart(ctx context.Context, c *call) (any, error) {
 	if !s.DeviceGrant {
 		return nil, s.refuse(ctx, c, api.Errorf(api.KindDenied, "the device grant is not allowed here").WithHint("run: sega login --paste"))
 	}
-	if err := s.limits.refusal(c.source); err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, s.Times.Upstream)
 	defer cancel()
 	device, err := s.Device.DeviceStart(ctx, s.ClientID, s.Scopes)
@@ -73,7 +80,7 @@ func (s *Server) deviceStart(ctx context.Context, c *call) (any, error) {
 		return nil, api.Errorf(api.KindUpstream, "the identity provider began no device login").WithHint("run: sega login --paste").WithCause(err)
 	}
 	now, handle := s.Now(), api.NewID("dev_")
-	login := &deviceLogin{device: device, thumbprint: c.proof.Thumbprint, interval: max(device.Interval, time.Second), expires: device.Expires}
+	login := &deviceLogin{device: device, thumbprint: c.proof.Thumbprint, network: network(c.source), interval: max(device.Interval, time.Second), expires: device.Expires}
 	login.next = now.Add(login.interval)
 	if !s.devices.add(handle, login, now) {
 		return nil, api.Errorf(api.KindRateLimited, "too many device logins are under way").WithHint("wait a minute")

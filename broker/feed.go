@@ -34,6 +34,10 @@ func (s *Server) feed(ctx context.Context, c *call) (any, error) {
 	if err := s.checkMark(ctx, c, c.session.Email); err != nil {
 		return nil, err
 	}
+	if _, tree := s.Log.Head(); after >= tree.N {
+		return nil, api.Errorf(api.KindConflict, "the broker's log has %d events and no revocation of index %d", tree.N, after).
+			WithHint("check the broker's log.recovery events, then restart the bastion with --accept-new-log")
+	}
 	return stream(func(w http.ResponseWriter) {
 		f := &feeding{s: s, c: c, after: after, out: http.NewResponseController(w), w: w}
 		f.conn = s.hub.join(c.session.Subject, c.session.Email, after)
@@ -46,13 +50,12 @@ func (s *Server) feed(ctx context.Context, c *call) (any, error) {
 
 // feeding is one connection of a bastion.
 type feeding struct {
-	s          *Server
-	c          *call
-	w          http.ResponseWriter
-	out        *http.ResponseController
-	conn       int64
-	after      int64
-	checkpoint string
+	s     *Server
+	c     *call
+	w     http.ResponseWriter
+	out   *http.ResponseController
+	conn  int64
+	after int64
 }
 
 func (f *feeding) run(ctx context.Context) error {
@@ -70,7 +73,9 @@ func (f *feeding) run(ctx context.Context) error {
 		if err := f.catchUp(ctx); err != nil {
 			return err
 		}
-		if err := f.send(api.FeedItem{Type: api.FeedHeartbeat, Checkpoint: f.news()}); err != nil {
+		// With every heartbeat: a bastion that could not prove the last one tries again in a second.
+		note, _ := f.s.Log.Head()
+		if err := f.send(api.FeedItem{Type: api.FeedHeartbeat, Checkpoint: base64.StdEncoding.EncodeToString(note)}); err != nil {
 			return err
 		}
 		select {
@@ -114,17 +119,6 @@ func (f *feeding) catchUp(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-// news is the latest checkpoint, where it is another than the last that was sent.
-func (f *feeding) news() string {
-	note, _ := f.s.Log.Head()
-	latest := base64.StdEncoding.EncodeToString(note)
-	if latest == f.checkpoint {
-		return ""
-	}
-	f.checkpoint = latest
-	return latest
 }
 
 func (f *feeding) send(item api.FeedItem) error {

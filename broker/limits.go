@@ -13,13 +13,13 @@ import (
 
 // Limits are requests a second, and how many may come at once.
 type Limits struct {
-	AddressRate, SubjectRate, RefusalRate    float64
-	AddressBurst, SubjectBurst, RefusalBurst int
+	AddressRate, SubjectRate, RefusalRate, StrangerRate     float64
+	AddressBurst, SubjectBurst, RefusalBurst, StrangerBurst int
 }
 
 // DefaultLimits leave room for an office behind one address.
 func DefaultLimits() Limits {
-	return Limits{AddressRate: 500, AddressBurst: 2000, SubjectRate: 100, SubjectBurst: 400, RefusalRate: 5, RefusalBurst: 100}
+	return Limits{AddressRate: 500, AddressBurst: 2000, SubjectRate: 100, SubjectBurst: 400, RefusalRate: 5, RefusalBurst: 100, StrangerRate: 10, StrangerBurst: 200}
 }
 
 // limiterLife is how long an unused bucket is kept.
@@ -37,7 +37,8 @@ type limiter struct {
 
 type bucket struct {
 	*rate.Limiter
-	used time.Time
+	used    time.Time
+	omitted int // taken in vain since one was granted
 }
 
 func newLimiter(l Limits, now func() time.Time) *limiter {
@@ -57,9 +58,15 @@ func (l *limiter) subject(s state.Session) error {
 	return l.take("requests of this person", s.Issuer+"\x00"+s.Subject, l.limits.SubjectRate, l.limits.SubjectBurst)
 }
 
-// refusal takes one refused request of an address: each writes an event.
-func (l *limiter) refusal(a netip.Addr) error {
-	return l.take("refused requests of this address", network(a), l.limits.RefusalRate, l.limits.RefusalBurst)
+// stranger takes one request without a session: a login, a device login, an enrolment.
+func (l *limiter) stranger(a netip.Addr) error {
+	return l.take("requests without a session of this address", network(a), l.limits.StrangerRate, l.limits.StrangerBurst)
+}
+
+// refusal takes one refused request of an address, each of which writes an event, and says how
+// many went without one before.
+func (l *limiter) refusal(a netip.Addr) (omitted int, err error) {
+	return l.count("refused requests of this address", network(a), l.limits.RefusalRate, l.limits.RefusalBurst)
 }
 
 // network is the address itself, or the /64 of an IPv6 address, which one household holds.
@@ -74,6 +81,12 @@ func network(a netip.Addr) string {
 
 // take takes one of what, which key has so many of.
 func (l *limiter) take(what, key string, perSecond float64, burst int) error {
+	_, err := l.count(what, key, perSecond, burst)
+	return err
+}
+
+// count is take, and says how many were refused before one was granted again.
+func (l *limiter) count(what, key string, perSecond float64, burst int) (omitted int, err error) {
 	now := l.now()
 	key = what + " " + key
 	l.mu.Lock()
@@ -93,9 +106,11 @@ func (l *limiter) take(what, key string, perSecond float64, burst int) error {
 	}
 	b.used = now
 	if b.AllowN(now, 1) {
-		return nil
+		omitted, b.omitted = b.omitted, 0
+		return omitted, nil
 	}
+	b.omitted++
 	p := api.Errorf(api.KindRateLimited, "too many %s", what).WithHint("wait a second and repeat")
 	p.RetrySecs = 1
-	return p
+	return 0, p
 }

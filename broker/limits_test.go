@@ -16,6 +16,12 @@ func newTestLimiter() (*limiter, *clock) {
 	return newLimiter(Limits{AddressRate: 10, AddressBurst: 3, SubjectRate: 1, SubjectBurst: 2, RefusalRate: 0.1, RefusalBurst: 1}, c.now), c
 }
 
+// failed is the error of a call, whatever else it returns.
+func failed(results ...any) error {
+	err, _ := results[len(results)-1].(error)
+	return err
+}
+
 func count(n int, take func() error) (passed int) {
 	for range n {
 		if take() == nil {
@@ -35,7 +41,7 @@ func TestLimiterRates(t *testing.T) {
 	}{
 		"address": {func(l *limiter) func() error { return func() error { return l.address(addr) } }, 3, 100 * time.Millisecond},
 		"subject": {func(l *limiter) func() error { return func() error { return l.subject(alice) } }, 2, time.Second},
-		"refusal": {func(l *limiter) func() error { return func() error { return l.refusal(addr) } }, 1, 10 * time.Second},
+		"refusal": {func(l *limiter) func() error { return func() error { _, err := l.refusal(addr); return err } }, 1, 10 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, clock := newTestLimiter()
@@ -74,7 +80,7 @@ func TestLimiterKeys(t *testing.T) {
 		"one /64":                 {ofAddr(addr("2001:db8:1:2::1")), ofAddr(addr("2001:db8:1:2:ffff::9")), true},
 		"two /64":                 {ofAddr(addr("2001:db8:1:2::1")), ofAddr(addr("2001:db8:1:3::1")), false},
 		"zones of one /64":        {ofAddr(addr("fe80::1%eth0")), ofAddr(addr("fe80::2%eth1")), true},
-		"requests and refusals":   {ofAddr(addr("192.0.2.1")), func(l *limiter) error { return l.refusal(addr("192.0.2.1")) }, false},
+		"requests and refusals":   {ofAddr(addr("192.0.2.1")), func(l *limiter) error { _, err := l.refusal(addr("192.0.2.1")); return err }, false},
 		"one person":              {ofPerson(person(issuer, "a")), ofPerson(person(issuer, "a")), true},
 		"two people":              {ofPerson(person(issuer, "a")), ofPerson(person(issuer, "b")), false},
 		"one sub of two issuers":  {ofPerson(person(issuer, "a")), ofPerson(person("https://other", "a")), false},
@@ -114,9 +120,9 @@ func TestLimiterSweeps(t *testing.T) {
 	}
 	busy := netip.MustParseAddr("198.51.100.1")
 	clock.add(limiterLife)
-	count(10, func() error { return l.refusal(busy) })
+	count(10, func() error { _, err := l.refusal(busy); return err })
 	clock.add(time.Second)
-	if err := l.refusal(busy); err == nil {
+	if _, err := l.refusal(busy); err == nil {
 		t.Error("the sweep gave a bucket in use back")
 	}
 	if n := len(l.buckets); n != 1 {

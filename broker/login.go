@@ -35,9 +35,6 @@ func (s *Server) login(ctx context.Context, c *call) (any, error) {
 	if err != nil || len(random) != 32 || (r.Method != api.MethodBrowser && r.Method != api.MethodPaste) {
 		return nil, api.Errorf(api.KindInvalid, "a login needs 32 random bytes and the method browser or paste")
 	}
-	if !c.mayTryLogin(s) {
-		return nil, api.Errorf(api.KindRateLimited, "too many failed logins from this address").WithHint("wait a minute")
-	}
 	nonce := idp.Nonce(c.proof.Thumbprint, s.Origin, random)
 	return s.openSession(ctx, c, r.Method, r.Client, func(ctx context.Context) (idp.Identity, error) {
 		id, err := s.Verifier.Verify(ctx, r.IDToken, nonce)
@@ -47,9 +44,6 @@ func (s *Server) login(ctx context.Context, c *call) (any, error) {
 		return s.withGroups(ctx, id, r.AccessToken)
 	})
 }
-
-// mayTryLogin takes one of the address's refusals where a login is tried without a session.
-func (c *call) mayTryLogin(s *Server) bool { return s.limits.refusal(c.source) == nil }
 
 // withGroups asks userinfo where a thin ID token holds no groups; without them there are none.
 func (s *Server) withGroups(ctx context.Context, id idp.Identity, access secret.Secret) (idp.Identity, error) {
@@ -92,6 +86,9 @@ func (s *Server) openSession(ctx context.Context, c *call, method, client string
 
 // admit records the login and opens the session in one transaction.
 func (s *Server) admit(ctx context.Context, c *call, op operation, session state.Session, id idp.Identity) (any, error) {
+	if !id.EmailVerified && !s.TrustEmail {
+		id.Email = "" // anybody may have typed it: the subject names the person
+	}
 	token, now := api.NewToken(api.PrefixSession), s.Now()
 	session.TokenHash, session.Issuer, session.Subject, session.Email, session.Name = hashToken(token), id.Issuer, id.Subject, id.Email, id.Name
 	session.Groups, session.MFA, session.AuthTime, session.Nonce = id.Groups, id.MFA, id.AuthTime, id.Nonce
@@ -150,6 +147,9 @@ func (s *Server) renew(ctx context.Context, c *call) (any, error) {
 		if err == nil {
 			id, err = s.withGroups(ctx, id, r.AccessToken)
 		}
+		if err == nil && !id.GroupsKnown {
+			err = idp.ErrGroupsUnknown // what was known may have been taken away
+		}
 		if err != nil {
 			return effect{denied: loginProblem(err)}, nil
 		}
@@ -158,9 +158,7 @@ func (s *Server) renew(ctx context.Context, c *call) (any, error) {
 		}
 		token, next := api.NewToken(api.PrefixSession), c.session
 		next.Expires = earlier(s.Now().Add(s.Times.Session), next.NotAfter)
-		if id.GroupsKnown {
-			next.Groups = id.Groups
-		}
+		next.Groups = id.Groups
 		return effect{reply: sessionReply(next, token), details: map[string]any{"expires": next.Expires, "groups": nonNil(next.Groups)},
 			apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
 				if err := state.UseIDToken(ctx, tx, id.Digest, id.Expires.Add(time.Hour), s.Now()); errors.Is(err, state.ErrExists) {

@@ -29,12 +29,10 @@ func (s *Server) enroll(ctx context.Context, c *call) (any, error) {
 	if err := decode(c, &r); err != nil {
 		return nil, err
 	}
-	if err := s.limits.refusal(c.source); err != nil {
-		return nil, err
-	}
 	machine := state.Machine{ID: api.NewID(api.IDMachine), Name: r.Name, Kind: r.Kind, Thumbprint: c.proof.Thumbprint, Created: s.Now()}
 	op := operation{kind: "node.enroll", name: "machine/" + printable(r.Name, 64), bearer: &state.Bearer{},
-		actor: &audit.Actor{Kind: "machine", Iss: machineIssuer, Sub: machine.ID, Email: printable(r.Name, 64)}, details: map[string]any{"kind": printable(r.Kind, 16), "thumbprint": c.proof.Thumbprint}}
+		// The name is the stranger's word until the token is spent: it is no e-mail that a search finds.
+		actor: &audit.Actor{Kind: "machine", Iss: machineIssuer, Sub: machine.ID}, details: map[string]any{"kind": printable(r.Kind, 16), "thumbprint": c.proof.Thumbprint}}
 	op.act = func(context.Context, decisionOf, string) (effect, error) {
 		return effect{reply: api.Machine{ID: machine.ID, Name: machine.Name, Kind: machine.Kind}, apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
 			token, err := state.SpendJoinToken(ctx, tx, hashToken(r.Token), s.Now())
@@ -95,6 +93,14 @@ func (s *Server) machineSession(ctx context.Context, c *call) (any, error) {
 		reply := api.MachineSession{Token: token, SessionID: session.ID, Machine: api.Machine{ID: machine.ID, Name: machine.Name, Kind: machine.Kind},
 			Expires: session.Expires, Trust: s.trust(), LogKey: s.LogKey}
 		return effect{reply: reply, apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
+			// Another key may have been enrolled for the name since we looked.
+			enrolled, err := state.MachineByKey(ctx, tx, c.proof.Thumbprint)
+			if errors.Is(err, state.ErrNotFound) || err == nil && enrolled.ID != machine.ID {
+				return api.Errorf(api.KindUnauthenticated, "this machine's key is not enrolled")
+			}
+			if err != nil {
+				return err
+			}
 			subject, err := state.SubjectByID(ctx, tx, machineIssuer, machine.ID)
 			if err == nil && subject.Blocked {
 				return revokedProblem()

@@ -12,6 +12,7 @@ import (
 
 	"sega/audit"
 	"sega/audit/store"
+	"sega/broker/policy"
 	"sega/broker/state"
 )
 
@@ -63,33 +64,56 @@ func (p *probe) check(s *Server) error {
 	return p.err
 }
 
-// Reload reads policy anew; a bad set is recorded and the last good one kept (R8).
+// Reload reads policy anew. A good set is in force once its event is durable; a bad one is recorded
+// and the last good one kept (R8).
 func (s *Server) Reload(ctx context.Context) error {
-	reloadErr := s.Policy.Reload()
-	e := audit.Event{V: 1, ID: audit.NewID(), Time: s.Now().UTC(), Kind: "policy.reload", Outcome: audit.Success,
-		Actor: audit.Actor{Kind: "system"}, Resource: "policy/" + s.Node, PolicyDigest: s.Policy.Set().Digest(), PolicyIDs: []string{}, Node: s.Node}
-	if reloadErr != nil {
-		e.Outcome = audit.Failure
-		if err := setDetails(&e, map[string]string{"error": reloadErr.Error()}); err != nil {
+	record := func(digest string, outcome audit.Outcome, details any) error {
+		e := audit.Event{V: 1, ID: audit.NewID(), Time: s.Now().UTC(), Kind: "policy.reload", Outcome: outcome,
+			Actor: audit.Actor{Kind: "system"}, Resource: "policy/" + s.Node, PolicyDigest: digest, PolicyIDs: []string{}, Node: s.Node}
+		if err := setDetails(&e, details); err != nil {
 			return err
 		}
+		_, err := s.Log.Append(ctx, []audit.Event{e}, nil)
+		return err
 	}
-	_, err := s.Log.Append(ctx, []audit.Event{e}, nil)
-	return errors.Join(reloadErr, err)
+	recorded := false
+	err := s.Policy.ReloadIf(func(set *policy.Set) error {
+		recorded = true
+		return record(set.Digest(), audit.Success, nil)
+	})
+	if err == nil || recorded {
+		return err
+	}
+	return errors.Join(err, record(s.Policy.Set().Digest(), audit.Failure, map[string]string{"error": err.Error()}))
 }
 
 // settleIntents gives every intent that an earlier run of this node left open the outcome
 // "unknown" (R3): the call may have reached AWS, the credentials never reached anybody.
 func (s *Server) settleIntents(ctx context.Context) error {
-	open, err := s.openIntents(ctx)
-	if err != nil || len(open) == 0 {
+	return s.settleBefore(ctx, s.Now().Add(time.Hour))
+}
+
+// settleBefore does so for intents of before a time: an outcome that met a full disk left its own open.
+func (s *Server) settleBefore(ctx context.Context, before time.Time) error {
+	all, err := s.openIntents(ctx)
+	if err != nil {
 		return err
 	}
-	events := make([]audit.Event, len(open))
-	for i, intent := range open {
-		if err := json.Unmarshal(intent.Body, &events[i]); err != nil {
+	var open []state.Intent
+	var events []audit.Event
+	for _, intent := range all {
+		var e audit.Event
+		if err := json.Unmarshal(intent.Body, &e); err != nil {
 			return err
 		}
+		if e.Time.Before(before) {
+			open, events = append(open, intent), append(events, e)
+		}
+	}
+	if len(open) == 0 {
+		return nil
+	}
+	for i := range events {
 		events[i].ID, events[i].Time, events[i].Outcome = audit.NewID(), s.Now().UTC(), audit.Unknown
 		events[i].Details, events[i].DetailsDigest = json.RawMessage(`{"error":{"kind":"internal","detail":"the broker stopped between the intent and its outcome; nothing was handed out"}}`), ""
 	}
@@ -104,8 +128,11 @@ func (s *Server) settleIntents(ctx context.Context) error {
 	return err
 }
 
-// Sweep forgets, once, what expired a day ago.
+// Sweep settles intents that were left open, and forgets what expired a day ago.
 func (s *Server) Sweep(ctx context.Context) error {
+	if err := s.settleBefore(ctx, s.Now().Add(-10*time.Minute)); err != nil {
+		return err
+	}
 	_, err := s.Log.Append(ctx, nil, func(ctx context.Context, tx store.Tx) error {
 		return state.DropExpired(ctx, tx, s.Now().Add(-24*time.Hour))
 	})

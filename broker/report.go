@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 
 	"sega/audit"
 	"sega/audit/store"
@@ -50,8 +51,9 @@ func (s *Server) reportOne(ctx context.Context, c *call, r api.Report) error {
 	}
 	event := s.newEvent(c, op)
 	event.Outcome, event.Details = audit.Outcome(r.Outcome), r.Details
-	if !r.Time.IsZero() {
-		event.Time = r.Time.UTC()
+	event.Node = c.session.Email // where it happened
+	if t := r.Time.UTC(); !r.Time.IsZero() && t.Before(event.Time.Add(time.Minute)) {
+		event.Time = t // a report may come late, not from the future
 	}
 	if r.Source != "" {
 		event.Source = printable(r.Source, 64)
@@ -108,7 +110,7 @@ func (s *Server) sshOf(ctx context.Context, c *call, id string) (state.SSHSessio
 		v, err = state.SSHByID(ctx, tx, id)
 		return err
 	})
-	if errors.Is(err, state.ErrNotFound) || err == nil && v.Node != c.session.Subject {
+	if errors.Is(err, state.ErrNotFound) || err == nil && v.Node != c.session.Email {
 		return v, s.refuse(ctx, c, api.Errorf(api.KindNotFound, "this bastion has no session %q", printable(id, 64)))
 	}
 	return v, unavailable(err)

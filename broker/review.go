@@ -3,6 +3,7 @@ package broker
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"sega/audit"
 	"sega/broker/api"
 	"sega/broker/policy"
+	"sega/broker/state"
 )
 
 // lastLine ends a complete stream: without it the client knows that lines are missing.
@@ -152,7 +154,10 @@ func (s *Server) consistency(ctx context.Context, c *call) (any, error) {
 func (s *Server) recording(ctx context.Context, c *call) (any, error) {
 	id, purpose, reason := c.request.PathValue("id"), c.request.FormValue("purpose"), printable(c.request.FormValue("reason"), 1000)
 	op := operation{kind: "recording.read", name: "recording/" + printable(id, 64), session: printable(id, 64), reason: reason, details: map[string]any{"purpose": printable(purpose, 16)}}
-	resource := policy.Resource{Type: policy.TypeRecording, ID: id}
+	resource, err := s.recordingResource(ctx, id)
+	if err != nil {
+		return nil, err
+	}
 	switch purpose {
 	case "play":
 		op.decide = s.request(c.session, policy.ActionReplay, resource, policy.Context{Reason: reason, Source: c.source.String()})
@@ -180,6 +185,26 @@ func (s *Server) recording(ctx context.Context, c *call) (any, error) {
 		})}, nil
 	}
 	return s.perform(ctx, c, op)
+}
+
+// recordingResource is what policy is told of a recording: whose session it is, and the host's labels.
+func (s *Server) recordingResource(ctx context.Context, id string) (policy.Resource, error) {
+	resource := policy.Resource{Type: policy.TypeRecording, ID: printable(id, 64)}
+	err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		v, err := state.SSHByID(ctx, tx, id)
+		if errors.Is(err, state.ErrNotFound) {
+			return nil // nobody's: the answer below is that there is no such recording, to those who may ask
+		}
+		resource.Owner, resource.OwnerIssuer = v.Subject, v.Issuer
+		if h, ok := s.host(v.Host); ok {
+			resource.Labels = h.Labels
+		}
+		return err
+	})
+	if resource.ID == "" {
+		resource.ID = "unknown"
+	}
+	return resource, unavailable(err)
 }
 
 func parseRange(q url.Values, size int64) (from, to int64, err error) {

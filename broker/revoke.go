@@ -151,12 +151,8 @@ func liveSessions(ctx context.Context, q state.Querier, iss, sub string, now tim
 		return nil, err
 	}
 	for _, v := range live {
-		node := v.Node
-		if m, err := state.MachineByID(ctx, q, v.Node); err == nil {
-			node = m.Name
-		}
 		out = append(out, api.SessionInfo{ID: v.ID, Kind: "ssh", Person: api.Person{Issuer: v.Issuer, Subject: v.Subject, Email: v.Email}, LoginID: v.LoginID,
-			Host: v.Host, Login: v.Login, Source: v.Source, Node: node, Started: v.Started, NotAfter: v.NotAfter})
+			Host: v.Host, Login: v.Login, Source: v.Source, Node: v.Node, Started: v.Started, NotAfter: v.NotAfter})
 	}
 	return out, nil
 }

@@ -26,15 +26,16 @@ type Server struct {
 	Config
 	logVerifier note.Verifier
 
-	nonces  *dpop.Nonces
-	replay  *dpop.Replay
-	serials *serials
-	hub     *hub
-	devices *devices
-	limits  *limiter
-	metrics *metrics
-	probe   probe
-	mux     *http.ServeMux
+	nonces    *dpop.Nonces
+	replay    *dpop.Replay
+	strangers *dpop.Replay // of requests without a session
+	serials   *serials
+	hub       *hub
+	devices   *devices
+	limits    *limiter
+	metrics   *metrics
+	probe     probe
+	mux       *http.ServeMux
 
 	stop     chan struct{} // closed when the server drains: streams end
 	stopOnce sync.Once
@@ -86,6 +87,9 @@ func (s *Server) openProofs() (err error) {
 		return err
 	}
 	if s.replay, err = dpop.NewReplay(replayEntries, s.nonces.Lifetime(), s.Now); err != nil {
+		return err
+	}
+	if s.strangers, err = dpop.NewReplay(replayEntries, s.nonces.Lifetime(), s.Now); err != nil {
 		return err
 	}
 	s.logVerifier, err = note.NewVerifier(s.LogKey)

@@ -85,7 +85,7 @@ func (s *Server) perform(ctx context.Context, c *call, op operation) (any, error
 		}
 	}
 	if op.external {
-		if err := s.intend(ctx, event, op); err != nil {
+		if err := s.intend(ctx, c, event, op); err != nil {
 			return nil, err
 		}
 	}
@@ -171,33 +171,34 @@ func current(ctx context.Context, tx store.Tx, b state.Bearer) error {
 	return err
 }
 
-// guard returns the bearer whose counters must stand.
-func (op operation) guard(c *call) state.Bearer {
-	if op.bearer != nil {
-		return *op.bearer
+// stands re-reads everybody whose counters must not have moved: the person who would hold what is
+// released, and the session that asks for it, which is a bastion's where it asks for somebody.
+func (op operation) stands(ctx context.Context, tx store.Tx, c *call) error {
+	bearers := []state.Bearer{c.bearer()}
+	if op.bearer != nil && *op.bearer != bearers[0] {
+		bearers = append(bearers, *op.bearer)
 	}
-	return c.bearer()
+	for _, b := range bearers {
+		if err := current(ctx, tx, b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // intend records what is about to happen outside, and that its outcome is open.
-func (s *Server) intend(ctx context.Context, event audit.Event, op operation) error {
+func (s *Server) intend(ctx context.Context, c *call, event audit.Event, op operation) error {
 	event.ID, event.Outcome = audit.NewID(), audit.Intent
 	if err := setDetails(&event, op.details); err != nil {
 		return err
-	}
-	bearer := state.Bearer{LoginID: event.LoginID}
-	if op.bearer != nil {
-		bearer = *op.bearer
 	}
 	body, err := json.Marshal(event)
 	if err != nil {
 		return err
 	}
 	_, err = s.Log.Append(ctx, []audit.Event{event}, func(ctx context.Context, tx store.Tx) error {
-		if op.bearer != nil {
-			if err := current(ctx, tx, bearer); err != nil {
-				return err
-			}
+		if err := op.stands(ctx, tx, c); err != nil {
+			return err
 		}
 		return state.OpenIntent(ctx, tx, state.Intent{Action: event.Action, Node: s.Node, Body: body})
 	})
@@ -209,7 +210,7 @@ func (s *Server) intend(ctx context.Context, event audit.Event, op operation) er
 
 // conclude makes the outcome durable and only then answers.
 func (s *Server) conclude(ctx context.Context, c *call, event audit.Event, op operation, made effect) (any, error) {
-	event.Outcome = audit.Success
+	event.Outcome, event.Time = audit.Success, s.Now().UTC()
 	if err := setDetails(&event, firstOf(made.details, op.details)); err != nil {
 		return nil, err
 	}
@@ -221,7 +222,7 @@ func (s *Server) conclude(ctx context.Context, c *call, event audit.Event, op op
 				return err
 			}
 		}
-		if err := current(ctx, tx, op.guard(c)); err != nil {
+		if err := op.stands(ctx, tx, c); err != nil {
 			return err
 		}
 		if made.apply == nil {
@@ -258,7 +259,7 @@ func (s *Server) failed(ctx context.Context, event audit.Event, op operation, er
 // close records an outcome that hands out nothing, closes the intent where there is one, and
 // returns the problem to answer.
 func (s *Server) close(ctx context.Context, event audit.Event, op operation, outcome audit.Outcome, problem *api.Problem) error {
-	event.ID, event.Outcome = audit.NewID(), outcome
+	event.ID, event.Outcome, event.Time = audit.NewID(), outcome, s.Now().UTC()
 	if err := setDetails(&event, denial(op.details, problem)); err != nil {
 		return err
 	}

@@ -244,7 +244,7 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopG
 		return effect{}, err
 	}
 	record := state.SSHSession{ID: g.id, Bearer: access.Bearer, Email: person.Email, Host: host.Name, Login: r.Login, Source: printable(r.Source, 64),
-		Node: c.session.Subject, Started: now, NotAfter: g.end, Reason: access.Reason, Ticket: access.Ticket}
+		Node: c.session.Email, Started: now, NotAfter: g.end, Reason: access.Reason, Ticket: access.Ticket}
 	addCert := made.apply
 	details := made.details.(map[string]any)
 	details["login"], details["access_serial"], details["route"], details["bastion"], details["source"] =

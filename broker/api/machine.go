@@ -64,7 +64,7 @@ const (
 // the index after which the bastion asks.
 type FeedItem struct {
 	Type       string      `json:"type"`
-	Checkpoint string      `json:"checkpoint,omitempty"` // base64 of the signed note; heartbeats carry it when it changed
+	Checkpoint string      `json:"checkpoint,omitempty"` // base64 of the signed note; heartbeats carry it
 	LeaseMS    int64       `json:"lease_ms,omitempty"`   // how long what lives may go on without a further item
 	Revocation *Revocation `json:"revocation,omitempty"`
 	Trust      *Trust      `json:"trust,omitempty"`

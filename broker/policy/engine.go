@@ -32,6 +32,12 @@ func NewEngine(load func() (*Set, error)) *Engine {
 // Reload loads anew. After an error the last good set stays in force and Err returns that error,
 // until a good load.
 func (e *Engine) Reload() error {
+	return e.ReloadIf(nil)
+}
+
+// ReloadIf is Reload, but for asking before it puts a good set in force: where agree returns an
+// error, what is in force stays, and that error is the answer. A nil agree agrees.
+func (e *Engine) ReloadIf(agree func(*Set) error) error {
 	e.reload.Lock()
 	defer e.reload.Unlock()
 	set, err := e.load()
@@ -41,6 +47,10 @@ func (e *Engine) Reload() error {
 	if err != nil {
 		err = fmt.Errorf("load policy: %w", err)
 		set = e.current.Load().set
+	} else if agree != nil {
+		if err := agree(set); err != nil {
+			return err
+		}
 	}
 	e.current.Store(&inForce{set: set, err: err})
 	return err

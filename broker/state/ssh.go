@@ -18,7 +18,7 @@ type SSHSession struct {
 	ID string
 	Bearer
 	Email, Host, Login, Source string
-	Node                       string // machine ID of the bastion
+	Node                       string // name of the bastion
 	Started, NotAfter          time.Time
 	State                      string
 	Reason, Ticket             string

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/term"
 
 	"sega/audit"
@@ -242,8 +243,19 @@ func (a *app) newWitness(origin, logKey string, prover *client.Client) (*audit.W
 		return nil, err
 	}
 	return audit.NewWitness(audit.WitnessConfig{Verifier: verifier, Latest: latest,
-		Prove:    prover.Proof,
+		Prove:    prove(prover),
 		Remember: func(msg []byte) error { return a.writeFile(name, msg, 0o600) }})
+}
+
+// prove asks the broker for a proof. That it does not know a size is its own word, and evidence.
+func prove(c *client.Client) func(ctx context.Context, from, to int64) (tlog.TreeProof, error) {
+	return func(ctx context.Context, from, to int64) (tlog.TreeProof, error) {
+		proof, err := c.Proof(ctx, from, to)
+		if api.IsKind(err, api.KindInvalid) {
+			err = fmt.Errorf("%w: %w", audit.ErrNoSuchSize, err)
+		}
+		return proof, err
+	}
 }
 
 // checkpointFile is named after the broker, in letters that every file system takes.

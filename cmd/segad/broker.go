@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"sega/broker"
@@ -26,6 +27,9 @@ const drainTime = 10 * time.Second
 
 // policyPoll is how often the policy folder is looked at.
 const policyPoll = time.Second
+
+// maxConnections bounds what clients that read nothing can hold.
+const maxConnections = 4096
 
 // sweepEvery is how often expired records are dropped.
 const sweepEvery = time.Hour
@@ -68,7 +72,8 @@ func runBroker(ctx context.Context, path string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	web := &http.Server{Handler: server, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+	listener = netutil.LimitListener(listener, maxConnections)
+	web := &http.Server{Handler: server, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}}
 	log.Info("broker is ready", "origin", file.Origin, "listen", listener.Addr().String(), "policy", server.Policy.Set().Digest())
@@ -105,17 +110,21 @@ func watchPolicy(ctx context.Context, server *broker.Server, dir string, log *sl
 	tick := time.NewTicker(policyPoll)
 	defer tick.Stop()
 	last := fingerprint(dir)
+	seen := last
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if fingerprint(dir) == last {
+			// Two looks must agree: a checkout in the middle of its work is no policy.
+			before := seen
+			if seen = fingerprint(dir); seen == last || seen != before {
 				continue
 			}
 		case <-hangup:
+			seen = fingerprint(dir)
 		}
-		last = fingerprint(dir)
+		last = seen
 		if err := server.Reload(ctx); err != nil {
 			log.Error("policy not reloaded: the last good one stays in force", "error", err)
 			continue

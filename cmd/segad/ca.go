@@ -97,7 +97,7 @@ var caNames = []string{"access", "hop", "front", "host"}
 
 func newCA() *cobra.Command {
 	return group(&cobra.Command{Use: "ca", Short: "Make and show the keys of the four SSH CAs", Example: "  segad ca init --dir /etc/sega/ca --passphrase /etc/sega/ca.pass"},
-		newCAInit(), newCAList())
+		newCAInit(), newCAList(), newCASignHost(), newCALogKey())
 }
 
 func newCAInit() *cobra.Command {

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
 	"sega/broker/api"
@@ -72,7 +73,8 @@ func openControl(c controlConfig) (*control, error) {
 		mark, _ := out.witness.Latest()
 		return mark
 	}
-	base.OnCheckpoint = func(msg []byte) error { return out.witness.Observe(context.Background(), msg) }
+	// Checkpoints come with the feed's heartbeats, and the bastion holds them against the witness
+	// beside it: nothing that a revocation waits for waits for a proof.
 	out.client, err = client.New(base)
 	return out, err
 }
@@ -89,7 +91,7 @@ func openWitness(c controlConfig, prover *client.Client) (*audit.Witness, error)
 		return nil, err
 	}
 	return audit.NewWitness(audit.WitnessConfig{Verifier: verifier, Latest: latest,
-		Prove: prover.Proof,
+		Prove: prove(prover),
 		Remember: func(msg []byte) error {
 			if err := config.WriteFile(path, msg, 0o600); err != nil {
 				// It is still held against what comes. Were this an error, a full disk would keep the
@@ -98,6 +100,17 @@ func openWitness(c controlConfig, prover *client.Client) (*audit.Witness, error)
 			}
 			return nil
 		}})
+}
+
+// prove asks the broker for a proof. That it does not know a size is its own word, and evidence.
+func prove(c *client.Client) func(ctx context.Context, from, to int64) (tlog.TreeProof, error) {
+	return func(ctx context.Context, from, to int64) (tlog.TreeProof, error) {
+		proof, err := c.Proof(ctx, from, to)
+		if api.IsKind(err, api.KindInvalid) {
+			err = fmt.Errorf("%w: %w", audit.ErrNoSuchSize, err)
+		}
+		return proof, err
+	}
 }
 
 // machineKey reads the machine's own key, or makes it: it never leaves this machine.

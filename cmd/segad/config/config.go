@@ -61,6 +61,7 @@ type IDP struct {
 	RedirectPorts []int    `yaml:"redirect_ports"`
 	RedirectPath  string   `yaml:"redirect_path,omitempty"`
 	DeviceGrant   bool     `yaml:"device_grant,omitempty"`
+	TrustEmail    bool     `yaml:"trust_email,omitempty"` // although email_verified is absent or false
 }
 
 // AWS is how the broker reaches STS.
