@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"sega/broker/api"
 	"sega/broker/state"
 )
@@ -14,12 +16,6 @@ import (
 func newTestLimiter() (*limiter, *clock) {
 	c := &clock{t: start}
 	return newLimiter(Limits{AddressRate: 10, AddressBurst: 3, SubjectRate: 1, SubjectBurst: 2, RefusalRate: 0.1, RefusalBurst: 1}, c.now), c
-}
-
-// failed is the error of a call, whatever else it returns.
-func failed(results ...any) error {
-	err, _ := results[len(results)-1].(error)
-	return err
 }
 
 func count(n int, take func() error) (passed int) {
@@ -100,6 +96,25 @@ func ofAddr(a netip.Addr) func(*limiter) error { return func(l *limiter) error {
 
 func ofPerson(s state.Session) func(*limiter) error {
 	return func(l *limiter) error { return l.subject(s) }
+}
+
+// TestRefusalsLeftOut: the first that is granted again says how many were not, once, and each address
+// for itself.
+func TestRefusalsLeftOut(t *testing.T) {
+	l, clock := newTestLimiter()
+	one, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	take := func(a netip.Addr) int {
+		omitted, _ := l.refusal(a)
+		return omitted
+	}
+	got := []int{take(one), take(one), take(one), take(other)}
+	clock.add(10 * time.Second)
+	got = append(got, take(one), take(other))
+	clock.add(10 * time.Second)
+	got = append(got, take(one))
+	if diff := cmp.Diff([]int{0, 0, 0, 0, 2, 0, 0}, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
 }
 
 // TestLimiterLeavesMachines: bastions are bounded by their address alone.
