@@ -235,7 +235,7 @@ func TestJumps(t *testing.T) {
 // TestHopCertificateAtAnotherHost takes host-a's hop certificate to host-b, both stock sshd (R5).
 func TestHopCertificateAtAnotherHost(t *testing.T) {
 	s := newSSHWorld(t, nil)
-	alice, m := s.login("alice"), s.machine(otherName)
+	alice, m := s.login("alice"), s.own
 	_, serial, fingerprint := alice.certified()
 	key := newSigner(t)
 	r := hopFor(t, serial, fingerprint)

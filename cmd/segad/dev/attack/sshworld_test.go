@@ -41,6 +41,7 @@ type sshWorld struct {
 	addr    string // of the bastion
 	account string // of the tests, on every host
 	hosts   map[string]string
+	own     *machine // the bastion, as the broker knows it
 }
 
 // identity says how a host is to prove itself, rightly or not.
@@ -61,7 +62,8 @@ func newSSHWorld(t testing.TB, more map[string]identity) *sshWorld {
 	s.addr = l.Addr().String()
 	right := identity{ca: func(c broker.CAs) ssh.Signer { return c.Host }}
 	s.world = newWorld(t, func(w *world, c *broker.Config) {
-		c.Bastions[0].Address, c.Hosts = s.addr, nil
+		c.Bastions, c.Hosts = c.Bastions[:1], nil
+		c.Bastions[0].Address = s.addr
 		c.Times.RevokeWait = 5 * time.Second
 		for name, id := range map[string]identity{"host-a": right, "host-b": right} {
 			s.addHost(w, c, name, id)
@@ -159,6 +161,7 @@ func (s *sshWorld) startBastion(listener net.Listener) {
 	t := s.t
 	t.Helper()
 	m := s.machine(bastionName)
+	s.own = m
 	roots := x509.NewCertPool()
 	roots.AddCert(s.web.Certificate())
 	control := &link{token: m.Token}
