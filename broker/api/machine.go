@@ -114,10 +114,12 @@ type Hop struct {
 }
 
 // FrontRequest asks for a host certificate of the front CA: for the bastion itself (Host empty) or
-// for the mask that it wears for a host in `ssh -J`. An hour at most; an event each.
+// for the mask that it wears for a host in `ssh -J`. An hour at most; an event each. AccessSerial is
+// that of the access certificate whose holder wants the mask; 0 where nobody does.
 type FrontRequest struct {
-	PublicKey string `json:"public_key"`
-	Host      string `json:"host,omitempty"`
+	PublicKey    string `json:"public_key"`
+	Host         string `json:"host,omitempty"`
+	AccessSerial uint64 `json:"access_serial,string,omitempty"`
 }
 
 // Report is an event that a bastion reports about a session of its own. The broker fills in the
