@@ -199,7 +199,7 @@ func (s *Server) recover(ctx context.Context, c *call, bastion string, mark tlog
 			return errors.Join(state.UseMark(ctx, tx, mark.N, mark.Hash.String()), state.Recover(ctx, tx, s.Now()))
 		}}, nil
 	}
-	if _, err := s.perform(ctx, c, op); err != nil {
+	if _, err := s.perform(ctx, c, op); err != nil && !errors.Is(err, state.ErrExists) { // another came with the same mark
 		return err
 	}
 	s.serials.forget()

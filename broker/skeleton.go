@@ -320,7 +320,7 @@ func unavailable(err error) error {
 	if errors.As(err, &p) {
 		return err
 	}
-	if errors.Is(err, store.ErrUnavailable) {
+	if errors.Is(err, store.ErrUnavailable) && !errors.Is(err, audit.ErrInvalid) {
 		return api.Errorf(api.KindUnavailable, "the broker cannot write its audit log, so nothing is issued: %s", storeReason(err)).
 			WithHint("free the broker's disk or repair it; service resumes by itself").WithCause(err)
 	}

@@ -5,8 +5,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"golang.org/x/crypto/ssh"
 )
 
 const (
@@ -134,16 +132,3 @@ func (b *bufferedConn) closeConn() error {
 	b.once.Do(func() { err = b.Conn.Close() })
 	return err
 }
-
-// channelConn is a direct-tcpip channel as the transport of an inner SSH connection. Deadlines have
-// no effect; bufferedConn and the login timer close instead.
-type channelConn struct {
-	ssh.Channel
-	local, remote net.Addr
-}
-
-func (c channelConn) LocalAddr() net.Addr              { return c.local }
-func (c channelConn) RemoteAddr() net.Addr             { return c.remote }
-func (c channelConn) SetDeadline(time.Time) error      { return nil }
-func (c channelConn) SetReadDeadline(time.Time) error  { return nil }
-func (c channelConn) SetWriteDeadline(time.Time) error { return nil }

@@ -4,16 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"sega/sshca"
 )
 
-// maxInner bounds how many hosts one outer connection reaches at a time.
-const maxInner = 64
+const (
+	maxInner   = 64               // hosts that one outer connection reaches at a time
+	drainGrace = 10 * time.Second // more than an inner session needs to tell its person why it ends
+)
 
 var errTooMany = errors.New("too many connections through this one")
 
@@ -65,15 +69,15 @@ func (b *Bastion) acceptInner(ctx context.Context, c *client) {
 	}
 }
 
-// drainInner refuses what comes while the inner connections end.
+// drainInner refuses what comes while the inner connections end. A laptop that has stopped reading
+// does not let them: after drainGrace the outer connection is closed over them.
 func (b *Bastion) drainInner(c *client, inner *sync.WaitGroup) {
-	ended := make(chan struct{})
 	var wg sync.WaitGroup
-	wg.Go(func() { inner.Wait(); _ = c.raw.Close(); close(ended) })
+	wg.Go(func() { waitAtMost(inner, drainGrace); _ = c.raw.Close() })
 	for nc := range c.chans {
 		reject(nc, errors.New("the connection is ending"))
 	}
-	<-ended
+	inner.Wait()
 	wg.Wait()
 }
 
@@ -109,8 +113,10 @@ func (b *Bastion) inner(ctx context.Context, outer *client, nc ssh.NewChannel) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { ssh.DiscardRequests(reqs) })
-	b.serveInner(ctx, outer, channelConn{ch, outer.conn.LocalAddr(), outer.conn.RemoteAddr()}, mask, host)
-	_ = ch.Close()
+	conn := newChannelConn(ch, outer.conn.LocalAddr(), outer.conn.RemoteAddr())
+	wg.Go(conn.carry)
+	b.serveInner(ctx, outer, conn, mask, host)
+	_ = conn.Close()
 	wg.Wait()
 }
 
@@ -134,7 +140,7 @@ func (b *Bastion) innerMask(ctx context.Context, host string) (ssh.Signer, error
 }
 
 // serveInner proxies the inner connection, which must be signed by the certificate of the outer one.
-func (b *Bastion) serveInner(ctx context.Context, outer *client, conn channelConn, mask ssh.Signer, host string) {
+func (b *Bastion) serveInner(ctx context.Context, outer *client, conn net.Conn, mask ssh.Signer, host string) {
 	c, err := b.handshake(ctx, conn, mask, &authenticator{b: b, source: outer.source, outer: outer.cert})
 	if err != nil {
 		return

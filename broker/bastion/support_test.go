@@ -56,5 +56,7 @@ func (w *world) jump(t testing.TB, c credential, addr string) (net.Conn, error) 
 		return nil, err
 	}
 	go ssh.DiscardRequests(reqs)
-	return channelConn{ch, outer.LocalAddr(), outer.RemoteAddr()}, nil
+	conn := newChannelConn(ch, outer.LocalAddr(), outer.RemoteAddr())
+	go conn.carry()
+	return conn, nil
 }

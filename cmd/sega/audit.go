@@ -170,8 +170,7 @@ func flatten(e api.Event) ([]byte, error) {
 	if err := json.Compact(&compact, b.Bytes()); err != nil {
 		return nil, fmt.Errorf("event %d: %w", e.Index, err)
 	}
-	compact.WriteByte('\n')
-	return compact.Bytes(), nil
+	return []byte(escape(compact.String()) + "\n"), nil
 }
 
 func actorName(v audit.Actor) string {

@@ -19,7 +19,7 @@ type playOptions struct {
 	identity, reason string
 	speed            float64
 	maxIdle          time.Duration
-	instant          bool
+	instant, raw     bool
 }
 
 func newAuditPlay(a *app) *cobra.Command {
@@ -33,6 +33,7 @@ func newAuditPlay(a *app) *cobra.Command {
 	c.Flags().StringVar(&o.reason, "reason", "", "why you look")
 	c.Flags().Float64Var(&o.speed, "speed", 1, "times as fast")
 	c.Flags().DurationVar(&o.maxIdle, "max-idle", 0, "no pause longer than this")
+	c.Flags().BoolVar(&o.raw, "raw", false, "let the recorded side also ask your terminal and reach its clipboard and title")
 	c.Flags().BoolVar(&o.instant, "instant", false, "without pauses")
 	return c
 }
@@ -79,7 +80,11 @@ func (a *app) play(ctx context.Context, id string, o playOptions) error {
 func (a *app) replay(ctx context.Context, r *recording.Reader, o playOptions) error {
 	out, isFile := a.out.(*os.File)
 	terminal := isFile && term.IsTerminal(int(out.Fd()))
-	err := recording.Play(ctx, r, a.out, recording.PlayOptions{Speed: o.speed, MaxIdle: o.maxIdle, Instant: o.instant || !terminal})
+	var to io.Writer = a.out
+	if terminal && !o.raw {
+		to = newHarmless(a.out)
+	}
+	err := recording.Play(ctx, r, to, recording.PlayOptions{Speed: o.speed, MaxIdle: o.maxIdle, Instant: o.instant || !terminal})
 	if terminal {
 		// Leave the alternate screen (1047: 1049 would move the cursor back too, onto what was shown
 		// last), show the cursor, reset colours, character set, mouse and paste modes.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -65,7 +64,7 @@ func newAuditShow(a *app) *cobra.Command {
 				}
 			}
 			if asJSON {
-				return json.NewEncoder(a.out).Encode(out)
+				return writeJSON(a.out, out)
 			}
 			return a.showSession(out)
 		}}

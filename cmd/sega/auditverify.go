@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -123,7 +122,7 @@ func (s *session) verifyRecordings(ctx context.Context, found *collector, out *v
 // report prints the verdict; anything wrong is an error that names what.
 func (a *app) report(v verification, found int, asJSON bool) error {
 	if asJSON {
-		if err := json.NewEncoder(a.out).Encode(v); err != nil {
+		if err := writeJSON(a.out, v); err != nil {
 			return err
 		}
 	} else {

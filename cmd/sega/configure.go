@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
+
+	"sega/keychain/secret"
 )
 
 // sshLeft is how long the certificate of the ssh_config block must still live not to be renewed.
@@ -142,6 +145,21 @@ func (a *app) renewSSH(ctx context.Context, o sshOptions) error {
 	if fresh(certFile, a.now()) {
 		return nil
 	}
+	store, err := a.secrets()
+	if err != nil {
+		return err
+	}
+	// One process at a time: key and certificate of two of them fit no lock.
+	return store.Update(func(map[string]secret.Secret) error {
+		if fresh(certFile, a.now()) {
+			return nil // another was faster
+		}
+		return s.replaceSSH(ctx, certFile, o)
+	})
+}
+
+// replaceSSH makes a key and has it certified.
+func (s *session) replaceSSH(ctx context.Context, certFile string, o sshOptions) error {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return err
@@ -158,6 +176,7 @@ func (a *app) renewSSH(ctx context.Context, o sshOptions) error {
 	if err := os.Remove(certFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	a := s.app
 	if err := a.writeFile("ssh/id", pem.EncodeToMemory(block), 0o600); err != nil {
 		return err
 	}
@@ -167,8 +186,13 @@ func (a *app) renewSSH(ctx context.Context, o sshOptions) error {
 	return a.writeFile("ssh/id-cert.pub", ssh.MarshalAuthorizedKey(cert), 0o600)
 }
 
-// fresh reports whether the certificate in a file lives long enough to be used.
+// fresh reports whether the certificate in a file lives long enough to be used, and is of the key
+// beside it.
 func fresh(path string, now time.Time) bool {
+	beside, err := os.ReadFile(filepath.Join(filepath.Dir(path), "id.pub"))
+	if err != nil {
+		return false
+	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return false
@@ -178,7 +202,7 @@ func fresh(path string, now time.Time) bool {
 		return false
 	}
 	cert, ok := key.(*ssh.Certificate)
-	return ok && time.Unix(int64(cert.ValidBefore), 0).Sub(now) > sshLeft
+	return ok && bytes.Equal(ssh.MarshalAuthorizedKey(cert.Key), beside) && time.Unix(int64(cert.ValidBefore), 0).Sub(now) > sshLeft
 }
 
 // dropSSH removes the key and certificate of the ssh_config block.

@@ -34,7 +34,11 @@ func (nonce) Read(p []byte) (int, error) { return len(p), nil }
 
 func TestFresh(t *testing.T) {
 	_, key := testKey(t)
+	_, otherKey := testKey(t)
 	path := filepath.Join(t.TempDir(), "id-cert.pub")
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "id.pub"), ssh.MarshalAuthorizedKey(key), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	left := func(d time.Duration) []byte {
 		return ssh.MarshalAuthorizedKey(testCert(t, key, noon.Add(d).Unix()))
 	}
@@ -49,6 +53,7 @@ func TestFresh(t *testing.T) {
 		"a key alone":      {ssh.MarshalAuthorizedKey(key), false},
 		"junk":             {[]byte("junk"), false},
 		"without an end":   {ssh.MarshalAuthorizedKey(testCert(t, key, -1)), false},
+		"of another key":   {ssh.MarshalAuthorizedKey(testCert(t, otherKey, noon.Add(time.Hour).Unix())), false},
 		"of the year 2286": {ssh.MarshalAuthorizedKey(testCert(t, key, math.MaxInt32*4)), true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -116,13 +116,22 @@ func table(w io.Writer, header []string, rows [][]string) error {
 
 // jsonLines writes one object a line.
 func jsonLines[T any](w io.Writer, values []T) error {
-	e := json.NewEncoder(w)
 	for _, v := range values {
-		if err := e.Encode(v); err != nil {
+		if err := writeJSON(w, v); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeJSON writes one object on a line that a terminal shows and does not obey.
+func writeJSON(w io.Writer, v any) error {
+	line, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, escape(string(line))+"\n")
+	return err
 }
 
 // readFrom reads one line.

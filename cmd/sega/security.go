@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"sort"
@@ -127,7 +126,7 @@ func (a *app) revoke(ctx context.Context, r api.RevokeRequest, o revokeOptions) 
 		return err
 	}
 	if o.asJSON {
-		return json.NewEncoder(a.out).Encode(receipt)
+		return writeJSON(a.out, receipt)
 	}
 	if o.yes {
 		showPlan(a.err, receipt.Plan)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -49,7 +48,7 @@ func newStatus(a *app) *cobra.Command {
 			_, tree := a.witness.Latest()
 			r.LogSize = tree.N
 			if asJSON {
-				return json.NewEncoder(a.out).Encode(r)
+				return writeJSON(a.out, r)
 			}
 			mfa := "no"
 			if v.MFA {
