@@ -238,7 +238,8 @@ func (p *Person) Environ(more ...string) []string {
 	for name, value := range p.Env.Env {
 		env = append(env, name+"="+value)
 	}
-	env = append(env, "SEGA_HOME="+p.Home, "PATH="+p.Bin+":/usr/bin:/bin:/usr/sbin:/sbin", "SEGA_AUDIT_IDENTITY="+filepath.Join(p.Data, "reviewer.age"))
+	env = append(env, "SEGA_HOME="+p.Home, "PATH="+p.Bin+":/usr/bin:/bin:/usr/sbin:/sbin", "SEGA_AUDIT_IDENTITY="+filepath.Join(p.Data, "reviewer.age"),
+		"GORACE=atexit_sleep_ms=0") // with the race detector every command would take a second to end
 	return append(env, more...)
 }
 
