@@ -48,7 +48,13 @@ func testAccess(t *testing.T, e *devtest.Env) {
 			t.Errorf("%s: exit %d, want %d\n%s%s", name, r.Code, want, r.Out, r.Err)
 		}
 	}
-	expect(t, b.Sega("status"), 0)
+	expect(t, b.Sega("status"), 0, bob, "[engineering oncall]", "key beside the file") // there is no desktop's store here
+	if ids := sessionIDs(t, a, "login", bob); len(ids) != 0 {
+		t.Errorf("alice sees the sessions %q of bob", ids)
+	}
+	if own, all := sessionIDs(t, a, "login", alice), sessionIDs(t, s, "login", alice); len(own) == 0 || len(all) != len(own) {
+		t.Errorf("alice sees her logins %q, sam %q", own, all)
+	}
 
 	// Her own events without asking for them by name, and nobody else's.
 	for _, args := range [][]string{nil, {"--user", alice}} {

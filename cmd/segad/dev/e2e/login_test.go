@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -192,6 +193,24 @@ func testCancel(t *testing.T, e *devtest.Env) {
 		}
 		expect(t, p.Sega("status"), 4)
 	}
+}
+
+// testLogout ends a session: what came of it opens nothing any more, here or elsewhere.
+func testLogout(t *testing.T, e *devtest.Env) {
+	p := e.LoggedIn(alice)
+	expect(t, p.Sega("credential-process", "dev-admin"), 0)
+	stock := routes(t, p)[5].argv[1:]
+	kept := filepath.Join(t.TempDir(), "kept") // key and certificate that somebody took away
+	expect(t, p.Run("cp", "-a", filepath.Join(p.Home, "ssh"), kept), 0)
+	expect(t, p.Run("ssh", append(stock, "true")...), 0)
+	expect(t, p.Sega("logout"), 0, "logged out")
+	for _, argv := range [][]string{{"status"}, {"exec", "dev-admin", "--", "true"}, {"credential-process", "dev-admin"}, {"ssh", e.Host.Name, "--", "true"}, {"ssh", "--renew"}} {
+		expect(t, p.Sega(argv...), 4, "sega login")
+	}
+	expect(t, p.Run("test", "-e", filepath.Join(p.Home, "ssh", "id")), 1)
+	expect(t, p.Run("cp", "-a", kept+"/.", filepath.Join(p.Home, "ssh")), 0)
+	expect(t, p.Run("ssh", append(stock, "true")...), 255)
+	expect(t, p.Sega("logout"), 0, "not logged in")
 }
 
 // testOtherBroker names a broker that does not answer, before a login and after one.

@@ -19,9 +19,9 @@ func TestSega(t *testing.T) {
 	}{
 		{"exec", testExec}, {"env", testEnv}, {"profile", testProfile}, {"stale", testStale},
 		{"ssh", testSSH}, {"copy", testCopy}, {"tools", testTools}, {"signal", testSignal}, {"identity", testIdentity},
-		{"shell", testShell},
+		{"shell", testShell}, {"hangup", testHangup},
 		{"access", testAccess}, {"query", testQuery}, {"escape", testEscape},
-		{"paste", testPaste}, {"paste on a terminal", testPasteTerminal}, {"device", testDevice}, {"cancel", testCancel},
+		{"paste", testPaste}, {"paste on a terminal", testPasteTerminal}, {"device", testDevice}, {"cancel", testCancel}, {"logout", testLogout},
 		{"other broker", testOtherBroker},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, e.With(t)) })

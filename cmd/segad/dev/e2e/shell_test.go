@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,4 +63,27 @@ func testShell(t *testing.T, e *devtest.Env) {
 	if got = strings.TrimRight(got, "\n"); got != want {
 		t.Errorf("the replay ends with\n%s\n----- but the person saw\n%s", got, want)
 	}
+}
+
+// testHangup closes the window over a running shell: the session ends, and its recording is whole.
+func testHangup(t *testing.T, e *devtest.Env) {
+	p, reviewer := e.LoggedIn(alice), e.LoggedIn(carol)
+	w := shellOf(t, p, "sega ssh "+e.Host.Name)
+	w.line("echo last'' words; sleep 1000")
+	w.await("last words")
+	live := sessionIDs(t, p, "ssh", alice)
+	if len(live) != 1 {
+		t.Fatalf("alice has the SSH sessions %q", live)
+	}
+	w.tmux("kill-server")
+	devtest.Eventually(t, patience, "the session lives on", func() error {
+		if len(sessionIDs(t, p, "ssh", alice)) != 0 || len(reviewer.Events("--kind", "session.end", "--session", live[0])) != 1 {
+			return errors.New("it is listed, or has no end")
+		}
+		return nil
+	})
+	if v := show(t, reviewer, live[0]); v.Recording != "complete" || v.Ended == nil {
+		t.Errorf("shown: %+v", v)
+	}
+	expect(t, reviewer.Sega("audit", "play", live[0]), 0, "last words")
 }
