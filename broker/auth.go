@@ -132,11 +132,15 @@ func (s *Server) judgeSession(session state.Session, kind authKind) *api.Problem
 
 // refuse records that a request was refused before it had an identity, and returns the problem.
 // The address's budget of refusals bounds what strangers can write into the log; the next event of
-// the address says how many were left out. A session's token under another key is always an event.
+// the address says how many were left out. A session's token under another key has a budget of its
+// own, which no noise uses up.
 func (s *Server) refuse(ctx context.Context, c *call, p *api.Problem) error {
 	details := map[string]any{"thumbprint": c.proof.Thumbprint}
 	omitted, err := s.limits.refusal(c.source)
-	if err != nil && c.shown == "" {
+	if c.shown != "" {
+		omitted, err = s.limits.shown(c.shown)
+	}
+	if err != nil {
 		return err
 	}
 	if omitted > 0 {

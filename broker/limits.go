@@ -69,6 +69,11 @@ func (l *limiter) refusal(a netip.Addr) (omitted int, err error) {
 	return l.count("refused requests of this address", network(a), l.limits.RefusalRate, l.limits.RefusalBurst)
 }
 
+// shown is refusal for a session whose token was shown under another key.
+func (l *limiter) shown(session string) (omitted int, err error) {
+	return l.count("refused requests with this session", session, l.limits.RefusalRate, l.limits.RefusalBurst)
+}
+
 // network is the address itself, or the /64 of an IPv6 address, which one household holds.
 func network(a netip.Addr) string {
 	if a.Is6() {
