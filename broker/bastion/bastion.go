@@ -59,6 +59,7 @@ type Config struct {
 	Lease         time.Duration // 30 s, until the feed names another
 	FeedSilence   time.Duration // 3 s without an item: the feed is lost
 	LoginGrace    time.Duration // 30 s
+	JumpIdle      time.Duration // 10 min without a connection through it: an outer connection of ssh -J is closed
 	CallTimeout   time.Duration // 10 s for each call of the broker
 	DialTimeout   time.Duration // 15 s for connecting and authenticating to a host
 	RefuseWindow  time.Duration // 10 s in which repeated refusals become one event
@@ -124,6 +125,7 @@ func (c *Config) setDefaults() {
 	c.Lease = cmp.Or(c.Lease, defaultLease)
 	c.FeedSilence = cmp.Or(c.FeedSilence, 3*time.Second)
 	c.LoginGrace = cmp.Or(c.LoginGrace, 30*time.Second)
+	c.JumpIdle = cmp.Or(c.JumpIdle, 10*time.Minute)
 	c.CallTimeout = cmp.Or(c.CallTimeout, 10*time.Second)
 	c.DialTimeout = cmp.Or(c.DialTimeout, 15*time.Second)
 	c.RefuseWindow = cmp.Or(c.RefuseWindow, 10*time.Second)

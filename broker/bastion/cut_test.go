@@ -424,4 +424,7 @@ func TestSubjectsOfRevocations(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
+	if outer := (subject{login: "ses_1", outer: true}); !outer.hitBy(api.Revocation{Issuer: "i", Subject: "s"}) {
+		t.Error("an outer connection that may be the person's is not hit")
+	}
 }

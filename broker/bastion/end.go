@@ -36,6 +36,15 @@ func clientClosed() endReason {
 	return endReason{outcome: audit.Success, reason: "closed by the person", quiet: true}
 }
 
+// outerEnd is why an outer connection of ssh -J ends where why cuts it. A revocation may hit one
+// whose person is not known, and is then none of his: sessions that it does mean have been cut before.
+func outerEnd(why endReason) endReason {
+	if why.outcome == audit.Revoked {
+		return endReason{outcome: audit.Failure, reason: "the bastion has closed the connection to it; connect again"}
+	}
+	return why
+}
+
 func hostClosed() endReason {
 	return endReason{outcome: audit.Failure, reason: "the host closed the connection"}
 }

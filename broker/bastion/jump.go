@@ -26,42 +26,86 @@ func (b *Bastion) usage() string {
 	return fmt.Sprintf("type `ssh -J %s LOGIN@HOST` or `ssh LOGIN%%HOST@%s`", b.cfg.Name, b.cfg.Name)
 }
 
+// jump is the outer connection of `ssh -J`.
+type jump struct {
+	*client
+	entry *live
+	inner sync.WaitGroup
+	slots chan struct{}
+
+	mu   sync.Mutex
+	open int       // inner connections that are authenticated
+	last time.Time // when the last of them ended
+}
+
+// enter counts an inner connection; what it returns ends that.
+func (j *jump) enter() (leave func()) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.open++
+	return func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.open--
+		j.last = time.Now()
+	}
+}
+
+// idle returns for how long nothing has gone through.
+func (j *jump) idle() time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.open > 0 {
+		return 0
+	}
+	return time.Since(j.last)
+}
+
 // serveJump serves the outer connection of `ssh -J`. It carries nothing but inner SSH connections,
 // each answered by the bastion itself under the host's mask (design R7): no byte of the outer
 // connection reaches a host.
 func (b *Bastion) serveJump(ctx context.Context, c *client) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	entry := &live{subject: outerSubject(c.cert), cut: func(why endReason) bool { cancel(why); return true }}
-	if b.reg.admit(b.reg.claim(), entry) != nil {
+	j := &jump{client: c, slots: make(chan struct{}, maxInner), last: time.Now()}
+	j.entry = &live{subject: outerSubject(c.cert), cut: func(why endReason) bool { cancel(outerEnd(why)); return true }}
+	if b.reg.admit(b.reg.claim(), j.entry) != nil {
 		cancel(leaseEnded())
 	}
-	defer b.reg.remove(entry)
+	defer b.reg.remove(j.entry)
 	var wg sync.WaitGroup
 	wg.Go(func() { ssh.DiscardRequests(c.reqs) })
 	wg.Go(func() { _ = c.conn.Wait(); cancel(clientClosed()) })
-	b.acceptInner(ctx, c)
+	b.acceptInner(ctx, j)
 	_ = c.raw.Close()
 	wg.Wait()
 }
 
 // acceptInner returns when the outer connection has ended and nothing inside it lives any more.
-func (b *Bastion) acceptInner(ctx context.Context, c *client) {
-	var inner sync.WaitGroup
-	slots := make(chan struct{}, maxInner)
+func (b *Bastion) acceptInner(ctx context.Context, j *jump) {
+	idle := time.NewTimer(b.cfg.JumpIdle)
+	defer idle.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			b.drainInner(c, &inner)
+			j.drain()
 			return
-		case nc, ok := <-c.chans:
+		case <-idle.C:
+			left := b.cfg.JumpIdle - j.idle()
+			if left <= 0 {
+				b.cfg.Log.Debug("outer connection closed: nothing goes through it", "source", j.source)
+				j.drain()
+				return
+			}
+			idle.Reset(left)
+		case nc, ok := <-j.chans:
 			if !ok {
-				inner.Wait()
+				j.inner.Wait()
 				return
 			}
 			select {
-			case slots <- struct{}{}:
-				inner.Go(func() { b.inner(ctx, c, nc); <-slots })
+			case j.slots <- struct{}{}:
+				j.inner.Go(func() { b.inner(ctx, j, nc); <-j.slots })
 			default:
 				reject(nc, errTooMany)
 			}
@@ -69,27 +113,27 @@ func (b *Bastion) acceptInner(ctx context.Context, c *client) {
 	}
 }
 
-// drainInner refuses what comes while the inner connections end. A laptop that has stopped reading
-// does not let them: after drainGrace the outer connection is closed over them.
-func (b *Bastion) drainInner(c *client, inner *sync.WaitGroup) {
+// drain refuses what comes while the inner connections end. A laptop that has stopped reading does
+// not let them: after drainGrace the outer connection is closed over them.
+func (j *jump) drain() {
 	var wg sync.WaitGroup
-	wg.Go(func() { waitAtMost(inner, drainGrace); _ = c.raw.Close() })
-	for nc := range c.chans {
+	wg.Go(func() { waitAtMost(&j.inner, drainGrace); _ = j.raw.Close() })
+	for nc := range j.chans {
 		reject(nc, errors.New("the connection is ending"))
 	}
-	inner.Wait()
+	j.inner.Wait()
 	wg.Wait()
 }
 
 // inner answers one channel of an outer connection.
-func (b *Bastion) inner(ctx context.Context, outer *client, nc ssh.NewChannel) {
+func (b *Bastion) inner(ctx context.Context, outer *jump, nc ssh.NewChannel) {
 	switch nc.ChannelType() {
 	case "direct-tcpip":
 	case "session":
 		reject(nc, errors.New("this is the bastion, no host: "+b.usage()))
 		return
 	default:
-		b.noteRaw(outer, nc.ChannelType())
+		b.noteRaw(outer.client, nc.ChannelType())
 		reject(nc, fmt.Errorf("%s is not allowed: %s", printable(clip(nc.ChannelType())), b.usage()))
 		return
 	}
@@ -98,7 +142,7 @@ func (b *Bastion) inner(ctx context.Context, outer *client, nc ssh.NewChannel) {
 		err = fmt.Errorf("%s is the bastion itself", host)
 	}
 	if err != nil {
-		b.noteRaw(outer, err.Error())
+		b.noteRaw(outer.client, err.Error())
 		reject(nc, err)
 		return
 	}
@@ -140,11 +184,13 @@ func (b *Bastion) innerMask(ctx context.Context, host string) (ssh.Signer, error
 }
 
 // serveInner proxies the inner connection, which must be signed by the certificate of the outer one.
-func (b *Bastion) serveInner(ctx context.Context, outer *client, conn net.Conn, mask ssh.Signer, host string) {
+func (b *Bastion) serveInner(ctx context.Context, outer *jump, conn net.Conn, mask ssh.Signer, host string) {
 	c, err := b.handshake(ctx, conn, mask, &authenticator{b: b, source: outer.source, outer: outer.cert})
 	if err != nil {
 		return
 	}
+	defer outer.enter()()
+	c.outer = outer.entry
 	login := c.conn.User()
 	if err := sshca.CheckLogin(login); err != nil {
 		b.onlyTell(c, hint(err, "%s", b.usage()))
@@ -157,11 +203,17 @@ func reject(nc ssh.NewChannel, err error) {
 	_ = nc.Reject(ssh.Prohibited, strings.Join(explain(err), "; "))
 }
 
-// outerSubject is what is known of a person before the broker has been asked.
+// outerSubject is what is known of a person before the broker has been asked; the registry learns
+// the rest with the first session that goes through.
 func outerSubject(cert *ssh.Certificate) subject {
+	return subject{login: loginOf(cert), outer: true}
+}
+
+// loginOf returns the login (ses_…) of an access certificate.
+func loginOf(cert *ssh.Certificate) string {
 	id, err := sshca.ParseKeyID(cert.KeyId)
 	if err != nil {
-		return subject{}
+		return ""
 	}
-	return subject{login: id.Session}
+	return id.Session
 }

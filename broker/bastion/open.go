@@ -64,6 +64,7 @@ func (s *session) ask(key hopKey) error {
 	})
 	if err == nil {
 		s.hop = hop
+		s.b.reg.identify(s.client.outer, hop.Person)
 		s.meta = spoolMeta{SessionID: hop.SessionID, EndID: newEventID(), Source: s.client.source.String(), Started: s.b.cfg.Now().UTC()}
 		return nil
 	}

@@ -1,6 +1,7 @@
 package bastion
 
 import (
+	"slices"
 	"sync"
 
 	"sega/audit/recording"
@@ -12,10 +13,13 @@ type subject struct {
 	issuer, subject string
 	login           string // ses_…
 	session         string // ssh_…
+	outer           bool   // of ssh -J: its person is known only when the broker has named him
 }
 
 // hitBy reports whether a revocation touches s. One that names its subject in no form that this
-// bastion knows touches everybody: to acknowledge it and cut nothing would be a lie.
+// bastion knows touches everybody: to acknowledge it and cut nothing would be a lie. An outer
+// connection whose person is unknown carries no session yet, and may be anybody's: it costs a second
+// attempt.
 func (s subject) hitBy(r api.Revocation) bool {
 	switch {
 	case r.SessionID != "":
@@ -23,7 +27,7 @@ func (s subject) hitBy(r api.Revocation) bool {
 	case r.LoginID != "":
 		return r.LoginID == s.login
 	case r.Issuer != "" && r.Subject != "":
-		return r.Issuer == s.issuer && r.Subject == s.subject
+		return r.Issuer == s.issuer && r.Subject == s.subject || s.outer && s.issuer == ""
 	}
 	return true
 }
@@ -98,7 +102,18 @@ func (r *registry) revoke(rev api.Revocation) int {
 	return r.cut(func(s subject) bool { return s.hitBy(rev) }, revokedBy(rev))
 }
 
-// cut ends every live connection whose subject matches.
+// identify tells who holds an outer connection.
+func (r *registry) identify(outer *live, p api.Person) {
+	if outer == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	outer.subject.issuer, outer.subject.subject = p.Issuer, p.Subject
+}
+
+// cut ends every live connection whose subject matches: sessions first, since an outer connection
+// that ends takes its sessions with it, and for another reason.
 func (r *registry) cut(match func(subject) bool, why endReason) int {
 	sessions := 0
 	for _, l := range r.matching(match) {
@@ -118,7 +133,15 @@ func (r *registry) matching(match func(subject) bool) []*live {
 			hit = append(hit, l)
 		}
 	}
+	slices.SortFunc(hit, func(a, b *live) int { return order(a) - order(b) })
 	return hit
+}
+
+func order(l *live) int {
+	if l.session {
+		return 0
+	}
+	return 1
 }
 
 func everybody(subject) bool { return true }

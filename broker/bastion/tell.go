@@ -19,6 +19,8 @@ const (
 // gone, or has been given the time to.
 func (c *client) tellAndClose(err error) {
 	lines := explain(err)
+	most := time.AfterFunc(refuseTimeout, func() { _ = c.raw.Close() }) // however many channels it opens
+	defer most.Stop()
 	deadline := time.AfterFunc(refuseTimeout, func() { _ = c.raw.Close() })
 	defer deadline.Stop()
 	var wg sync.WaitGroup
