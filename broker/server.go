@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,6 +40,7 @@ type Server struct {
 
 	stop     chan struct{} // closed when the server drains: streams end
 	stopOnce sync.Once
+	busy     atomic.Int64 // requests under way
 }
 
 // New checks the configuration, closes what a dead node left open and returns the broker.
@@ -97,7 +99,14 @@ func (s *Server) openProofs() (err error) {
 }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.busy.Add(1)
+	defer s.busy.Add(-1)
+	s.mux.ServeHTTP(w, r)
+}
+
+// Busy returns how many requests are under way, streams among them.
+func (s *Server) Busy() int64 { return s.busy.Load() }
 
 // Drain ends the streams (feeds, tails) so that the HTTP server can shut down.
 func (s *Server) Drain() { s.stopOnce.Do(func() { close(s.stop) }) }

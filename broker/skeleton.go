@@ -363,6 +363,13 @@ func (s *Server) serve(e endpoint) http.Handler {
 // head sets what every answer carries, refusals too.
 func (s *Server) head(w http.ResponseWriter, c *call) {
 	w.Header().Set("Cache-Control", "no-store")
+	select {
+	case <-s.stop:
+		// net/http tells the HTTP/2 connections that it knows to end; one whose handshake came later
+		// would go on as long as its client asks, and the server with it.
+		w.Header().Set("Connection", "close")
+	default:
+	}
 	w.Header().Set(api.HeaderRequestID, c.id)
 	w.Header().Set(api.HeaderNonce, s.nonces.Issue())
 }

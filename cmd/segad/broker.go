@@ -25,6 +25,10 @@ import (
 // drainTime bounds a graceful shutdown.
 const drainTime = 10 * time.Second
 
+// quietTime is how long nothing must have been under way before connections are closed that do not
+// end by themselves: the last answers are out by then.
+const quietTime = time.Second
+
 // policyPoll is how often the policy folder is looked at.
 const policyPoll = time.Second
 
@@ -92,14 +96,45 @@ func serveBroker(ctx context.Context, web *http.Server, listener net.Listener, s
 	})
 	group.Go(func() error {
 		<-ctx.Done()
-		server.Drain()
-		dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-		defer cancel()
-		return web.Shutdown(dctx)
+		return drain(context.WithoutCancel(ctx), web, server)
 	})
 	group.Go(func() error { return watchPolicy(ctx, server, policyDir, log) })
 	group.Go(func() error { return sweep(ctx, server, log) })
 	return group.Wait()
+}
+
+// drain answers what was begun and ends. HTTP/2 connections whose handshake ends while net/http
+// shuts down are never told, and would hold it up for as long as it waits; so once nothing has been
+// under way for a while, what is left is closed.
+func drain(ctx context.Context, web *http.Server, server *broker.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	server.Drain()
+	done := make(chan error, 1)
+	go func() { done <- web.Shutdown(ctx) }() // ends with ctx at the latest
+	tick := time.NewTicker(quietTime / 10)
+	defer tick.Stop()
+	for quiet := 0; quiet < 10; quiet++ {
+		select {
+		case err := <-done:
+			return errors.Join(ignoreDeadline(err), web.Close())
+		case <-tick.C:
+		}
+		if server.Busy() > 0 {
+			quiet = 0
+		}
+	}
+	cancel()
+	<-done
+	return web.Close()
+}
+
+// ignoreDeadline: what is still under way at the end of the drain is cut, and that is all.
+func ignoreDeadline(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
 }
 
 // watchPolicy reloads on SIGHUP and whenever a file of the folder changes.
