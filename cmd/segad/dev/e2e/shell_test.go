@@ -33,21 +33,23 @@ func testShell(t *testing.T, e *devtest.Env) {
 	live.line("echo interrupted: $?")
 	live.await("interrupted: 130")
 
-	// vim takes the alternate screen and gives it back.
-	live.line("vi -u NONE " + file)
+	// vim takes the alternate screen and gives it back. When it ends it forgets what was typed ahead.
+	live.line("vi -u NONE " + file + "; echo left vi: $?")
 	live.await("[New File]")
 	live.tmux("send-keys", "-l", "ihello from vi")
 	live.keys("Escape")
 	live.line(":wq")
+	live.await("left vi: 0")
 	live.line("cat " + file + "; echo 'it was '$?")
 	live.await("hello from vi", "it was 0")
 	if got, err := os.ReadFile(file); err != nil || string(got) != "hello from vi\n" {
 		t.Errorf("vi wrote %q, %v", got, err)
 	}
 	// Once more, drawing on the screen itself and leaving it as it drew it.
-	live.line("vi -u NONE --cmd 'set t_ti= t_te= nomore' " + file)
+	live.line("vi -u NONE --cmd 'set t_ti= t_te= nomore' " + file + "; echo left it again: $?")
 	live.await("~")
 	live.line(":q")
+	live.await("left it again: 0")
 	live.line("exit")
 	live.await("[exit 0]")
 	want, _, found := strings.Cut(live.quiet(), "\nConnection to ")
