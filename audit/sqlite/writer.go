@@ -214,13 +214,23 @@ func (w *writer) mark() error {
 // hundred even where each commit is of one event.
 const walLimit = 8192
 
-// tidy copies the WAL into the database where it has grown. The committer is the only writer, so
-// the copy is complete unless a reader still needs an older state, and the next commit starts the
-// WAL from its beginning.
-func (w *writer) tidy() error {
+// pageSize is SQLite's own default, in bytes.
+const pageSize = 4096
+
+// smallWAL is the number of frames that are not worth a checkpoint, however small the disk is.
+const smallWAL = 128
+
+// tidy copies the WAL into the database where it has grown, on a small disk sooner: a WAL that
+// takes the last space cannot be copied any more. The committer is the only writer, so the copy is
+// complete unless a reader still needs an older state, and the next commit starts the WAL from its
+// beginning.
+func (w *writer) tidy(path string) error {
 	frames, err := w.walFrames.ints(3)
-	if err != nil || frames[1] < walLimit {
+	if err != nil || frames[1] < smallWAL {
 		return err
+	}
+	if free, known := freeBytes(path); frames[1] < walLimit && (!known || frames[1]*pageSize < free/2) {
+		return nil
 	}
 	_, err = w.checkpoint.ints(3)
 	return err
