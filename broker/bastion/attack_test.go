@@ -338,12 +338,12 @@ func TestMaskIsMadeOnceAndChecked(t *testing.T) {
 	if made != 1 {
 		t.Errorf("%d certificates for one host", made)
 	}
-	if _, err := w.b.masks.get(t.Context(), bastionName); err == nil {
+	if _, err := w.b.masks.get(t.Context(), bastionName, nil); err == nil {
 		t.Error("a mask of the bastion itself was made")
 	}
 	f.set(func() { f.frontLife = 2 * time.Minute }) // below the margin: never served from the cache
 	for range 2 {
-		if _, err := w.b.masks.get(t.Context(), "web-9"); err != nil {
+		if _, err := w.b.masks.get(t.Context(), "web-9", nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -355,7 +355,7 @@ func TestMaskIsMadeOnceAndChecked(t *testing.T) {
 	}
 	f.set(func() { f.front = newAuthority(t, sshca.Front) }) // the bundle still names the old one
 	f.set(func() { f.onFront = nil })
-	if _, err := w.b.masks.get(t.Context(), "web-10"); err == nil {
+	if _, err := w.b.masks.get(t.Context(), "web-10", nil); err == nil {
 		t.Error("a certificate of another CA was worn")
 	}
 }

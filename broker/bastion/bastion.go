@@ -73,6 +73,7 @@ type Bastion struct {
 	reg        *registry
 	feed       *feed
 	masks      *masks
+	calls      *meter
 	refusals   *refusals
 	reports    *reportQueue
 	spool      *spool
@@ -98,7 +99,8 @@ func New(cfg Config) (*Bastion, error) {
 	if err := b.openData(); err != nil {
 		return nil, err
 	}
-	b.masks = newMasks(cfg.Control, cfg.Name, b.feed.trustNow, cfg.Now)
+	b.calls = newMeter()
+	b.masks = newMasks(cfg.Control, cfg.Name, b.feed.trustNow, cfg.Now, b.calls)
 	b.refusals = &refusals{put: func(r api.Report) { b.reports.put(r) }, now: cfg.Now, window: cfg.RefuseWindow,
 		seen: map[refusalKey]*refusal{}}
 	return b, nil
@@ -236,7 +238,7 @@ func (b *Bastion) keepFront(ctx context.Context) error {
 	tick := time.NewTicker(frontCheck)
 	defer tick.Stop()
 	for {
-		if _, err := b.masks.get(ctx, ""); err != nil && ctx.Err() == nil {
+		if _, err := b.masks.own(ctx); err != nil && ctx.Err() == nil {
 			b.cfg.Log.Warn("no host certificate", "error", err)
 		}
 		select {

@@ -213,6 +213,11 @@ type credential struct {
 
 func (f *fakeControl) credential(t testing.TB) credential {
 	t.Helper()
+	return f.credentialOf(t, sshca.KeyID{Session: loginID, Person: person})
+}
+
+func (f *fakeControl) credentialOf(t testing.TB, id sshca.KeyID) credential {
+	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +228,7 @@ func (f *fakeControl) credential(t testing.TB) credential {
 	}
 	after, before := sshca.Access.Window(time.Now(), sshca.AccessLifetime)
 	cert, err := sshca.NewAccess(sshca.AccessParams{Key: plain.PublicKey(), Serial: f.access.next(t),
-		KeyID: sshca.KeyID{Session: loginID, Person: person}, ValidAfter: after, ValidBefore: before})
+		KeyID: id, ValidAfter: after, ValidBefore: before})
 	f.access.sign(t, cert, err)
 	signer, err := ssh.NewCertSigner(cert, plain)
 	if err != nil {

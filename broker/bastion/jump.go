@@ -146,7 +146,7 @@ func (b *Bastion) inner(ctx context.Context, outer *jump, nc ssh.NewChannel) {
 		reject(nc, err)
 		return
 	}
-	mask, err := b.innerMask(ctx, host)
+	mask, err := b.innerMask(ctx, host, outer.cert)
 	if err != nil {
 		reject(nc, err)
 		return
@@ -172,11 +172,11 @@ func (b *Bastion) noteRaw(outer *client, what string) {
 	b.refusals.note(outer.source, "something else than ssh to a host through ssh -J", d)
 }
 
-func (b *Bastion) innerMask(ctx context.Context, host string) (ssh.Signer, error) {
+func (b *Bastion) innerMask(ctx context.Context, host string, cert *ssh.Certificate) (ssh.Signer, error) {
 	if err := b.feed.open(); err != nil {
 		return nil, err
 	}
-	mask, err := b.masks.get(ctx, host)
+	mask, err := b.masks.get(ctx, host, cert)
 	if err != nil {
 		return nil, fmt.Errorf("no access to %s: %w", host, err)
 	}

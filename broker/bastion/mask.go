@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -19,6 +20,9 @@ const (
 	maskLongest  = time.Hour
 	maskTimeout  = 10 * time.Second
 	maskCapacity = 4096 // hosts; the least recently made go first
+
+	refusedLife     = 10 * time.Second // how long the broker's no is repeated without asking it
+	refusedCapacity = 4096             // of (login, host); more are asked for again
 )
 
 // masks holds the host keys that the bastion shows: its own, and one for each host that somebody
@@ -28,9 +32,19 @@ type masks struct {
 	name    string // of the bastion
 	trust   func() *trust
 	now     func() time.Time
+	calls   *meter
 
-	mu    sync.Mutex
-	cache map[string]*mask // by host; "" is the bastion's own
+	mu      sync.Mutex
+	cache   map[string]*mask // by host; "" is the bastion's own
+	refused map[wish]refusedMask
+}
+
+// wish is a mask that a person wants. What the broker grants is for all; its no may be for one.
+type wish struct{ login, host string }
+
+type refusedMask struct {
+	err   error
+	until time.Time
 }
 
 // mask is one host key with its certificate; made is closed when signer or err stand.
@@ -41,29 +55,100 @@ type mask struct {
 	err    error
 }
 
-func newMasks(c Control, name string, trust func() *trust, now func() time.Time) *masks {
-	return &masks{control: c, name: name, trust: trust, now: now, cache: map[string]*mask{}}
+func newMasks(c Control, name string, trust func() *trust, now func() time.Time, calls *meter) *masks {
+	return &masks{control: c, name: name, trust: trust, now: now, calls: calls, cache: map[string]*mask{}, refused: map[wish]refusedMask{}}
 }
 
-// get returns the signer for host, or for the bastion itself where host is empty. Callers that ask
-// for the same host at once wait for one certificate.
-func (m *masks) get(ctx context.Context, host string) (ssh.Signer, error) {
+// own returns the signer for the bastion itself.
+func (m *masks) own(ctx context.Context) (ssh.Signer, error) { return m.get(ctx, "", nil) }
+
+// get returns the signer for host, which the holder of cert wants. Callers that ask for the same
+// host at once wait for one certificate; where another's call fails, each asks for itself.
+func (m *masks) get(ctx context.Context, host string, cert *ssh.Certificate) (ssh.Signer, error) {
 	if host == m.name {
 		return nil, fmt.Errorf("%s is the bastion itself", host)
 	}
-	entry, mine := m.entry(host)
-	if mine {
-		m.fill(ctx, host, entry)
+	for {
+		if err := m.refusal(host, cert); err != nil {
+			return nil, err
+		}
+		if entry := m.cached(host); entry != nil {
+			select {
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			case <-entry.made:
+			}
+			if entry.err == nil {
+				return entry.signer, nil
+			}
+			continue
+		}
+		if signer, mine, err := m.ask(ctx, host, cert); mine || err != nil {
+			return signer, err
+		}
 	}
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-entry.made:
-	}
-	return entry.signer, entry.err
 }
 
-// entry returns what is cached and fresh, or a new entry that the caller must fill.
+// ask makes an entry and fills it when it is cert's turn. Nobody waits for another's turn: without
+// mine somebody else has made the entry meanwhile.
+func (m *masks) ask(ctx context.Context, host string, cert *ssh.Certificate) (signer ssh.Signer, mine bool, err error) {
+	call := func() error {
+		var entry *mask
+		if entry, mine = m.entry(host); !mine {
+			return nil
+		}
+		m.fill(ctx, host, cert, entry)
+		signer = entry.signer
+		return entry.err
+	}
+	if cert == nil {
+		err = call()
+	} else {
+		err = m.calls.ask(ctx, loginOf(cert), call)
+	}
+	return signer, mine, err
+}
+
+// refusal returns what the broker has just answered to the same wish, where that was no.
+func (m *masks) refusal(host string, cert *ssh.Certificate) error {
+	if cert == nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if no, ok := m.refused[wish{loginOf(cert), host}]; ok && m.now().Before(no.until) {
+		return no.err
+	}
+	return nil
+}
+
+// noteRefusal remembers a no of the broker. Other failures may be over in a moment.
+func (m *masks) noteRefusal(host string, cert *ssh.Certificate, err error) {
+	if cert == nil || !saidNo(err) {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now()
+	if len(m.refused) >= refusedCapacity {
+		maps.DeleteFunc(m.refused, func(_ wish, no refusedMask) bool { return !now.Before(no.until) })
+	}
+	if len(m.refused) < refusedCapacity {
+		m.refused[wish{loginOf(cert), host}] = refusedMask{err, now.Add(refusedLife)}
+	}
+}
+
+// cached returns an entry that is fresh or being made, or nil.
+func (m *masks) cached(host string) *mask {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.cache[host]; e != nil && m.usable(e) {
+		return e
+	}
+	return nil
+}
+
+// entry returns what is fresh or being made, or a new entry that the caller must fill.
 func (m *masks) entry(host string) (e *mask, mine bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -97,15 +182,16 @@ func (m *masks) evict() {
 	}
 }
 
-func (m *masks) fill(ctx context.Context, host string, e *mask) {
+func (m *masks) fill(ctx context.Context, host string, cert *ssh.Certificate, e *mask) {
 	defer close(e.made)
 	// Others may wait for this entry: the caller's going must not fail them.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maskTimeout)
 	defer cancel()
-	e.signer, e.until, e.err = m.make(ctx, host)
+	e.signer, e.until, e.err = m.make(ctx, host, cert)
 	if e.err == nil {
 		return
 	}
+	m.noteRefusal(host, cert, e.err)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.cache[host] == e {
@@ -113,7 +199,7 @@ func (m *masks) fill(ctx context.Context, host string, e *mask) {
 	}
 }
 
-func (m *masks) make(ctx context.Context, host string) (ssh.Signer, time.Time, error) {
+func (m *masks) make(ctx context.Context, host string, cert *ssh.Certificate) (ssh.Signer, time.Time, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, time.Time{}, err
@@ -122,7 +208,11 @@ func (m *masks) make(ctx context.Context, host string) (ssh.Signer, time.Time, e
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	answer, err := m.control.Front(ctx, api.FrontRequest{PublicKey: sshca.MarshalLine(plain.PublicKey()), Host: host})
+	r := api.FrontRequest{PublicKey: sshca.MarshalLine(plain.PublicKey()), Host: host}
+	if cert != nil {
+		r.AccessSerial = cert.Serial
+	}
+	answer, err := m.control.Front(ctx, r)
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("host certificate: %w", err)
 	}

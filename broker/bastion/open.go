@@ -56,11 +56,15 @@ func (s *session) open() error {
 
 // ask requests permission for this one connection.
 func (s *session) ask(key hopKey) error {
-	ctx, cancel := context.WithTimeout(s.ctx, s.b.cfg.CallTimeout)
-	defer cancel()
-	hop, err := s.b.cfg.Control.Hop(ctx, api.HopRequest{
-		AccessSerial: s.client.cert.Serial, AccessKey: ssh.FingerprintSHA256(s.client.cert.Key),
-		Host: s.route.host, Login: s.route.login, Source: s.client.source.String(), HopKey: key.line(), Route: s.route.kind,
+	var hop api.Hop
+	err := s.b.calls.ask(s.ctx, loginOf(s.client.cert), func() (err error) {
+		ctx, cancel := context.WithTimeout(s.ctx, s.b.cfg.CallTimeout)
+		defer cancel()
+		hop, err = s.b.cfg.Control.Hop(ctx, api.HopRequest{
+			AccessSerial: s.client.cert.Serial, AccessKey: ssh.FingerprintSHA256(s.client.cert.Key),
+			Host: s.route.host, Login: s.route.login, Source: s.client.source.String(), HopKey: key.line(), Route: s.route.kind,
+		})
+		return err
 	})
 	if err == nil {
 		s.hop = hop
@@ -68,7 +72,7 @@ func (s *session) ask(key hopKey) error {
 		s.meta = spoolMeta{SessionID: hop.SessionID, EndID: newEventID(), Source: s.client.source.String(), Started: s.b.cfg.Now().UTC()}
 		return nil
 	}
-	if !decided(err) {
+	if !decided(err) && !errors.Is(err, errTooFast) {
 		s.reportUnasked(err)
 	}
 	return fmt.Errorf("no access to %s as %s: %w", s.route.host, s.route.login, err)
@@ -86,6 +90,9 @@ func decided(err error) bool {
 	}
 	return false
 }
+
+// saidNo reports whether the broker has refused what was asked, whoever else asks it for what.
+func saidNo(err error) bool { return decided(err) && !api.IsKind(err, api.KindRateLimited) }
 
 // reportUnasked notes a connection about which the broker could not be asked. There is no session
 // to name.
