@@ -80,6 +80,14 @@ func New(cfg Config) (*Client, error) {
 	}}, nil
 }
 
+// Witnessed returns a client that gives each answer's checkpoint to on (Config.OnCheckpoint), over
+// the connections of c, with which on may ask for proofs.
+func (c *Client) Witnessed(on func(note []byte) error) *Client {
+	cfg := c.cfg
+	cfg.OnCheckpoint = on
+	return &Client{cfg: cfg, origin: c.origin, http: c.http}
+}
+
 // Origin is the broker's, as the proofs name it.
 func (c *Client) Origin() string { return c.origin }
 

@@ -213,18 +213,14 @@ func (a *app) client(ctx context.Context, origin, logKey string, key dpop.Key, t
 	if err != nil {
 		return nil, err
 	}
-	config := client.Config{Origin: origin, RootCAs: roots, Key: key, Token: token, UserAgent: userAgent()}
-	if logKey != "" {
-		prover, err := client.New(config)
-		if err != nil {
-			return nil, err
-		}
-		if a.witness, err = a.newWitness(origin, logKey, prover); err != nil {
-			return nil, err
-		}
-		config.OnCheckpoint = func(msg []byte) error { return a.witness.Observe(ctx, msg) }
+	c, err := client.New(client.Config{Origin: origin, RootCAs: roots, Key: key, Token: token, UserAgent: userAgent()})
+	if err != nil || logKey == "" {
+		return c, err
 	}
-	return client.New(config)
+	if a.witness, err = a.newWitness(origin, logKey, c); err != nil {
+		return nil, err
+	}
+	return c.Witnessed(func(msg []byte) error { return a.witness.Observe(ctx, msg) }), nil
 }
 
 // newWitness remembers the log's checkpoints in a file for each broker.

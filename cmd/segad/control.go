@@ -62,20 +62,16 @@ func openControl(c controlConfig) (*control, error) {
 	}
 	out := &control{controlConfig: c}
 	base := client.Config{Origin: c.origin, RootCAs: roots, Key: key, Token: out.current, UserAgent: "segad/" + version}
-	prover, err := client.New(base)
-	if err != nil {
-		return nil, err
-	}
-	if out.witness, err = openWitness(c, prover); err != nil {
-		return nil, err
-	}
 	base.Mark = func() []byte {
 		mark, _ := out.witness.Latest()
 		return mark
 	}
 	// Checkpoints come with the feed's heartbeats, and the bastion holds them against the witness
 	// beside it: nothing that a revocation waits for waits for a proof.
-	out.client, err = client.New(base)
+	if out.client, err = client.New(base); err != nil {
+		return nil, err
+	}
+	out.witness, err = openWitness(c, out.client)
 	return out, err
 }
 
