@@ -3,9 +3,7 @@
 package chaos
 
 import (
-	"context"
 	"database/sql"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,12 +11,9 @@ import (
 	"sync"
 	"testing"
 
-	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
 	_ "modernc.org/sqlite" // reads the broker's database, as an auditor with a shell would
 
 	"sega/audit"
-	"sega/broker/client"
 	"sega/sshca"
 )
 
@@ -252,73 +247,4 @@ func (b *book) of(kind string) (out []audit.Event) {
 		}
 	}
 	return out
-}
-
-// marks keeps the newest checkpoint that any client has seen.
-type marks struct {
-	verifier note.Verifier
-
-	mu     sync.Mutex
-	newest []byte
-	size   int64
-}
-
-func newMarks(t testing.TB, logKey string) *marks {
-	t.Helper()
-	v, err := note.NewVerifier(logKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &marks{verifier: v}
-}
-
-// see is a client's OnCheckpoint.
-func (m *marks) see(msg []byte) error {
-	c, err := audit.OpenCheckpoint(msg, m.verifier)
-	if err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if c.Tree.N > m.size {
-		m.newest, m.size = append([]byte(nil), msg...), c.Tree.N
-	}
-	return nil
-}
-
-// extended fails unless the broker's log now proves that it still holds all that was seen.
-func (m *marks) extended(t testing.TB, c *client.Client) {
-	t.Helper()
-	m.mu.Lock()
-	latest := m.newest
-	m.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), callTime)
-	defer cancel()
-	w, err := audit.NewWitness(audit.WitnessConfig{Verifier: m.verifier, Latest: latest, Remember: func([]byte) error { return nil },
-		Prove: func(ctx context.Context, from, to int64) (tlog.TreeProof, error) { return proof(ctx, c, from, to) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	msg, err := c.Checkpoint(ctx)
-	if err == nil {
-		err = w.Observe(ctx, msg)
-	}
-	if err != nil {
-		t.Errorf("a checkpoint that clients have seen: %v", err)
-	}
-}
-
-func proof(ctx context.Context, c *client.Client, from, to int64) (tlog.TreeProof, error) {
-	answer, err := c.Consistency(ctx, from, to)
-	if err != nil {
-		return nil, err
-	}
-	out := make(tlog.TreeProof, len(answer.Proof))
-	for i, p := range answer.Proof {
-		if len(p) != len(out[i]) {
-			return nil, fmt.Errorf("hash %d is malformed: %s", i, base64.StdEncoding.EncodeToString(p))
-		}
-		copy(out[i][:], p)
-	}
-	return out, nil
 }

@@ -4,6 +4,7 @@ package chaos
 
 import (
 	"context"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,7 +24,7 @@ func TestStopBroker(t *testing.T) {
 	l, b := newLedger(), newBook()
 	c := newCrowd(r, l, newMarks(t, r.bfile.LogKey))
 	quiet := r.mustOpen(c.ids[0], "cat", false)
-	rounds := max(2, times(10))
+	rounds := max(4, times(40))
 	var slowest time.Duration
 	for range rounds {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -32,6 +33,7 @@ func TestStopBroker(t *testing.T) {
 		if !s.await(ctx, wantFlying) {
 			t.Fatalf("never %d requests under way", wantFlying)
 		}
+		<-time.After(rand.N(maxLife)) // some stops come while everybody still connects
 		start := time.Now()
 		if code := r.broker.stop(); code != 0 {
 			t.Errorf("exit %d\n%s", code, r.broker.tail(2000))
