@@ -17,7 +17,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +31,11 @@ const clockVar = "CHAOS_CLOCK_SECONDS"
 // static program reads the clock without asking anybody who could lie to it.
 func wrongClock(t *testing.T) string {
 	t.Helper()
-	source := filepath.Join(runtime.GOROOT(), "src", "time", "time.go")
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := filepath.Join(strings.TrimSpace(string(root)), "src", "time", "time.go")
 	data, err := os.ReadFile(source)
 	if err != nil {
 		t.Fatal(err)

@@ -138,16 +138,6 @@ func (s *shell) echo(t testing.TB, line string) {
 	})
 }
 
-// alive reports whether the connection is there.
-func (s *shell) alive() bool {
-	select {
-	case <-s.ended:
-		return false
-	default:
-		return true
-	}
-}
-
 // awaitEnd waits until the connection has ended.
 func (s *shell) awaitEnd(t testing.TB, within time.Duration) {
 	t.Helper()
