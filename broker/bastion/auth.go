@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 
 	"golang.org/x/crypto/ssh"
 
@@ -112,7 +113,7 @@ func (a *authenticator) check(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Ce
 	}
 	if err != nil {
 		err = refusedError{err}
-		a.b.refusals.note(a.source, err.Error(), refusedCert(cert, meta))
+		a.b.refusals.note(a.source, reasonOf(err), refusedCert(cert, meta).because(err))
 		return nil, err
 	}
 	return cert, nil
@@ -130,7 +131,11 @@ func (a *authenticator) unreadable(meta ssh.ConnMetadata, method string, err err
 	if method != "publickey" || err == nil || errors.Is(err, errPlainKey) || errors.As(err, &refused) {
 		return
 	}
-	a.b.refusals.note(a.source, "unreadable key or certificate: "+err.Error(), refusedCert(nil, meta))
+	reason := reasonUnreadable
+	if strings.Contains(err.Error(), "invalid for certificates") { // x/crypto's words
+		reason = reasonNested
+	}
+	a.b.refusals.note(a.source, reason, refusedCert(nil, meta).because(err))
 }
 
 // brokenOff reports a handshake that failed over a certificate found good: somebody shows one
@@ -145,7 +150,7 @@ func (a *authenticator) brokenOff(c net.Conn, err error) {
 	}
 	detail := refusedCert(a.valid, nil)
 	detail.Signed = true
-	a.b.refusals.note(a.source, "signature refused: "+err.Error(), detail)
+	a.b.refusals.note(a.source, reasonSignature, detail.because(err))
 }
 
 // discard serves a connection's channels until it is closed, as x/crypto wants it.

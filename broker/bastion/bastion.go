@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -101,8 +102,8 @@ func New(cfg Config) (*Bastion, error) {
 	}
 	b.calls = newMeter()
 	b.masks = newMasks(cfg.Control, cfg.Name, b.feed.trustNow, cfg.Now, b.calls)
-	b.refusals = &refusals{put: func(r api.Report) { b.reports.put(r) }, now: cfg.Now, window: cfg.RefuseWindow,
-		seen: map[refusalKey]*refusal{}}
+	b.refusals = &refusals{queue: newReports(refuseQueue, cfg.Control, cfg.Log), now: cfg.Now, window: cfg.RefuseWindow,
+		seen: map[netip.Prefix]*knocker{}}
 	return b, nil
 }
 
@@ -169,12 +170,14 @@ func (b *Bastion) openData() error {
 func (b *Bastion) openFeed() error {
 	store := feedStore{filepath.Join(b.cfg.DataDir, "feed.json")}
 	mark, err := store.load()
-	if err != nil {
+	if errors.Is(err, errNoMark) {
+		b.cfg.Log.Error("every revocation will be repeated", "error", err)
+	} else if err != nil {
 		return fmt.Errorf("bastion: %w", err)
 	}
 	b.feed = &feed{control: b.cfg.Control, reg: b.reg, witness: b.cfg.Witness, store: store, log: b.cfg.Log,
 		silence: b.cfg.FeedSilence, lease: b.cfg.Lease, acks: newAckQueue(b.cfg.Control, b.cfg.Log), mark: mark,
-		seen: make(chan []byte, 1), ready: make(chan struct{})}
+		seen: make(chan []byte, 1), moved: make(chan struct{}, 1), ready: make(chan struct{})}
 	return nil
 }
 
@@ -185,6 +188,7 @@ func (b *Bastion) Run(ctx context.Context) error {
 	g, support := errgroup.WithContext(support)
 	g.Go(func() error { return b.feed.run(support) })
 	g.Go(func() error { return b.refusals.run(support) })
+	g.Go(func() error { return b.refusals.queue.run(support) })
 	g.Go(func() error { return b.reports.run(support) })
 	g.Go(func() error { return b.witnessHeads(support) })
 	g.Go(func() error { return b.keepFront(support) })
@@ -224,6 +228,9 @@ func (b *Bastion) lastReports(ctx context.Context) error {
 	defer cancel()
 	if _, err := b.reports.flush(ctx); err != nil {
 		b.cfg.Log.Warn("reports wait for the next start", "error", err)
+	}
+	if _, err := b.refusals.queue.flush(ctx); err != nil {
+		b.cfg.Log.Warn("reports of refusals are lost", "error", err)
 	}
 	return nil
 }

@@ -312,7 +312,7 @@ func (c feedControl) Ack(_ context.Context, a api.Ack) error { c.acks <- a; retu
 func newTestFeed(t *testing.T, c Control) *feed {
 	log := discardLog()
 	return &feed{control: c, reg: newRegistry(), store: feedStore{t.TempDir() + "/feed.json"}, log: log, silence: 3 * time.Second,
-		lease: defaultLease, acks: newAckQueue(c, log), seen: make(chan []byte, 1), ready: make(chan struct{})}
+		lease: defaultLease, acks: newAckQueue(c, log), seen: make(chan []byte, 1), moved: make(chan struct{}, 1), ready: make(chan struct{})}
 }
 
 // TestLeaseAndSilence measures the feed's times on a clock of its own.

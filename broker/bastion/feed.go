@@ -58,7 +58,9 @@ type feed struct {
 	log     *slog.Logger
 	silence time.Duration
 	acks    *ackQueue
-	seen    chan []byte // the latest checkpoint, for the witness
+	seen    chan []byte   // the latest checkpoint, for the witness
+	moved   chan struct{} // of capacity 1: the mark is to be saved
+	saving  sync.Mutex
 
 	mu         sync.Mutex
 	connected  bool
@@ -76,6 +78,7 @@ func (f *feed) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return f.acks.run(ctx) })
 	g.Go(func() error { return f.watchCheckpoints(ctx) })
+	g.Go(func() error { return f.keepMark(ctx) })
 	g.Go(func() error { return f.follow(ctx) })
 	return g.Wait()
 }
@@ -186,6 +189,30 @@ func (f *feed) revoke(r api.Revocation) {
 	f.log.Info("revocation carried out", "index", r.Index, "event", r.EventID, "closed", closed, "took", time.Since(start))
 	f.mu.Lock()
 	f.mark.Index = max(f.mark.Index, r.Index)
+	f.mu.Unlock()
+	select {
+	case f.moved <- struct{}{}: // a disk must not hold up the next revocation
+	default:
+	}
+}
+
+// keepMark saves the mark while it moves, and once more at the end.
+func (f *feed) keepMark(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			f.saveMark()
+			return nil
+		case <-f.moved:
+			f.saveMark()
+		}
+	}
+}
+
+func (f *feed) saveMark() {
+	f.saving.Lock()
+	defer f.saving.Unlock()
+	f.mu.Lock()
 	mark := f.mark
 	f.mu.Unlock()
 	if err := f.store.save(mark); err != nil {
@@ -245,17 +272,17 @@ func (f *feed) watchCheckpoints(ctx context.Context) error {
 func (f *feed) judge(ctx context.Context, note []byte) {
 	err := f.witness(ctx, note)
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	if f.unwitness = nil; err == nil {
+		f.mark.Checkpoint = note
+	} else {
+		f.unwitness = errWitness
+	}
+	f.mu.Unlock()
 	if err != nil {
 		f.log.Error("checkpoint refused: no new sessions", "error", err)
-		f.unwitness = errWitness
 		return
 	}
-	f.unwitness = nil
-	f.mark.Checkpoint = note
-	if err := f.store.save(f.mark); err != nil {
-		f.log.Error("checkpoint not saved", "error", err)
-	}
+	f.saveMark()
 }
 
 // open returns nil where something new may be opened now.

@@ -21,20 +21,26 @@ type feedMark struct {
 	Checkpoint []byte `json:"checkpoint,omitempty"`
 }
 
-// feedStore keeps a feedMark in a file. A mark that is lost costs a replay, nothing else.
+const fromStart = -1 // the mark before the first event of the log
+
+// feedStore keeps a feedMark in a file. A mark that is lost costs a replay, nothing else: what the
+// witness has accepted is kept by the witness itself.
 type feedStore struct{ path string }
 
+// errNoMark means that the file holds no mark: the feed is replayed from its start.
+var errNoMark = errors.New("the position in the feed is unknown")
+
 func (s feedStore) load() (feedMark, error) {
-	var m feedMark
 	raw, err := os.ReadFile(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return m, nil
+		return feedMark{Index: fromStart}, nil
 	}
 	if err != nil {
-		return m, fmt.Errorf("feed position: %w", err)
+		return feedMark{}, fmt.Errorf("feed position: %w", err)
 	}
-	if err := json.Unmarshal(raw, &m); err != nil || m.Index < 0 {
-		return feedMark{}, fmt.Errorf("feed position %s cannot be read; remove the file to replay the feed from its start", s.path)
+	m := feedMark{Index: fromStart - 1}
+	if err := json.Unmarshal(raw, &m); err != nil || m.Index < fromStart {
+		return feedMark{Index: fromStart}, fmt.Errorf("%w: %s (%d bytes) cannot be read", errNoMark, s.path, len(raw))
 	}
 	return m, nil
 }
@@ -44,12 +50,12 @@ func (s feedStore) save(m feedMark) error {
 	if err != nil {
 		return err
 	}
-	return writeAtomically(s.path, raw, false)
+	return writeAtomically(s.path, raw)
 }
 
-// writeAtomically replaces a file by rename, mode 0600. With durable set it returns when file and
-// name are on disk.
-func writeAtomically(path string, data []byte, durable bool) (err error) {
+// writeAtomically replaces a file by rename, mode 0600. It returns when file and name are on disk: a
+// rename alone may survive a loss of power without the bytes.
+func writeAtomically(path string, data []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
 	if err != nil {
 		return err
@@ -60,13 +66,13 @@ func writeAtomically(path string, data []byte, durable bool) (err error) {
 		}
 	}()
 	_, err = f.Write(data)
-	if err == nil && durable {
+	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err = os.Rename(f.Name(), path); err != nil || !durable {
+	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))

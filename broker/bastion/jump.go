@@ -147,6 +147,11 @@ func (b *Bastion) inner(ctx context.Context, outer *jump, nc ssh.NewChannel) {
 		return
 	}
 	mask, err := b.innerMask(ctx, host, outer.cert)
+	if errors.Is(err, errTooFast) {
+		d := refusedCert(outer.cert, outer.conn)
+		d.Host, d.Signed = host, true
+		b.refusals.note(outer.source, errTooFast.Error(), d)
+	}
 	if err != nil {
 		reject(nc, err)
 		return
@@ -169,7 +174,7 @@ func (b *Bastion) inner(ctx context.Context, outer *jump, nc ssh.NewChannel) {
 func (b *Bastion) noteRaw(outer *client, what string) {
 	d := refusedCert(outer.cert, outer.conn)
 	d.Wanted, d.Signed = printable(clip(what)), true
-	b.refusals.note(outer.source, "something else than ssh to a host through ssh -J", d)
+	b.refusals.note(outer.source, reasonRaw, d)
 }
 
 func (b *Bastion) innerMask(ctx context.Context, host string, cert *ssh.Certificate) (ssh.Signer, error) {

@@ -72,7 +72,7 @@ func (s *session) ask(key hopKey) error {
 		s.meta = spoolMeta{SessionID: hop.SessionID, EndID: newEventID(), Source: s.client.source.String(), Started: s.b.cfg.Now().UTC()}
 		return nil
 	}
-	if !decided(err) && !errors.Is(err, errTooFast) {
+	if !decided(err) {
 		s.reportUnasked(err)
 	}
 	return fmt.Errorf("no access to %s as %s: %w", s.route.host, s.route.login, err)
@@ -99,7 +99,11 @@ func saidNo(err error) bool { return decided(err) && !api.IsKind(err, api.KindRa
 func (s *session) reportUnasked(err error) {
 	d := refusedCert(s.client.cert, s.client.conn)
 	d.Host, d.Login, d.Signed = s.route.host, s.route.login, true
-	s.b.refusals.note(s.client.source, "the broker could not be asked: "+err.Error(), d)
+	reason := reasonUnasked
+	if errors.Is(err, errTooFast) {
+		reason = errTooFast.Error()
+	}
+	s.b.refusals.note(s.client.source, reason, d.because(err))
 }
 
 // begin takes the granted connection up to the reported start. The registry comes first: from then

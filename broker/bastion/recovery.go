@@ -81,7 +81,7 @@ func (b *Bastion) recoverMeta(id string) (spoolMeta, error) {
 		return meta, nil
 	}
 	meta = spoolMeta{SessionID: id, EndID: newEventID()}
-	return meta, errors.Join(err, writeAtomically(filepath.Join(b.spool.dir, id+metaSuffix), details(meta), true))
+	return meta, errors.Join(err, writeAtomically(filepath.Join(b.spool.dir, id+metaSuffix), details(meta)))
 }
 
 // recoverSpool judges a spool and cuts off what does not belong to the recording any more. The cut

@@ -44,8 +44,11 @@ type queued struct {
 
 // reportQueue delivers reports that must not be lost: each is a file until the broker has taken it
 // under its ID. A report that the broker refuses for good goes to quarantine and blocks no other.
+//
+// Without dir it holds at most most reports, in memory alone: those that may be lost.
 type reportQueue struct {
 	dir        string
+	most       int
 	quarantine string
 	control    Control
 	log        *slog.Logger
@@ -70,6 +73,11 @@ func openReports(dir, quarantine string, c Control, log *slog.Logger) (*reportQu
 	return q, nil
 }
 
+// newReports returns a queue in memory.
+func newReports(most int, c Control, log *slog.Logger) *reportQueue {
+	return &reportQueue{most: most, control: c, log: log, arrive: make(chan struct{}, 1)}
+}
+
 func (q *reportQueue) load(path string) {
 	raw, err := os.ReadFile(path)
 	item := &queued{path: path, settled: make(chan struct{})}
@@ -92,24 +100,34 @@ func (q *reportQueue) setAside(path string, why error) {
 }
 
 // put makes a report durable and queues it. It is queued even where the disk fails: the broker may
-// still take it.
+// still take it. A queue in memory that is full returns nil.
 func (q *reportQueue) put(r api.Report) *queued {
 	item := &queued{report: r, settled: make(chan struct{})}
+	if q.dir != "" {
+		item.path = q.write(r)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.dir == "" && len(q.queue) >= q.most {
+		return nil
+	}
+	q.queue = append(q.queue, item)
+	q.kick()
+	return item
+}
+
+// write returns the file of a report that is durable now, or "".
+func (q *reportQueue) write(r api.Report) string {
 	path := filepath.Join(q.dir, r.ID+".json")
 	raw, err := json.Marshal(r)
 	if err == nil {
-		err = writeAtomically(path, raw, true)
+		err = writeAtomically(path, raw)
 	}
 	if err != nil {
 		q.log.Error("report not durable", "kind", r.Kind, "session", r.SessionID, "error", err)
-	} else {
-		item.path = path
+		return ""
 	}
-	q.mu.Lock()
-	q.queue = append(q.queue, item)
-	q.mu.Unlock()
-	q.kick()
-	return item
+	return path
 }
 
 // find returns the waiting report of that ID, or nil.
@@ -210,6 +228,8 @@ func (q *reportQueue) send(ctx context.Context, batch []*queued) error {
 func (q *reportQueue) settle(batch []*queued, refused error) {
 	for _, item := range batch {
 		switch {
+		case item.path == "" && refused != nil:
+			q.log.Warn("report refused", "kind", item.report.Kind, "reason", item.report.Reason, "error", refused)
 		case item.path == "":
 		case refused != nil:
 			q.setAside(item.path, refused)
