@@ -185,7 +185,7 @@ func TestHandshakesAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	if _, err := first.Read(make([]byte, len(serverVersion))); err != nil {
+	if _, err := first.Read(make([]byte, len(serverVersion)+2)); err != nil {
 		t.Fatal(err)
 	}
 	second, err := net.Dial("tcp", w.addr)
@@ -193,8 +193,15 @@ func TestHandshakesAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer second.Close()
-	if n, err := second.Read(make([]byte, 1)); err == nil {
-		t.Errorf("a second handshake was answered with %d bytes", n)
+	if _, err := second.Read(make([]byte, len(serverVersion))); err != nil {
+		t.Errorf("the newest was not answered: %v", err)
+	}
+	if err := first.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(io.Discard, first)
+	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+		t.Error("two handshakes at a time")
 	}
 }
 

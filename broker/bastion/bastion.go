@@ -65,7 +65,8 @@ type Config struct {
 	DialTimeout   time.Duration // 15 s for connecting and authenticating to a host
 	RefuseWindow  time.Duration // 10 s in which repeated refusals become one event
 	ShutdownGrace time.Duration // 10 s for the last uploads and reports
-	MaxHandshakes int           // 256 unauthenticated connections at a time
+	MaxHandshakes int           // 256 unauthenticated connections at a time; one more drops the oldest
+	MaxPerSource  int           // 64 of them from one address, or one /64 of IPv6
 }
 
 // Bastion is the SSH proxy. Run serves it.
@@ -80,7 +81,7 @@ type Bastion struct {
 	spool      *spool
 	quarantine string
 	leftovers  []string // session IDs of an earlier process
-	handshakes chan struct{}
+	door       *door
 
 	archives    sync.WaitGroup
 	archiveCtx  context.Context // ends the uploads of closed recordings
@@ -95,7 +96,7 @@ func New(cfg Config) (*Bastion, error) {
 	}
 	cfg.setDefaults()
 	b := &Bastion{cfg: cfg, reg: newRegistry(), quarantine: filepath.Join(cfg.DataDir, quarantineDir),
-		handshakes: make(chan struct{}, cfg.MaxHandshakes)}
+		door: newDoor(cfg.MaxHandshakes, cfg.MaxPerSource)}
 	b.archiveCtx, b.stopArchive = context.WithCancel(context.Background())
 	if err := b.openData(); err != nil {
 		return nil, err
@@ -134,6 +135,7 @@ func (c *Config) setDefaults() {
 	c.RefuseWindow = cmp.Or(c.RefuseWindow, 10*time.Second)
 	c.ShutdownGrace = cmp.Or(c.ShutdownGrace, 10*time.Second)
 	c.MaxHandshakes = cmp.Or(c.MaxHandshakes, 256)
+	c.MaxPerSource = cmp.Or(c.MaxPerSource, 64)
 	c.Log = cmp.Or(c.Log, slog.Default())
 	if c.Now == nil {
 		c.Now = time.Now

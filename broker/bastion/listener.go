@@ -52,12 +52,14 @@ func (b *Bastion) serveConn(ctx context.Context, nc net.Conn) {
 // authenticate runs the handshake within the login grace. To whoever holds no certificate it shows
 // the bastion's own key and nothing else.
 func (b *Bastion) authenticate(ctx context.Context, nc net.Conn) (*client, error) {
-	select {
-	case b.handshakes <- struct{}{}:
-		defer func() { <-b.handshakes }()
-	default:
-		b.cfg.Log.Warn("too many handshakes at once: connection dropped", "source", nc.RemoteAddr())
-		return nil, errors.Join(errBusy, nc.Close())
+	leave, dropped, err := b.door.enter(nc)
+	if err != nil {
+		b.cfg.Log.Warn("connection dropped", "source", nc.RemoteAddr(), "error", err)
+		return nil, errors.Join(err, nc.Close())
+	}
+	defer leave()
+	if dropped != nil {
+		b.cfg.Log.Warn("too many handshakes at once: oldest connection dropped", "source", dropped.RemoteAddr())
 	}
 	front, err := b.front(ctx)
 	if err != nil {
@@ -66,8 +68,6 @@ func (b *Bastion) authenticate(ctx context.Context, nc net.Conn) (*client, error
 	}
 	return b.handshake(ctx, nc, front, &authenticator{b: b, source: sourceOf(nc.RemoteAddr())})
 }
-
-var errBusy = errors.New("too many handshakes at once")
 
 // front returns the bastion's own host key, once the broker has said whom to trust.
 func (b *Bastion) front(ctx context.Context) (ssh.Signer, error) {
