@@ -14,6 +14,9 @@ import (
 const (
 	archiveFirst = 500 * time.Millisecond
 	archiveMost  = 30 * time.Second
+	// uploadWait is how long the report of a session's end waits for its recording: whoever reads of
+	// the end at once should find the recording whole.
+	uploadWait = 3 * time.Second
 )
 
 // uploader returns what copies a session's spool into the bucket.
@@ -55,11 +58,20 @@ func (b *Bastion) archive(id string, end *queued) {
 	})
 }
 
+// uploadFirst tries once, for a while, before the end is reported. archive does what it does not.
+func (b *Bastion) uploadFirst(id string) {
+	ctx, cancel := context.WithTimeout(b.archiveCtx, uploadWait)
+	defer cancel()
+	if err := b.uploadOnce(ctx, id); err != nil {
+		b.cfg.Log.Warn("recording not uploaded before the session's end is reported", "session", id, "error", err)
+	}
+}
+
 // uploadAll repeats until the whole spool is in the bucket.
 func (b *Bastion) uploadAll(id string) bool {
 	wait := archiveFirst
 	for {
-		err := b.uploadOnce(id)
+		err := b.uploadOnce(b.archiveCtx, id)
 		if err == nil {
 			return true
 		}
@@ -80,7 +92,7 @@ func (b *Bastion) uploadAll(id string) bool {
 	}
 }
 
-func (b *Bastion) uploadOnce(id string) error {
+func (b *Bastion) uploadOnce(ctx context.Context, id string) error {
 	info, err := b.spool.root.Stat(id + spoolSuffix)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // there was no recording yet
@@ -92,8 +104,6 @@ func (b *Bastion) uploadOnce(id string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(b.archiveCtx)
-	defer cancel()
 	return up.Upload(ctx, info.Size())
 }
 

@@ -86,8 +86,8 @@ func (c *channel) open(nc ssh.NewChannel) bool {
 		return false
 	}
 	var err error
-	if c.host, c.hostReqs, err = c.s.target.conn.OpenChannel(nc.ChannelType(), nc.ExtraData()); err != nil {
-		_ = nc.Reject(rejection(err))
+	if c.host, c.hostReqs, err = c.s.target.conn.OpenChannel(nc.ChannelType(), nil); err != nil {
+		c.notOpened(nc, err)
 		return false
 	}
 	if c.client, c.clientReqs, err = nc.Accept(); err != nil {
@@ -98,12 +98,20 @@ func (c *channel) open(nc ssh.NewChannel) bool {
 	return true
 }
 
-func rejection(err error) (ssh.RejectionReason, string) {
+// notOpened passes the host's refusal on, as the recording says it.
+func (c *channel) notOpened(nc ssh.NewChannel, err error) {
+	reason, text := ssh.ConnectionFailed, "sega: the host closed the connection"
 	var refused *ssh.OpenChannelError
 	if errors.As(err, &refused) {
-		return refused.Reason, printable(refused.Message)
+		text = printable(refused.Message)
+		if refused.Reason >= ssh.Prohibited && refused.Reason <= ssh.ResourceShortage {
+			reason = refused.Reason
+		}
 	}
-	return ssh.ConnectionFailed, "sega: the host closed the connection"
+	if !c.s.record(c.number, recording.Event{Type: recording.EventRefuse, Name: nc.ChannelType(), Value: reason.String(), Reason: text}) {
+		text = "sega: " + c.s.reason().Error()
+	}
+	_ = nc.Reject(reason, text)
 }
 
 // fromClient forwards requests in their order until the client closes the channel, and then closes
@@ -146,7 +154,7 @@ func (c *channel) clientRequest(r *ssh.Request) (ok, start bool) {
 	if !c.s.record(c.number, req.event) {
 		return false, req.start
 	}
-	ok, err := c.host.SendRequest(r.Type, r.WantReply || req.start, r.Payload)
+	ok, err := c.host.SendRequest(r.Type, r.WantReply || req.start, req.payload)
 	ok = err == nil && (ok || !r.WantReply && !req.start)
 	if ok && req.pty {
 		c.setPTY()
@@ -191,7 +199,7 @@ func (c *channel) hostRequest(r *ssh.Request) {
 	case req.recorded && c.held == nil:
 		c.held = r
 	case !req.recorded:
-		ok, err := c.client.SendRequest(r.Type, r.WantReply, r.Payload)
+		ok, err := c.client.SendRequest(r.Type, r.WantReply, req.payload)
 		_ = r.Reply(ok && err == nil, nil)
 	}
 }
@@ -205,7 +213,7 @@ func (c *channel) releaseExit() {
 	req, _ := parseTargetRequest(c.held.Type, c.held.Payload)
 	c.s.noteExit(c.number, req.event)
 	if c.s.record(c.number, req.event) && !c.s.wasCut.Load() {
-		_, _ = c.client.SendRequest(c.held.Type, false, c.held.Payload)
+		_, _ = c.client.SendRequest(c.held.Type, false, req.payload)
 	}
 }
 

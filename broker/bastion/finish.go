@@ -48,6 +48,9 @@ func (s *session) finish() {
 		end, keep = s.b.salvage(s.meta.SessionID)
 		why = spoiled(why)
 	}
+	if keep {
+		s.b.uploadFirst(s.meta.SessionID)
+	}
 	s.mu.Lock()
 	exits := s.exits
 	s.mu.Unlock()

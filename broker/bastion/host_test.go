@@ -17,6 +17,7 @@ type goHost struct {
 	listener net.Listener
 	signer   ssh.Signer
 	handle   func(ssh.Channel, <-chan *ssh.Request)
+	offered  func(ssh.NewChannel) (refused bool) // may be nil
 
 	mu    sync.Mutex
 	conns []ssh.Conn
@@ -89,6 +90,9 @@ func (h *goHost) serveConn(nc net.Conn) {
 	h.mu.Unlock()
 	h.wg.Go(func() { ssh.DiscardRequests(reqs) })
 	for c := range chans {
+		if h.offered != nil && h.offered(c) {
+			continue
+		}
 		ch, reqs, err := c.Accept()
 		if err != nil {
 			return

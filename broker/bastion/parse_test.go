@@ -2,6 +2,8 @@ package bastion
 
 import (
 	"bytes"
+	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -9,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/ssh"
 
+	"sega/audit/recording"
 	"sega/sshca"
 )
 
@@ -89,6 +92,11 @@ func FuzzChannelRequests(f *testing.F) {
 	f.Add("shell", []byte{0})
 	f.Add("exit-status", ssh.Marshal(exitStatus{5}))
 	f.Add("exit-signal", ssh.Marshal(exitSignal{"TERM", false, "", ""}))
+	f.Add("exit-signal", ssh.Marshal(exitSignal{"SEGV", true, "message", "hidden"}))
+	f.Add("pty-req", ssh.Marshal(ptyRequest{"xterm", 80, 24, 0xdead, 0xbeef, "hidden\xff"}))
+	f.Add("window-change", ssh.Marshal(windowRequest{80, 24, 0xdead, 0xbeef}))
+	f.Add("window-change", ssh.Marshal(windowRequest{80, 24, 0, 0}))
+	f.Add("break", ssh.Marshal(breakRequest{0xdeadbeef}))
 	f.Add("x11-req", []byte{})
 	payloads := func(kind string) any {
 		switch kind {
@@ -110,10 +118,13 @@ func FuzzChannelRequests(f *testing.F) {
 		return &noPayload{}
 	}
 	f.Fuzz(func(t *testing.T, kind string, payload []byte) {
-		_, client := parseClientRequest(kind, payload)
-		_, host := parseTargetRequest(kind, payload)
+		fromClient, client := parseClientRequest(kind, payload)
+		fromHost, host := parseTargetRequest(kind, payload)
 		if !client && !host {
 			return
+		}
+		if client && !bytes.Equal(recordedPayload(t, kind, fromClient), fromClient.payload) || host && !bytes.Equal(recordedPayload(t, kind, fromHost), fromHost.payload) {
+			t.Errorf("%q: %x goes on as more than its event says", kind, payload)
 		}
 		if client && host {
 			t.Errorf("%q goes both ways", kind)
@@ -134,6 +145,48 @@ func FuzzChannelRequests(f *testing.F) {
 			t.Errorf("%q: %x comes back as %x", kind, payload, back)
 		}
 	})
+}
+
+// recordedPayload makes a request anew from what a reviewer reads of it in the recording.
+func recordedPayload(t *testing.T, kind string, r request) []byte {
+	t.Helper()
+	raw, err := json.Marshal(r.event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e recording.Event
+	decode(t, raw, &e)
+	switch kind {
+	case "pty-req":
+		return append(ssh.Marshal(struct {
+			Term       string
+			Cols, Rows uint32
+		}{e.Term, e.Cols, e.Rows}), e.Value...)
+	case "window-change":
+		if e.Value == "" {
+			return ssh.Marshal(windowRequest{Cols: e.Cols, Rows: e.Rows})
+		}
+		return append(ssh.Marshal(pixels{e.Cols, e.Rows}), e.Value...)
+	case "env":
+		return ssh.Marshal(envRequest{e.Name, e.Value})
+	case "break":
+		millis, err := strconv.ParseUint(e.Value, 10, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ssh.Marshal(breakRequest{uint32(millis)})
+	case "signal":
+		return ssh.Marshal(nameRequest{e.Signal})
+	case "exec":
+		return ssh.Marshal(nameRequest{e.Command})
+	case "subsystem":
+		return ssh.Marshal(nameRequest{e.Name})
+	case "exit-status":
+		return ssh.Marshal(exitStatus{e.Status})
+	case "exit-signal":
+		return ssh.Marshal(exitSignal{Signal: e.Signal, Core: e.Value == "core", Message: e.Reason})
+	}
+	return nil // shell, eow@openssh.com
 }
 
 func FuzzPrintable(f *testing.F) {

@@ -1,6 +1,8 @@
 package bastion
 
 import (
+	"strconv"
+
 	"golang.org/x/crypto/ssh"
 
 	"sega/audit/recording"
@@ -14,8 +16,13 @@ type (
 		Width, Height uint32 // pixels
 		Modes         string
 	}
-	envRequest    struct{ Name, Value string }
+	envRequest struct{ Name, Value string }
+	ptyRest    struct {
+		Width, Height uint32
+		Modes         string
+	}
 	windowRequest struct{ Cols, Rows, Width, Height uint32 }
+	pixels        struct{ Width, Height uint32 }
 	nameRequest   struct{ Value string } // exec, subsystem, signal
 	breakRequest  struct{ Millis uint32 }
 	exitStatus    struct{ Status uint32 }
@@ -28,9 +35,13 @@ type (
 	noPayload struct{}
 )
 
-// request is a channel request that the bastion understands: what the recording says about it.
+// request is a channel request that the bastion understands: what the recording says about it, and
+// what goes on. Nothing goes on that the recording does not say: an event's Value holds, of pty and
+// resize, the request's bytes after columns and rows; of BREAK its milliseconds; of exit-signal
+// "core" where there is one.
 type request struct {
 	event    recording.Event
+	payload  []byte
 	recorded bool // false: passes without an event of its own
 	start    bool // shell, exec, subsystem: the session's program
 	pty      bool
@@ -43,24 +54,30 @@ func parseClientRequest(kind string, payload []byte) (request, bool) {
 	case "pty-req":
 		var p ptyRequest
 		ok := parsePayload(payload, &p)
-		return request{recorded: true, pty: true,
-			event: recording.Event{Type: recording.EventPty, Term: p.Term, Cols: p.Cols, Rows: p.Rows}}, ok
+		return request{recorded: true, pty: true, payload: payload,
+			event: recording.Event{Type: recording.EventPty, Term: p.Term, Cols: p.Cols, Rows: p.Rows,
+				Value: string(ssh.Marshal(ptyRest{p.Width, p.Height, p.Modes}))}}, ok
 	case "window-change":
 		var p windowRequest
 		ok := parsePayload(payload, &p)
-		return request{recorded: true, event: recording.Event{Type: recording.EventResize, Cols: p.Cols, Rows: p.Rows}}, ok
+		e := recording.Event{Type: recording.EventResize, Cols: p.Cols, Rows: p.Rows}
+		if p.Width != 0 || p.Height != 0 {
+			e.Value = string(ssh.Marshal(pixels{p.Width, p.Height}))
+		}
+		return request{recorded: true, payload: payload, event: e}, ok
 	case "env":
 		var p envRequest
 		ok := parsePayload(payload, &p)
-		return request{recorded: true, event: recording.Event{Type: recording.EventEnv, Name: p.Name, Value: p.Value}}, ok
+		return request{recorded: true, payload: payload, event: recording.Event{Type: recording.EventEnv, Name: p.Name, Value: p.Value}}, ok
 	case "break":
 		var p breakRequest
 		ok := parsePayload(payload, &p)
-		return request{recorded: true, event: recording.Event{Type: recording.EventSignal, Signal: "BREAK"}}, ok
+		return request{recorded: true, payload: payload,
+			event: recording.Event{Type: recording.EventSignal, Signal: "BREAK", Value: strconv.FormatUint(uint64(p.Millis), 10)}}, ok
 	case "signal":
 		var p nameRequest
 		ok := parsePayload(payload, &p)
-		return request{recorded: true, event: recording.Event{Type: recording.EventSignal, Signal: p.Value}}, ok
+		return request{recorded: true, payload: payload, event: recording.Event{Type: recording.EventSignal, Signal: p.Value}}, ok
 	}
 	return parseStart(kind, payload)
 }
@@ -70,13 +87,13 @@ func parseStart(kind string, payload []byte) (request, bool) {
 	switch kind {
 	case "shell":
 		ok := parsePayload(payload, &noPayload{})
-		return request{recorded: true, start: true, event: recording.Event{Type: recording.EventShell}}, ok
+		return request{recorded: true, start: true, payload: payload, event: recording.Event{Type: recording.EventShell}}, ok
 	case "exec":
 		ok := parsePayload(payload, &p)
-		return request{recorded: true, start: true, event: recording.Event{Type: recording.EventExec, Command: p.Value}}, ok
+		return request{recorded: true, start: true, payload: payload, event: recording.Event{Type: recording.EventExec, Command: p.Value}}, ok
 	case "subsystem":
 		ok := parsePayload(payload, &p)
-		return request{recorded: true, start: true, event: recording.Event{Type: recording.EventSubsystem, Name: p.Value}}, ok
+		return request{recorded: true, start: true, payload: payload, event: recording.Event{Type: recording.EventSubsystem, Name: p.Value}}, ok
 	}
 	return request{}, false
 }
@@ -87,13 +104,18 @@ func parseTargetRequest(kind string, payload []byte) (request, bool) {
 	case "exit-status":
 		var p exitStatus
 		ok := parsePayload(payload, &p)
-		return request{recorded: true, event: recording.Event{Type: recording.EventExit, Status: p.Status}}, ok
+		return request{recorded: true, payload: payload, event: recording.Event{Type: recording.EventExit, Status: p.Status}}, ok
 	case "exit-signal":
 		var p exitSignal
 		ok := parsePayload(payload, &p)
-		return request{recorded: true, event: recording.Event{Type: recording.EventExitSignal, Signal: p.Signal, Reason: p.Message}}, ok
+		e := recording.Event{Type: recording.EventExitSignal, Signal: p.Signal, Reason: p.Message}
+		if p.Core {
+			e.Value = "core"
+		}
+		p.Lang = ""
+		return request{recorded: true, payload: ssh.Marshal(p), event: e}, ok
 	case "eow@openssh.com":
-		return request{}, parsePayload(payload, &noPayload{})
+		return request{payload: payload}, parsePayload(payload, &noPayload{})
 	}
 	return request{}, false
 }

@@ -1,0 +1,89 @@
+package bastion
+
+import (
+	"encoding/binary"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/ssh"
+
+	"sega/audit/recording"
+)
+
+// TestNothingGoesPastTheRecording has both sides hide words where the recording used not to look.
+func TestNothingGoesPastTheRecording(t *testing.T) {
+	const hidden = "hidden words"
+	f := newFakeControl(t)
+	extra := make(chan string, 8)
+	requests := make(chan *ssh.Request, 8)
+	h := f.newGoHost(t, "web-1", "host-web-1", func(ch ssh.Channel, reqs <-chan *ssh.Request) {
+		for r := range reqs {
+			requests <- r
+			_ = r.Reply(true, nil)
+			if r.Type == "exec" {
+				_, _ = ch.SendRequest("exit-signal", false, ssh.Marshal(exitSignal{"TERM", true, "message", hidden}))
+				_ = ch.Close()
+			}
+		}
+	})
+	h.offered = func(nc ssh.NewChannel) bool {
+		extra <- string(nc.ExtraData())
+		if len(extra) < 2 {
+			return false
+		}
+		_ = nc.Reject(ssh.RejectionReason(0xdeadbeef), "no more\x1b[2J "+hidden)
+		return true
+	}
+	w := start(t, f)
+	c := w.direct(t)
+	ch, reqs, err := c.OpenChannel("session", []byte(hidden))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pty := ssh.Marshal(ptyRequest{"xterm", 80, 24, 0xdead, 0xbeef, hidden})
+	if ok, err := ch.SendRequest("pty-req", true, pty); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if ok, err := ch.SendRequest("break", true, ssh.Marshal(breakRequest{0xdeadbeef})); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if ok, err := ch.SendRequest("exec", true, ssh.Marshal(nameRequest{"true"})); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	exit := <-reqs
+	if want := ssh.Marshal(exitSignal{"TERM", true, "message", ""}); exit.Type != "exit-signal" || !cmp.Equal(want, exit.Payload) {
+		t.Errorf("the person got %s %q", exit.Type, exit.Payload)
+	}
+	go ssh.DiscardRequests(reqs)
+	_, _, err = c.OpenChannel("session", nil)
+	refused, ok := err.(*ssh.OpenChannelError)
+	if !ok || refused.Reason != ssh.ConnectionFailed || strings.Contains(refused.Message, "\x1b") {
+		t.Errorf("a second channel: %v", err)
+	}
+	_ = c.Close()
+	if got := <-extra; got != "" {
+		t.Errorf("the host got %q with the channel", got)
+	}
+	if got := <-requests; got.Type != "pty-req" || !cmp.Equal(pty, got.Payload) {
+		t.Errorf("the host got %s %q", got.Type, got.Payload)
+	}
+	var got []recording.Event
+	for _, e := range events(t, w.frames(f.only(t, kindEnd).SessionID)) {
+		switch e.Type {
+		case recording.EventPty, recording.EventSignal, recording.EventExitSignal, recording.EventRefuse:
+			got = append(got, e)
+		}
+	}
+	rest := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 0xdead), 0xbeef)
+	rest = append(binary.BigEndian.AppendUint32(rest, uint32(len(hidden))), hidden...)
+	want := []recording.Event{
+		{Type: recording.EventPty, Term: "xterm", Cols: 80, Rows: 24, Value: string(rest)},
+		{Type: recording.EventSignal, Signal: "BREAK", Value: "3735928559"},
+		{Type: recording.EventExitSignal, Signal: "TERM", Value: "core", Reason: "message"},
+		{Type: recording.EventRefuse, Name: "session", Value: ssh.ConnectionFailed.String(), Reason: printable("no more\x1b[2J " + hidden)},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("recorded (-want +got):\n%s", diff)
+	}
+}
