@@ -39,9 +39,9 @@ func (s *session) upload() {
 
 // archive brings a closed recording into the bucket and removes its spool once that is done and the
 // session's end is in the log. What does not come to that is left for the next start.
-func (b *Bastion) archive(id string, end *queued) {
+func (b *Bastion) archive(id string, end *queued, upload func(ctx context.Context, id string) error) {
 	b.archives.Go(func() {
-		if !b.uploadAll(id) {
+		if !b.uploadAll(id, upload) {
 			return
 		}
 		select {
@@ -68,10 +68,10 @@ func (b *Bastion) uploadFirst(id string) {
 }
 
 // uploadAll repeats until the whole spool is in the bucket.
-func (b *Bastion) uploadAll(id string) bool {
+func (b *Bastion) uploadAll(id string, upload func(ctx context.Context, id string) error) bool {
 	wait := archiveFirst
 	for {
-		err := b.uploadOnce(b.archiveCtx, id)
+		err := upload(b.archiveCtx, id)
 		if err == nil {
 			return true
 		}
@@ -121,7 +121,7 @@ func (b *Bastion) setAsideSpool(id string) {
 // salvage recovers a spool that was not closed properly. One that is no recording any more is set
 // aside, and ok is false.
 func (b *Bastion) salvage(id string) (end recording.End, ok bool) {
-	end, err := b.recoverSpool(id)
+	end, _, err := b.recoverSpool(id, true)
 	if err != nil {
 		b.cfg.Log.Error("spool not recovered", "session", id, "error", err)
 		b.setAsideSpool(id)

@@ -35,7 +35,8 @@ type endDetail struct {
 	Err       int64          `json:"bytes_err"`
 	Exits     []exitDetail   `json:"exits,omitempty"`
 	Seconds   float64        `json:"seconds"`
-	Event     string         `json:"event,omitempty"` // the revocation behind the end
+	Event     string         `json:"event,omitempty"`     // the revocation behind the end
+	Cut       int64          `json:"cut_bytes,omitempty"` // behind the recording, set aside at the bastion
 }
 
 // finish closes the recording and queues the report of the session's end.
@@ -59,7 +60,7 @@ func (s *session) finish() {
 	r.ID = s.meta.EndID
 	s.b.cfg.Log.Info("session ended", "session", s.hop.SessionID, "outcome", why.outcome, "reason", why.reason)
 	if delivery := s.b.reports.put(r); keep {
-		s.b.archive(s.meta.SessionID, delivery)
+		s.b.archive(s.meta.SessionID, delivery, s.b.uploadOnce)
 	}
 }
 
