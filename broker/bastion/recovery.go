@@ -53,9 +53,13 @@ func (b *Bastion) recoverSession(id string) {
 	if err != nil {
 		b.cfg.Log.Error("session left over without its description", "session", id, "error", err)
 	}
-	end, err := b.recoverSpool(id)
+	end, cut, err := b.recoverSpool(id, false)
 	reason := "the bastion was interrupted"
+	upload := b.uploadOnce
 	switch {
+	case errors.Is(err, errUncut):
+		b.cfg.Log.Error("spool is not uploaded yet", "session", id, "bytes", cut, "error", err)
+		upload, err = b.cutAndUpload, nil
 	case err != nil:
 		b.cfg.Log.Error("spool is corrupt", "session", id, "error", err)
 		reason = "the bastion was interrupted; the recording is corrupt and was set aside"
@@ -66,10 +70,10 @@ func (b *Bastion) recoverSession(id string) {
 	delivery := b.reports.find(meta.EndID)
 	if delivery == nil {
 		delivery = b.reports.put(api.Report{ID: meta.EndID, Time: b.cfg.Now().UTC(), Kind: kindEnd, Outcome: string(audit.Unknown),
-			SessionID: id, Reason: reason, Source: meta.Source, Details: details(endDetail{Recording: &end})})
+			SessionID: id, Reason: reason, Source: meta.Source, Details: details(endDetail{Recording: &end, Cut: cut})})
 	}
 	if err == nil {
-		b.archive(id, delivery)
+		b.archive(id, delivery, upload)
 	}
 }
 
@@ -84,33 +88,50 @@ func (b *Bastion) recoverMeta(id string) (spoolMeta, error) {
 	return meta, errors.Join(err, writeAtomically(filepath.Join(b.spool.dir, id+metaSuffix), details(meta)))
 }
 
-// recoverSpool judges a spool and cuts off what does not belong to the recording any more. The cut
-// bytes go to quarantine. An error means that the spool is no recording, or cannot be read.
-func (b *Bastion) recoverSpool(id string) (recording.End, error) {
+// errUncut means that a spool is a recording with more behind it, for which there is no room elsewhere.
+var errUncut = errors.New("what follows the last good record cannot be set aside")
+
+// cutAndUpload is uploadOnce for a spool that recoverSpool could not cut.
+func (b *Bastion) cutAndUpload(ctx context.Context, id string) error {
+	if _, _, err := b.recoverSpool(id, false); err != nil {
+		return err
+	}
+	return b.uploadOnce(ctx, id)
+}
+
+// recoverSpool judges a spool and cuts off what does not belong to the recording any more: cut
+// bytes, which go to quarantine first, so that both together are the spool as it was. An error means
+// that the spool is no recording or cannot be read, or errUncut.
+//
+// Of a session of this process nothing is behind a record that failed to be written, and was not
+// forwarded: there the recording itself counts for more than the torn end. After a loss of power
+// what was forwarded may stand behind a hole.
+func (b *Bastion) recoverSpool(id string, living bool) (end recording.End, cut int64, err error) {
 	f, err := b.spool.root.OpenFile(id+spoolSuffix, os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
-		return recording.End{Verdict: recording.StatusMissing}, nil
+		return recording.End{Verdict: recording.StatusMissing}, 0, nil
 	}
 	if err != nil {
-		return recording.End{Verdict: recording.StatusMissing}, err
+		return recording.End{Verdict: recording.StatusMissing}, 0, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return recording.End{Verdict: recording.StatusMissing}, err
+		return recording.End{Verdict: recording.StatusMissing}, 0, err
 	}
 	end, keep, err := recording.Recover(f)
 	if errors.Is(err, recording.ErrNoHeader) && info.Size() == 0 {
-		return end, nil // killed between the file and its header
+		return end, 0, nil // killed between the file and its header
 	}
-	if err != nil || keep == info.Size() {
-		return end, err
+	if cut = info.Size() - keep; err != nil || cut == 0 {
+		return end, 0, err
 	}
-	if err := b.keepTail(id, f, keep); err != nil {
-		// Nothing of it was forwarded. On a full disk the recording itself counts for more.
-		b.cfg.Log.Error("torn end not kept", "session", id, "bytes", info.Size()-keep, "error", err)
+	if err := b.keepTail(id, f, keep); err != nil && !living {
+		return end, cut, fmt.Errorf("%w: %w", errUncut, err)
+	} else if err != nil {
+		b.cfg.Log.Error("torn end not kept", "session", id, "bytes", cut, "error", err)
 	}
-	return end, errors.Join(f.Truncate(keep), f.Sync())
+	return end, cut, errors.Join(f.Truncate(keep), f.Sync())
 }
 
 // keepTail copies what will be cut off to quarantine: a torn record of a killed process most
@@ -123,7 +144,7 @@ func (b *Bastion) keepTail(id string, f *os.File, from int64) error {
 	if _, err = f.Seek(from, io.SeekStart); err == nil {
 		_, err = io.Copy(out, f)
 	}
-	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+	if err = errors.Join(err, out.Sync(), out.Close(), syncDir(b.quarantine)); err != nil {
 		err = errors.Join(err, os.Remove(out.Name()))
 	}
 	return err

@@ -2,6 +2,7 @@ package bastion
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -145,6 +146,62 @@ func (w *world) interrupted(id string) []recording.Frame {
 			return out
 		}
 		out = append(out, f)
+	}
+}
+
+// TestNothingIsCutThatIsNotKept has no room in quarantine for what follows a hole in the spool: the
+// spool stays as it is, and the rest of the way is gone once there is room. Recording and tail
+// together are the spool.
+func TestNothingIsCutThatIsNotKept(t *testing.T) {
+	dir := t.TempDir()
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	killedSpool(t, dir, identity)
+	path := filepath.Join(dir, "data", "spool", killedID+spoolSuffix)
+	original, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const behind = "\x00\x00\x00\x00 a hole, and then what was forwarded"
+	original = append(original, behind...)
+	writeFile(t, path, string(original))
+	tail := filepath.Join(dir, "data", quarantineDir, killedID+".tail")
+	if err := os.MkdirAll(filepath.Join(tail, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	control := newFakeControl(t)
+	w := startIn(t, dir, control)
+	w.identity = identity
+	end := control.only(t, kindEnd)
+	var d endDetail
+	decode(t, end.Details, &d)
+	if d.Cut != int64(len(behind)) || d.Recording.Verdict != recording.StatusInterrupted {
+		t.Errorf("reported %+v", d)
+	}
+	eventually(t, "the report to be taken", func() bool { return w.b.reports.find(killedEnd) == nil })
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, original) {
+		t.Fatalf("the spool has %d bytes, had %d: %v", len(got), len(original), err)
+	}
+	if err := os.RemoveAll(tail); err != nil {
+		t.Fatal(err)
+	}
+	if got := stream(w.interrupted(killedID), recording.StreamOut); got != "sealed unsealed" {
+		t.Errorf("recovered %q", got)
+	}
+	rc, err := w.bucket.Reader(t.Context(), killedID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	whole, err := io.ReadAll(rc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadFile(tail)
+	if err != nil || !bytes.Equal(append(whole, kept...), original) {
+		t.Errorf("recording and tail are %d and %d bytes, the spool was %d: %v", len(whole), len(kept), len(original), err)
 	}
 }
 
