@@ -196,30 +196,6 @@ func (f *feed) revoke(r api.Revocation) {
 	}
 }
 
-// keepMark saves the mark while it moves, and once more at the end.
-func (f *feed) keepMark(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			f.saveMark()
-			return nil
-		case <-f.moved:
-			f.saveMark()
-		}
-	}
-}
-
-func (f *feed) saveMark() {
-	f.saving.Lock()
-	defer f.saving.Unlock()
-	f.mu.Lock()
-	mark := f.mark
-	f.mu.Unlock()
-	if err := f.store.save(mark); err != nil {
-		f.log.Error("feed position not saved: revocations will be repeated after a restart", "error", err)
-	}
-}
-
 // heard renews silence and lease.
 func (f *feed) heard(item api.FeedItem) {
 	f.mu.Lock()

@@ -53,6 +53,30 @@ func (s feedStore) save(m feedMark) error {
 	return writeAtomically(s.path, raw)
 }
 
+// keepMark saves the mark while it moves, and once more at the end.
+func (f *feed) keepMark(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			f.saveMark()
+			return nil
+		case <-f.moved:
+			f.saveMark()
+		}
+	}
+}
+
+func (f *feed) saveMark() {
+	f.saving.Lock()
+	defer f.saving.Unlock()
+	f.mu.Lock()
+	mark := f.mark
+	f.mu.Unlock()
+	if err := f.store.save(mark); err != nil {
+		f.log.Error("feed position not saved: revocations will be repeated after a restart", "error", err)
+	}
+}
+
 // writeAtomically replaces a file by rename, mode 0600. It returns when file and name are on disk: a
 // rename alone may survive a loss of power without the bytes.
 func writeAtomically(path string, data []byte) (err error) {
