@@ -3,12 +3,14 @@ package bastion
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
+	"sega/audit"
 	"sega/audit/recording"
 	"sega/broker/api"
 )
@@ -17,6 +19,7 @@ const (
 	tellTimeout  = time.Second     // for a person whose terminal does not take the last words
 	leaveTimeout = time.Second     // for a client that does not hang up by itself
 	drainTimeout = 2 * time.Second // for what a client sent before it left
+	maxForwards  = 8               // kinds of refused forward of a session that are events
 )
 
 // client is an authenticated connection of a person.
@@ -59,6 +62,8 @@ type session struct {
 	lastChannel      atomic.Uint32
 	lastActive       atomic.Int64 // nanoseconds since started
 	noMore           atomic.Bool  // no-more-sessions@openssh.com
+	forwards         []string     // kinds of forward that were refused, under mu
+	serving          bool         // the session has begun, under mu
 	in, out, errored atomic.Int64 // bytes
 }
 
@@ -105,6 +110,7 @@ func (s *session) setTarget(t *target) error {
 
 // serve opens channels until the connection ends from either side, or is cut.
 func (s *session) serve() {
+	s.reportForwards()
 	s.target.serve(s.refusedForHost)
 	s.wg.Go(func() { _ = s.target.conn.Wait(); s.cancel(hostClosed()) })
 	s.wg.Go(s.watchRecording)
@@ -127,7 +133,7 @@ func (s *session) serve() {
 // accept proxies session channels and refuses every other kind, which goes into the recording.
 func (s *session) accept(nc ssh.NewChannel) {
 	if nc.ChannelType() != "session" || s.noMore.Load() {
-		s.record(0, recording.Event{Type: recording.EventRefuse, Name: nc.ChannelType()})
+		s.refuseForward(nc.ChannelType())
 		_ = nc.Reject(ssh.Prohibited, "sega: forwarding is not allowed through the bastion")
 		return
 	}
@@ -137,6 +143,34 @@ func (s *session) accept(nc ssh.NewChannel) {
 	s.wg.Go(func() { newChannel(s, number).run(nc) })
 }
 
+// refuseForward says in the recording, and the first time of each kind in the log, that a forward
+// was asked for and refused.
+func (s *session) refuseForward(kind string) {
+	s.record(0, recording.Event{Type: recording.EventRefuse, Name: kind})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if kind == "session" || slices.Contains(s.forwards, kind) || len(s.forwards) >= maxForwards {
+		return
+	}
+	if s.forwards = append(s.forwards, kind); s.serving {
+		s.reportForward(kind)
+	}
+}
+
+// reportForwards catches up with what was asked for before the session had a name.
+func (s *session) reportForwards() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serving = true
+	for _, kind := range s.forwards {
+		s.reportForward(kind)
+	}
+}
+
+func (s *session) reportForward(kind string) {
+	s.b.reports.put(s.report("forward.open", audit.Denied, "forwarding is not allowed through the bastion", map[string]string{"type": printable(clip(kind))}))
+}
+
 // answerGlobals answers keepalives and refuses forwards for the connection as a whole.
 func (s *session) answerGlobals() {
 	for r := range s.client.reqs {
@@ -144,7 +178,7 @@ func (s *session) answerGlobals() {
 		case "no-more-sessions@openssh.com":
 			s.noMore.Store(true)
 		case "tcpip-forward", "streamlocal-forward@openssh.com":
-			s.record(0, recording.Event{Type: recording.EventRefuse, Name: r.Type})
+			s.refuseForward(r.Type)
 		}
 		_ = r.Reply(false, nil) // OpenSSH's keepalive counts any answer
 	}
