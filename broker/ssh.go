@@ -133,7 +133,7 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 	machine := c.actor()
 	op := operation{kind: "ssh.hop", name: "host/" + printable(r.Host, 128), session: api.NewID(api.IDSSH),
 		details: map[string]any{"login": printable(r.Login, 64), "access_serial": sshca.Serial(r.AccessSerial).String(), "route": printable(r.Route, 16), "bastion": machine.Email}}
-	person, access, problem, err := s.hopPerson(ctx, r)
+	person, access, problem, err := s.holder(ctx, r.AccessSerial, r.AccessKey)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -167,12 +167,13 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 	return s.perform(ctx, c, op)
 }
 
-// hopPerson finds whose access certificate it is, and whether it still stands.
-func (s *Server) hopPerson(ctx context.Context, r api.HopRequest) (person state.Session, access state.Cert, problem *api.Problem, err error) {
+// holder finds whose access certificate it is, and whether it still stands. The fingerprint is that
+// of the key that signed at the bastion; "" where nothing was signed for yet.
+func (s *Server) holder(ctx context.Context, serial uint64, fingerprint string) (person state.Session, access state.Cert, problem *api.Problem, err error) {
 	unknown := api.Errorf(api.KindDenied, "this certificate was not issued by this broker").WithHint("run: sega login")
 	err = s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		cert, err := state.CertBySerial(ctx, tx, caAccess, r.AccessSerial)
-		if errors.Is(err, state.ErrNotFound) || err == nil && (cert.Fingerprint != r.AccessKey) {
+		cert, err := state.CertBySerial(ctx, tx, caAccess, serial)
+		if errors.Is(err, state.ErrNotFound) || err == nil && fingerprint != "" && cert.Fingerprint != fingerprint {
 			problem = unknown
 			return nil
 		}
@@ -275,12 +276,25 @@ func (s *Server) front(ctx context.Context, c *call) (any, error) {
 	if name == "" {
 		name = c.session.Email
 	}
-	op := operation{kind: "ssh.front", name: "mask/" + printable(name, 128)}
+	op := operation{kind: "ssh.front", name: "mask/" + printable(name, 128), details: map[string]any{"bastion": c.session.Email}}
+	if r.AccessSerial != 0 { // a mask is asked for because a person wants that host: the event names him
+		person, access, problem, err := s.holder(ctx, r.AccessSerial, "")
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		if person.ID != "" {
+			op.actor, op.loginID = &audit.Actor{Kind: "user", Iss: person.Issuer, Sub: person.Subject, Email: person.Email}, person.ID
+		}
+		if problem != nil {
+			return nil, s.deny(ctx, s.newEvent(c, op), op.details, problem)
+		}
+		op.bearer = &access.Bearer
+	}
 	if _, ok := s.bastion(c.session.Email); !ok {
-		return nil, s.deny(ctx, s.newEvent(c, op), nil, api.Errorf(api.KindDenied, "bastion %q is not configured at the broker", c.session.Email))
+		return nil, s.deny(ctx, s.newEvent(c, op), op.details, api.Errorf(api.KindDenied, "bastion %q is not configured at the broker", c.session.Email))
 	}
 	if _, known := s.host(name); r.Host != "" && !known {
-		return nil, s.deny(ctx, s.newEvent(c, op), nil, api.Errorf(api.KindDenied, "no host %q is known", printable(name, 128)).WithHint("run: sega hosts"))
+		return nil, s.deny(ctx, s.newEvent(c, op), op.details, api.Errorf(api.KindDenied, "no host %q is known", printable(name, 128)).WithHint("run: sega hosts"))
 	}
 	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
 		serial, err := s.serials.next(ctx, caFront)
@@ -293,7 +307,11 @@ func (s *Server) front(ctx context.Context, c *call) (any, error) {
 		if err != nil {
 			return effect{}, api.Errorf(api.KindDenied, "no front certificate: %v", err)
 		}
-		return s.signed(cert, sshca.Front, state.Cert{Profile: caFront, Bearer: c.bearer()}, s.CAs.Front)
+		made, err := s.signed(cert, sshca.Front, state.Cert{Profile: caFront, Bearer: c.bearer()}, s.CAs.Front)
+		if err == nil {
+			made.details.(map[string]any)["bastion"] = c.session.Email
+		}
+		return made, err
 	}
 	return s.perform(ctx, c, op)
 }

@@ -148,11 +148,13 @@ func (s *session) accept(nc ssh.NewChannel) {
 func (s *session) refuseForward(kind string) {
 	s.record(0, recording.Event{Type: recording.EventRefuse, Name: kind})
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if kind == "session" || slices.Contains(s.forwards, kind) || len(s.forwards) >= maxForwards {
-		return
+	seen := kind == "session" || slices.Contains(s.forwards, kind) || len(s.forwards) >= maxForwards
+	if !seen {
+		s.forwards = append(s.forwards, kind)
 	}
-	if s.forwards = append(s.forwards, kind); s.serving {
+	serving := s.serving
+	s.mu.Unlock()
+	if !seen && serving { // outside of the lock: a report goes to the disk, and a cut does not wait for it
 		s.reportForward(kind)
 	}
 }
@@ -160,9 +162,10 @@ func (s *session) refuseForward(kind string) {
 // reportForwards catches up with what was asked for before the session had a name.
 func (s *session) reportForwards() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.serving = true
-	for _, kind := range s.forwards {
+	early := slices.Clone(s.forwards)
+	s.mu.Unlock()
+	for _, kind := range early {
 		s.reportForward(kind)
 	}
 }
