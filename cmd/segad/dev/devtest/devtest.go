@@ -47,7 +47,7 @@ func Bin(t testing.TB) string {
 		}
 		for _, name := range []string{"sega", "segad"} {
 			args := []string{"build", "-o", filepath.Join(build.dir, name)}
-			if raceEnabled {
+			if raceEnabled && os.Getenv("SEGA_TEST_PLAIN") == "" {
 				args = append(args, "-race")
 			}
 			out, err := exec.Command("go", append(args, "sega/cmd/"+name)...).CombinedOutput()

@@ -20,7 +20,9 @@ import (
 func TestExec(t *testing.T) {
 	w := start(t)
 	options := w.options(t, issue(t, w.hopParams(), w.hop))
-	home, err := os.UserHomeDir()
+	// The account's home as passwd has it: HOME of the test may be another.
+	found, err := exec.Command("sh", "-c", "cd ~"+w.login+" && pwd").Output()
+	home := strings.TrimSpace(string(found))
 	if err != nil {
 		t.Fatal(err)
 	}
