@@ -133,7 +133,7 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 	machine := c.actor()
 	op := operation{kind: "ssh.hop", name: "host/" + printable(r.Host, 128), session: api.NewID(api.IDSSH),
 		details: map[string]any{"login": printable(r.Login, 64), "access_serial": sshca.Serial(r.AccessSerial).String(), "route": printable(r.Route, 16), "bastion": machine.Email}}
-	person, access, problem, err := s.holder(ctx, r.AccessSerial, r.AccessKey)
+	person, access, problem, err := s.holder(ctx, r.AccessSerial, &r.AccessKey)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -168,12 +168,13 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 }
 
 // holder finds whose access certificate it is, and whether it still stands. The fingerprint is that
-// of the key that signed at the bastion; "" where nothing was signed for yet.
-func (s *Server) holder(ctx context.Context, serial uint64, fingerprint string) (person state.Session, access state.Cert, problem *api.Problem, err error) {
+// of the key that signed at the bastion; nil where nothing is handed out to its holder. What a client
+// leaves empty is no nil.
+func (s *Server) holder(ctx context.Context, serial uint64, fingerprint *string) (person state.Session, access state.Cert, problem *api.Problem, err error) {
 	unknown := api.Errorf(api.KindDenied, "this certificate was not issued by this broker").WithHint("run: sega login")
 	err = s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		cert, err := state.CertBySerial(ctx, tx, caAccess, serial)
-		if errors.Is(err, state.ErrNotFound) || err == nil && fingerprint != "" && cert.Fingerprint != fingerprint {
+		if errors.Is(err, state.ErrNotFound) || err == nil && fingerprint != nil && cert.Fingerprint != *fingerprint {
 			problem = unknown
 			return nil
 		}
@@ -278,7 +279,7 @@ func (s *Server) front(ctx context.Context, c *call) (any, error) {
 	}
 	op := operation{kind: "ssh.front", name: "mask/" + printable(name, 128), details: map[string]any{"bastion": c.session.Email}}
 	if r.AccessSerial != 0 { // a mask is asked for because a person wants that host: the event names him
-		person, access, problem, err := s.holder(ctx, r.AccessSerial, "")
+		person, access, problem, err := s.holder(ctx, r.AccessSerial, nil)
 		if err != nil {
 			return nil, unavailable(err)
 		}
