@@ -85,14 +85,14 @@ type CAs struct {
 
 // Times are the lifetimes of design.md §5.
 type Times struct {
-	Session, Login          time.Duration // until renewal; until a new login
-	AccessCert, HopCert     time.Duration
-	FrontCert, Backdate     time.Duration
-	Lease, Heartbeat        time.Duration
-	Idle                    time.Duration // of SSH sessions; 0: none
-	RevokeWait              time.Duration // how long a revocation waits for acknowledgements
-	Upstream                time.Duration // for one call to AWS or the IdP
-	MachineSession, Forward time.Duration
+	Session, Login      time.Duration // until renewal; until a new login
+	AccessCert, HopCert time.Duration
+	FrontCert, Backdate time.Duration
+	Lease, Heartbeat    time.Duration
+	Idle                time.Duration // of SSH sessions; 0: none
+	RevokeWait          time.Duration // how long a revocation waits for acknowledgements
+	Upstream            time.Duration // for one call to AWS or the IdP
+	MachineSession      time.Duration
 }
 
 // DefaultTimes are those of design.md §5.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
+	"sega/audit/store"
 	"sega/broker"
 	"sega/cmd/segad/config"
 )
@@ -162,6 +163,9 @@ func watchPolicy(ctx context.Context, server *broker.Server, dir string, log *sl
 		last = seen
 		if err := server.Reload(ctx); err != nil {
 			log.Error("policy not reloaded: the last good one stays in force", "error", err)
+			if errors.Is(err, store.ErrUnavailable) {
+				last = "" // the policy may be good: what failed is its event, so look again
+			}
 			continue
 		}
 		log.Info("policy reloaded", "digest", server.Policy.Set().Digest())
