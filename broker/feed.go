@@ -15,6 +15,7 @@ import (
 	"sega/audit"
 	"sega/audit/store"
 	"sega/broker/api"
+	"sega/broker/policy"
 	"sega/broker/state"
 )
 
@@ -194,7 +195,7 @@ func (s *Server) recover(ctx context.Context, c *call, bastion string, mark tlog
 	op := operation{kind: "log.recovery", name: "log/" + s.Node, bearer: &state.Bearer{}, actor: &audit.Actor{Kind: "system"},
 		details: map[string]any{"remembered_size": mark.N, "remembered_root": mark.Hash.String(), "restored_size": have, "reported_by": bastion,
 			"effect": "every session and certificate is void; serials start a new era"}}
-	op.act = func(context.Context, decisionOf, string) (effect, error) {
+	op.act = func(context.Context, policy.Decision, string) (effect, error) {
 		return effect{apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
 			return errors.Join(state.UseMark(ctx, tx, mark.N, mark.Hash.String()), state.Recover(ctx, tx, s.Now()))
 		}}, nil

@@ -9,6 +9,7 @@ import (
 	"sega/audit"
 	"sega/audit/store"
 	"sega/broker/api"
+	"sega/broker/policy"
 	"sega/broker/state"
 	"sega/idp"
 	"sega/keychain/secret"
@@ -97,7 +98,7 @@ func (s *Server) admit(ctx context.Context, c *call, op operation, session state
 	op.loginID = session.ID
 	op.details = map[string]any{"method": session.Method, "client": session.Client, "thumbprint": session.Thumbprint,
 		"amr": nonNil(id.AMR), "acr": id.ACR, "auth_time": id.AuthTime, "groups": nonNil(id.Groups), "expires": session.Expires}
-	op.act = func(ctx context.Context, _ decisionOf, _ string) (effect, error) {
+	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
 		return effect{reply: sessionReply(session, token), apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
 			if err := state.UseIDToken(ctx, tx, id.Digest, id.Expires.Add(time.Hour), now); errors.Is(err, state.ErrExists) {
 				return api.Errorf(api.KindUnauthenticated, "this ID token was used before").WithHint("run: sega login")
@@ -139,7 +140,7 @@ func (s *Server) renew(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	op := operation{kind: "session.renew", name: "session/" + c.session.ID}
-	op.act = func(ctx context.Context, _ decisionOf, _ string) (effect, error) {
+	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
 		ctx, cancel := context.WithTimeout(ctx, s.Times.Upstream)
 		defer cancel()
 		was := idp.Identity{Issuer: c.session.Issuer, Subject: c.session.Subject, AuthTime: c.session.AuthTime, Nonce: c.session.Nonce}
@@ -175,7 +176,7 @@ func (s *Server) renew(ctx context.Context, c *call) (any, error) {
 // logout ends the caller's session.
 func (s *Server) logout(ctx context.Context, c *call) (any, error) {
 	return s.perform(ctx, c, operation{kind: "user.logout", name: "session/" + c.session.ID,
-		act: func(context.Context, decisionOf, string) (effect, error) {
+		act: func(context.Context, policy.Decision, string) (effect, error) {
 			return effect{reply: api.Empty{}, apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
 				return state.EndSession(ctx, tx, c.session.ID, state.EndedLogout, s.Now())
 			}}, nil

@@ -9,6 +9,7 @@ import (
 	"sega/audit"
 	"sega/audit/store"
 	"sega/broker/api"
+	"sega/broker/policy"
 	"sega/broker/state"
 )
 
@@ -33,7 +34,7 @@ func (s *Server) enroll(ctx context.Context, c *call) (any, error) {
 	op := operation{kind: "node.enroll", name: "machine/" + printable(r.Name, 64), bearer: &state.Bearer{},
 		// The name is the stranger's word until the token is spent: it is no e-mail that a search finds.
 		actor: &audit.Actor{Kind: "machine", Iss: machineIssuer, Sub: machine.ID}, details: map[string]any{"kind": printable(r.Kind, 16), "thumbprint": c.proof.Thumbprint}}
-	op.act = func(context.Context, decisionOf, string) (effect, error) {
+	op.act = func(context.Context, policy.Decision, string) (effect, error) {
 		return effect{reply: api.Machine{ID: machine.ID, Name: machine.Name, Kind: machine.Kind}, apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
 			token, err := state.SpendJoinToken(ctx, tx, hashToken(r.Token), s.Now())
 			if errors.Is(err, state.ErrNotFound) || err == nil && (token.Name != r.Name || token.Kind != r.Kind) {
@@ -89,7 +90,7 @@ func (s *Server) machineSession(ctx context.Context, c *call) (any, error) {
 		Created: now, Expires: now.Add(s.Times.MachineSession), NotAfter: now.Add(s.Times.MachineSession), Epoch: 1, Rev: 1}
 	op := operation{kind: "node.session", name: "machine/" + machine.Name, bearer: &state.Bearer{}, loginID: session.ID,
 		actor: &audit.Actor{Kind: "machine", Iss: machineIssuer, Sub: machine.ID, Email: machine.Name}}
-	op.act = func(context.Context, decisionOf, string) (effect, error) {
+	op.act = func(context.Context, policy.Decision, string) (effect, error) {
 		reply := api.MachineSession{Token: token, SessionID: session.ID, Machine: api.Machine{ID: machine.ID, Name: machine.Name, Kind: machine.Kind},
 			Expires: session.Expires, Trust: s.trust(), LogKey: s.LogKey}
 		return effect{reply: reply, apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {

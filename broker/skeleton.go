@@ -439,6 +439,3 @@ func decode(c *call, v any) error {
 	}
 	return nil
 }
-
-// decisionOf is the decision that an act was allowed by.
-type decisionOf = policy.Decision
