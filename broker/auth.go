@@ -3,12 +3,12 @@ package broker
 import (
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"errors"
 	"net/http"
 	"net/netip"
 	"strings"
 
+	"sega/audit/store"
 	"sega/broker/api"
 	"sega/broker/api/dpop"
 	"sega/broker/state"
@@ -105,7 +105,7 @@ func hashToken(token secret.Secret) []byte {
 
 func (s *Server) sessionOf(ctx context.Context, token secret.Secret) (state.Session, error) {
 	var session state.Session
-	err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		var err error
 		session, err = state.SessionByToken(ctx, tx, hashToken(token))
 		return err

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"time"
 
@@ -123,7 +122,7 @@ func (s *Server) reuse(ctx context.Context, c *call) (any, error) {
 // reusable: the credentials were given to this person for this role, live, and nothing of the
 // person was revoked since.
 func (s *Server) reusable(ctx context.Context, c *call, r api.ReuseRequest) (ok bool, err error) {
-	err = s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		g, err := state.GrantByKey(ctx, tx, r.AccessKeyID)
 		if errors.Is(err, state.ErrNotFound) {
 			return nil

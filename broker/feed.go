@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -95,7 +94,7 @@ func (f *feeding) catchUp(ctx context.Context) error {
 	for {
 		var page []state.Revocation
 		var ok bool
-		err := f.s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		err := f.s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 			var err error
 			if ok, err = state.Current(ctx, tx, f.c.bearer()); err != nil {
 				return err
@@ -166,7 +165,7 @@ func (s *Server) checkMark(ctx context.Context, c *call, bastion string) error {
 	}
 	_, tree := s.Log.Head()
 	if mark.Tree.N <= tree.N {
-		root, err := s.Log.Root(ctx, mark.Tree.N)
+		root, err := store.Root(ctx, s.Log, mark.Tree.N)
 		if err != nil {
 			return unavailable(err)
 		}
@@ -183,7 +182,7 @@ func (s *Server) recover(ctx context.Context, c *call, bastion string, mark tlog
 	answer := api.Errorf(api.KindConflict, "the broker's log was restored from a backup and has voided every session: it has not the %d events that you remember", mark.N).
 		WithHint("check the broker's log.recovery events, then restart the bastion with --accept-new-log")
 	known := false
-	err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		var err error
 		known, err = state.MarkKnown(ctx, tx, mark.N, mark.Hash.String())
 		return err

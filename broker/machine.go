@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"time"
 
@@ -70,7 +69,7 @@ func (s *Server) replaceMachine(ctx context.Context, tx store.Tx, m state.Machin
 // machineSession opens a session for a key that was enrolled.
 func (s *Server) machineSession(ctx context.Context, c *call) (any, error) {
 	var machine state.Machine
-	err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		var err error
 		machine, err = state.MachineByKey(ctx, tx, c.proof.Thumbprint)
 		return err

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"database/sql"
 	"encoding/base64"
 	"io"
 	"net/http/httptest"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
+	"sega/audit/store"
 	"sega/broker/api"
 	"sega/broker/state"
 )
@@ -97,7 +97,7 @@ func TestCheckMark(t *testing.T) {
 			alice, bastion := w.login(), w.machine()
 			alice.assume("dev-admin")
 			_, tree := w.sqlite.Head()
-			first, err := w.sqlite.Root(t.Context(), 1)
+			first, err := store.Root(t.Context(), w.sqlite, 1)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,7 +115,7 @@ func TestCheckMark(t *testing.T) {
 
 func (w *world) current(p caller) (ok bool) {
 	w.t.Helper()
-	err := w.sqlite.Read(context.Background(), func(ctx context.Context, tx *sql.Tx) (err error) {
+	err := w.sqlite.Read(context.Background(), func(ctx context.Context, tx store.Querier) (err error) {
 		c := call{session: p.session}
 		ok, err = state.Current(ctx, tx, c.bearer())
 		return err

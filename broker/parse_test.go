@@ -2,20 +2,16 @@ package broker
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/google/go-cmp/cmp"
 
-	"sega/audit"
 	"sega/audit/store"
 	"sega/broker/api"
 )
@@ -73,81 +69,6 @@ func FuzzSource(f *testing.F) {
 		got := s.source(r)
 		if !got.IsValid() || got.Is4In6() || !strings.Contains(","+header, strings.TrimPrefix(got.String(), "::ffff:")) && got != netip.MustParseAddr("10.0.0.1") && !got.Is6() {
 			t.Errorf("%q gives %s", header, got)
-		}
-	})
-}
-
-func TestParseFilter(t *testing.T) {
-	now := start
-	for name, c := range map[string]struct {
-		query string
-		want  audit.Filter
-	}{
-		"nothing": {"", audit.Filter{After: -1}},
-		"everything": {"user=a*&kind=aws.*&role=r&host=h&outcome=denied&session=ses_1&intents=1&after=7&limit=9&since=2030-01-02T03:04:05.000000006Z&until=2030-01-02T04:04:05%2B01:00",
-			audit.Filter{User: "a*", Kind: "aws.*", Role: "r", Host: "h", Outcome: audit.Denied, Session: "ses_1", Intents: true, After: 7, Limit: 9,
-				Since: time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC), Until: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}},
-		"intents otherwise": {"intents=true", audit.Filter{After: -1}},
-		"from the start":    {"after=-1", audit.Filter{After: -1}},
-		"no limit":          {"limit=0", audit.Filter{After: -1}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			q, _ := url.ParseQuery(c.query)
-			got, err := parseFilter(q, now)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(c.want, got); diff != "" {
-				t.Errorf("-want +got\n%s", diff)
-			}
-		})
-	}
-	// What is not understood is refused: a filter that is dropped shows more than was asked for.
-	for _, query := range []string{"since=yesterday", "until=2030-01-02", "since=1", "after=-2", "after=x", "after=1.5", "limit=-1", "limit=x", "limit=99999999999999999999",
-		"usr=alice", "User=alice", "sub=alice", "iss=x", "=x", "user+kind=alice", "kind+role=x", "user=alice&user=bob"} {
-		q, _ := url.ParseQuery(query)
-		if f, err := parseFilter(q, now); !api.IsKind(err, api.KindInvalid) {
-			t.Errorf("%s gives %+v, %v", query, f, err)
-		}
-	}
-}
-
-func FuzzParseFilter(f *testing.F) {
-	f.Add("user=a&kind=b.*&since=2030-01-02T03:04:05Z&after=3&limit=4&intents=1")
-	f.Add("after=-1&until=2030-01-02T03:04:05.5+01:00")
-	f.Add("user+kind=x&a=b")
-	f.Fuzz(func(t *testing.T, query string) {
-		q, err := url.ParseQuery(query)
-		if err != nil {
-			return
-		}
-		got, err := parseFilter(q, start)
-		if err != nil {
-			if !api.IsKind(err, api.KindInvalid) {
-				t.Errorf("%v", err)
-			}
-			return
-		}
-		again := url.Values{}
-		for name, v := range map[string]string{api.ParamUser: got.User, api.ParamKind: got.Kind, api.ParamRole: got.Role, api.ParamHost: got.Host,
-			api.ParamOutcome: string(got.Outcome), api.ParamSession: got.Session} {
-			if v != "" {
-				again.Set(name, v)
-			}
-		}
-		again.Set(api.ParamAfter, fmt.Sprint(got.After))
-		again.Set(api.ParamLimit, fmt.Sprint(got.Limit))
-		if got.Intents {
-			again.Set(api.ParamIntents, "1")
-		}
-		for name, at := range map[string]time.Time{api.ParamSince: got.Since, api.ParamUntil: got.Until} {
-			if q.Get(name) != "" {
-				again.Set(name, at.Format(time.RFC3339Nano))
-			}
-		}
-		back, err := parseFilter(again, start)
-		if err != nil || !cmp.Equal(got, back) {
-			t.Errorf("%q: %v\n%s", query, err, cmp.Diff(got, back))
 		}
 	})
 }

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"time"
 
@@ -105,7 +104,7 @@ func (s *Server) applyReport(ctx context.Context, tx store.Tx, r api.Report, ssh
 // sshOf returns the SSH session of an ID, where it is of this bastion.
 func (s *Server) sshOf(ctx context.Context, c *call, id string) (state.SSHSession, error) {
 	var v state.SSHSession
-	err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		var err error
 		v, err = state.SSHByID(ctx, tx, id)
 		return err

@@ -3,7 +3,6 @@ package broker
 import (
 	"bufio"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"io"
@@ -12,10 +11,10 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
-	"sega/audit"
+	"sega/audit/query"
+	"sega/audit/store"
 	"sega/broker/api"
 	"sega/broker/policy"
 	"sega/broker/state"
@@ -27,21 +26,21 @@ const lastLine = `{"end":true}` + "\n"
 // events answers a query. Those who may not read everybody's events read their own.
 func (s *Server) events(ctx context.Context, c *call) (any, error) {
 	q := c.request.URL.Query()
-	filter, err := parseFilter(q, s.Now())
+	asked, err := parseQuery(q, s.Now())
 	if err != nil {
 		return nil, err
 	}
 	decide := s.request(c.session, policy.ActionReadEvents, policy.Resource{Type: policy.TypeAuditLog, ID: "all"}, policy.Context{Source: c.source.String()})
 	scope := "all"
-	if d := s.Policy.Decide(*decide); !d.Allow && mine(filter.User, c) {
-		scope, filter.Iss, filter.Sub = "own", c.session.Issuer, c.session.Subject
+	if d := s.Policy.Decide(*decide); !d.Allow && mine(asked.Where, c) {
+		scope, asked.Where = "own", query.And{query.Actor{Iss: c.session.Issuer, Sub: c.session.Subject}, asked.Where}
 		decide = s.request(c.session, policy.ActionReadEvents, policy.Resource{Type: policy.TypeAuditLog, ID: "own", Owner: c.session.Subject, OwnerIssuer: c.session.Issuer}, policy.Context{Source: c.source.String()})
 	}
 	op := operation{kind: "audit.read", name: "events/" + scope, decide: decide, details: map[string]any{"filter": q.Encode()}}
 	op.act = func(context.Context, policy.Decision, string) (effect, error) {
 		return effect{reply: stream(func(w http.ResponseWriter) {
 			s.streamRows(w, c, func(emit func(any) error) error {
-				for row, err := range s.Log.Query(ctx, filter) {
+				for row, err := range s.Log.Search(ctx, asked) {
 					if err != nil {
 						return err
 					}
@@ -56,9 +55,18 @@ func (s *Server) events(ctx context.Context, c *call) (any, error) {
 	return s.perform(ctx, c, op)
 }
 
-// mine reports whether a filter asks for nobody else's events.
-func mine(user string, c *call) bool {
-	return user == "" || user == c.session.Email || user == c.session.Subject
+// mine reports whether a query names nobody else as the user, so that the asker's own events may be
+// what it means.
+func mine(x query.Expr, c *call) bool {
+	switch x := x.(type) {
+	case query.And:
+		return !slices.ContainsFunc(x, func(part query.Expr) bool { return !mine(part, c) })
+	case query.Or:
+		return !slices.ContainsFunc(x, func(part query.Expr) bool { return !mine(part, c) })
+	case query.Field:
+		return x.Name != query.User || x.Op == query.Equal && (x.Value == c.session.Email || x.Value == c.session.Subject)
+	}
+	return true
 }
 
 // logRows sends rows exactly as stored, for verification.
@@ -138,7 +146,7 @@ func (s *Server) consistency(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	proof, err := s.Log.Prove(ctx, from, to)
+	proof, err := store.Prove(ctx, s.Log, from, to)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -190,7 +198,7 @@ func (s *Server) recording(ctx context.Context, c *call) (any, error) {
 // recordingResource is what policy is told of a recording: whose session it is, and the host's labels.
 func (s *Server) recordingResource(ctx context.Context, id string) (policy.Resource, error) {
 	resource := policy.Resource{Type: policy.TypeRecording, ID: printable(id, 64)}
-	err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		v, err := state.SSHByID(ctx, tx, id)
 		if errors.Is(err, state.ErrNotFound) {
 			return nil // nobody's: the answer below is that there is no such recording, to those who may ask
@@ -216,35 +224,35 @@ func parseRange(q url.Values, size int64) (from, to int64, err error) {
 	return from, to, nil
 }
 
-// parseFilter reads the query parameters of RouteEvents.
-func parseFilter(q url.Values, now time.Time) (audit.Filter, error) {
-	f := audit.Filter{User: q.Get(api.ParamUser), Kind: q.Get(api.ParamKind), Role: q.Get(api.ParamRole), Host: q.Get(api.ParamHost),
-		Outcome: audit.Outcome(q.Get(api.ParamOutcome)), Session: q.Get(api.ParamSession), Intents: q.Get(api.ParamIntents) == "1", After: -1}
+// parseQuery reads the query parameters of RouteEvents.
+func parseQuery(q url.Values, now time.Time) (query.Query, error) {
+	out := query.Query{After: -1, Intents: q.Get(api.ParamIntents) == "1", Newest: q.Get(api.ParamNewest) == "1"}
 	var err error
-	for name, at := range map[string]*time.Time{api.ParamSince: &f.Since, api.ParamUntil: &f.Until} {
-		if v := q.Get(name); v != "" {
-			if *at, err = time.Parse(time.RFC3339Nano, v); err != nil {
-				return f, api.Errorf(api.KindInvalid, "%s is not a time of RFC 3339", name)
-			}
-		}
+	if out.Where, err = query.Parse(q.Get(api.ParamQuery), now); err != nil {
+		return out, api.Errorf(api.KindInvalid, "%s", printable(err.Error(), 1000))
 	}
 	if v := q.Get(api.ParamAfter); v != "" {
-		if f.After, err = strconv.ParseInt(v, 10, 64); err != nil || f.After < -1 {
-			return f, api.Errorf(api.KindInvalid, "after is an index of the log")
+		if out.After, err = strconv.ParseInt(v, 10, 64); err != nil || out.After < -1 {
+			return out, api.Errorf(api.KindInvalid, "after is an index of the log")
+		}
+	}
+	if v := q.Get(api.ParamBefore); v != "" {
+		if out.Before, err = strconv.ParseInt(v, 10, 64); err != nil || out.Before < 1 {
+			return out, api.Errorf(api.KindInvalid, "before is an index of the log above 0")
 		}
 	}
 	if v := q.Get(api.ParamLimit); v != "" {
-		if f.Limit, err = strconv.Atoi(v); err != nil || f.Limit < 0 {
-			return f, api.Errorf(api.KindInvalid, "limit is a number of events")
+		if out.Limit, err = strconv.Atoi(v); err != nil || out.Limit < 0 {
+			return out, api.Errorf(api.KindInvalid, "limit is a number of events")
 		}
 	}
 	for name, values := range q {
-		if !slices.Contains(strings.Fields("user kind role host outcome session since until intents after limit"), name) {
-			return f, api.Errorf(api.KindInvalid, "events are not filtered by %q", printable(name, 32))
+		if !slices.Contains([]string{api.ParamQuery, api.ParamIntents, api.ParamNewest, api.ParamAfter, api.ParamBefore, api.ParamLimit}, name) {
+			return out, api.Errorf(api.KindInvalid, "events are not asked for by %q; write it into %s", printable(name, 32), api.ParamQuery)
 		}
 		if len(values) > 1 { // the second would be dropped without a word
-			return f, api.Errorf(api.KindInvalid, "%s is given %d times", name, len(values))
+			return out, api.Errorf(api.KindInvalid, "%s is given %d times", name, len(values))
 		}
 	}
-	return f, nil
+	return out, nil
 }

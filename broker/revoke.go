@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"slices"
 	"strings"
@@ -108,7 +107,7 @@ func (s *Server) plan(ctx context.Context, t target) (api.Plan, error) {
 	p := api.Plan{Person: api.Person{Issuer: t.subject.Issuer, Subject: t.subject.Subject, Email: t.subject.Email}, Blocks: t.kind == "user.revoke",
 		Sessions: []api.SessionInfo{}, Certificates: []api.Outstanding{}, AWS: []api.Outstanding{}}
 	now := s.Now()
-	err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		infos, err := liveSessions(ctx, tx, t.subject.Issuer, t.subject.Subject, now)
 		if err != nil {
 			return err
@@ -172,7 +171,7 @@ func (s *Server) sessions(ctx context.Context, c *call) (any, error) {
 	}
 	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
 		out := api.Sessions{}
-		err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 			var err error
 			out.Sessions, err = liveSessions(ctx, tx, iss, sub, s.Now())
 			return err
@@ -189,7 +188,7 @@ func (s *Server) unblock(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	var subject state.Subject
-	err := s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		var err error
 		subject, err = s.findSubject(ctx, tx, r.ID)
 		return err

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"database/sql"
 	"sync"
 
 	"sega/audit/store"
@@ -56,7 +55,7 @@ func (s *serials) forget() {
 }
 
 func (s *Server) openIntents(ctx context.Context) (open []state.Intent, err error) {
-	err = s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		open, err = state.OpenIntents(ctx, tx, s.Node)
 		return err
 	})

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"slices"
 	"strings"
@@ -172,7 +171,7 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 // leaves empty is no nil.
 func (s *Server) holder(ctx context.Context, serial uint64, fingerprint *string) (person state.Session, access state.Cert, problem *api.Problem, err error) {
 	unknown := api.Errorf(api.KindDenied, "this certificate was not issued by this broker").WithHint("run: sega login")
-	err = s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		cert, err := state.CertBySerial(ctx, tx, caAccess, serial)
 		if errors.Is(err, state.ErrNotFound) || err == nil && fingerprint != nil && cert.Fingerprint != *fingerprint {
 			problem = unknown

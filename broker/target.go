@@ -2,10 +2,10 @@ package broker
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"strings"
 
+	"sega/audit/store"
 	"sega/broker/api"
 	"sega/broker/policy"
 	"sega/broker/state"
@@ -26,7 +26,7 @@ type target struct {
 
 // target finds what the request is about.
 func (s *Server) target(ctx context.Context, r api.RevokeRequest) (t target, err error) {
-	err = s.Log.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		var err error
 		switch r.Subject {
 		case api.SubjectUser:

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"io"
@@ -361,7 +360,7 @@ func (w *world) openIntents() int {
 
 func (w *world) grants() (n int) {
 	w.t.Helper()
-	err := w.sqlite.Read(context.Background(), func(ctx context.Context, tx *sql.Tx) error {
+	err := w.sqlite.Read(context.Background(), func(ctx context.Context, tx store.Querier) error {
 		return tx.QueryRowContext(ctx, `SELECT count(*) FROM grants`).Scan(&n)
 	})
 	if err != nil {

@@ -268,8 +268,11 @@ func guard(ctx context.Context, r *request, tx *sql.Tx) (err error) {
 			err = fmt.Errorf("%w (%T)\n%s", errPanic, p, debug.Stack())
 		}
 	}()
-	return r.apply(ctx, store.Tx{Tx: tx, Next: r.first})
+	return r.apply(ctx, store.Tx{Querier: onlyQuerier{tx}, Next: r.first})
 }
+
+// onlyQuerier hides what would end the transaction of the whole batch.
+type onlyQuerier struct{ store.Querier }
 
 // code returns SQLite's extended result code, 0 for nil and -1 for what is not of SQLite.
 func code(err error) int {

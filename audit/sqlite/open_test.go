@@ -14,6 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
+	"sega/audit/store"
 	"sega/audit/store/storetest"
 )
 
@@ -184,51 +185,6 @@ func TestOtherWriter(t *testing.T) {
 	storetest.Verify(t, a, testKey(t).Verifier())
 }
 
-// TestQueriesUseIndexes asks SQLite for its plan: no filter with an indexed column may walk all rows.
-func TestQueriesUseIndexes(t *testing.T) {
-	l := openTest(t, Config{Path: filled(t, 10)})
-	for name, c := range map[string]struct {
-		filter audit.Filter
-		want   []string
-	}{
-		"user":        {audit.Filter{User: "a"}, []string{"events_email", "events_sub"}},
-		"user prefix": {audit.Filter{User: "a*"}, []string{"events_email", "events_sub"}},
-		"session":     {audit.Filter{Session: "ses_1"}, []string{"events_session", "events_login"}},
-		"actor":       {audit.Filter{Sub: "a", Iss: "b"}, []string{"events_sub"}},
-		"kind":        {audit.Filter{Kind: "ssh.*"}, []string{"events_kind"}},
-		"role":        {audit.Filter{Role: "prod", Kind: "aws.assume"}, []string{"events_resource"}},
-		"denied":      {audit.Filter{Outcome: audit.Denied}, []string{"events_outcome"}},
-		"time":        {audit.Filter{Since: time.Unix(1, 0)}, []string{"events_time"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			q := build(c.filter)
-			rows, err := l.reads.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+q.text, append([]any{0, 10, 0, 0}, q.args...)...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer rows.Close()
-			var plan []string
-			for rows.Next() {
-				var id, parent, unused int
-				var detail string
-				if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
-					t.Fatal(err)
-				}
-				plan = append(plan, detail)
-			}
-			text := strings.Join(plan, "\n")
-			for _, index := range c.want {
-				if !strings.Contains(text, index+" (<expr>=?") {
-					t.Errorf("plan is\n%s\nwant a search of %s", text, index)
-				}
-			}
-			if strings.Contains(text, "SCAN events") {
-				t.Errorf("the plan walks all rows:\n%s", text)
-			}
-		})
-	}
-}
-
 // TestWALIsTidied: the WAL stays bounded while a reader comes and goes.
 func TestWALIsTidied(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.db")
@@ -240,7 +196,7 @@ func TestWALIsTidied(t *testing.T) {
 		if _, err := l.Append(t.Context(), []audit.Event{e}, nil); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.Root(t.Context(), int64(i)); err != nil {
+		if _, err := store.Root(t.Context(), l, int64(i)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
+	"sega/audit/store"
 )
 
 // Bounds of a page: what an iterator holds while its consumer takes its time. No transaction is
@@ -27,7 +28,11 @@ func (l *Log) Head() ([]byte, tlog.Tree) {
 }
 
 // Read implements store.Log.
-func (l *Log) Read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
+func (l *Log) Read(ctx context.Context, f func(ctx context.Context, q store.Querier) error) error {
+	return l.read(ctx, func(ctx context.Context, tx *sql.Tx) error { return f(ctx, tx) })
+}
+
+func (l *Log) read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
 	tx, err := l.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return fmt.Errorf("audit store: read: %w", err)
@@ -36,37 +41,16 @@ func (l *Log) Read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) 
 	return f(ctx, tx)
 }
 
-// Prove implements store.Log. From size 0 the proof is empty: every tree begins with nothing.
-func (l *Log) Prove(ctx context.Context, from, to int64) (proof tlog.TreeProof, err error) {
-	if size := l.last.Load().tree.N; from < 0 || from > to || to > size {
-		return nil, fmt.Errorf("audit store: no proof from %d to %d events: the log has %d", from, to, size)
-	}
-	if from == 0 {
-		return tlog.TreeProof{}, nil
-	}
-	err = l.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		proof, err = tlog.ProveTree(to, from, newChunkReader(ctx, tx))
+// Hashes implements store.Log.
+func (l *Log) Hashes(ctx context.Context, indexes []int64) (hashes []tlog.Hash, err error) {
+	err = l.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		hashes, err = newChunkReader(ctx, tx).ReadHashes(indexes)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("audit store: prove %d to %d: %w", from, to, err)
+		return nil, fmt.Errorf("audit store: hashes: %w", err)
 	}
-	return proof, nil
-}
-
-// Root implements store.Log.
-func (l *Log) Root(ctx context.Context, size int64) (root tlog.Hash, err error) {
-	if n := l.last.Load().tree.N; size < 0 || size > n {
-		return tlog.Hash{}, fmt.Errorf("audit store: no root of %d events: the log has %d", size, n)
-	}
-	err = l.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		root, err = tlog.TreeHash(size, newChunkReader(ctx, tx))
-		return err
-	})
-	if err != nil {
-		return tlog.Hash{}, fmt.Errorf("audit store: root of %d: %w", size, err)
-	}
-	return root, nil
+	return hashes, nil
 }
 
 // Rows implements store.Log.
@@ -97,7 +81,7 @@ func (l *Log) Rows(ctx context.Context, from, to int64) iter.Seq2[audit.Row, err
 
 // leaves fills in the stored leaf hashes; a hash that is not there stays out.
 func (l *Log) leaves(ctx context.Context, page []audit.Row) error {
-	return l.Read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return l.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		r := newChunkReader(ctx, tx)
 		for i := range page {
 			if h, err := r.ReadHashes([]int64{tlog.StoredHashIndex(0, page[i].Index)}); err == nil {

@@ -1,5 +1,6 @@
 // Package store is the contract between the broker and the backends of the audit log: one
-// committer through which every event and every change of state goes, in one transaction.
+// committer through which every event and every change of state goes, in one transaction. What
+// follows from the contract alone (proofs, roots) is here too.
 //
 // It serves the flow "every decision is an event" of docs/architecture.md (design R3, I1, I6).
 package store
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
+	"sega/audit/query"
 )
 
 // ErrUnavailable means that nothing was made durable and the caller may release nothing; the
@@ -23,39 +25,65 @@ var ErrUnavailable = errors.New("audit store: events cannot be made durable")
 // that append alone changed nothing, and a retry would not either.
 var ErrDuplicate = errors.New("audit store: an event of this ID exists")
 
+// ErrNoEvent means that the log has no event of an ID.
+var ErrNoEvent = errors.New("audit store: no such event")
+
+// ErrTooManyGroups means that a count has more than MaxGroups groups: ask for less time or fewer dimensions.
+var ErrTooManyGroups = errors.New("audit store: too many groups")
+
+// MaxGroups bounds the answer of Count.
+const MaxGroups = 100_000
+
+// Querier reads and writes in a transaction. Statements are of the SQL that SQLite and PostgreSQL
+// share, with ? for arguments; integers are 64-bit, booleans are integers.
+type Querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
 // Tx is the transaction of an append.
 type Tx struct {
-	*sql.Tx
+	Querier
 	Next int64 // index in the log that the first event of this append will have
 }
 
 // Log is an append-only Merkle log beside the state that shares its transactions.
 type Log interface {
 	// Append makes events durable and, in the same transaction and before them, applies apply
-	// (which may be nil). When it returns nil, events, tree, checkpoint and state are on disk.
+	// (which may be nil). When it returns nil, events, tree, rollups, checkpoint and state are on disk.
 	// An error of apply discards this append alone and is returned as it is; any other failure
 	// is ErrUnavailable (wrapped) and has changed nothing. Appends of many callers share a commit.
 	// apply runs on the committer's goroutine: it must be short and do no I/O but through Tx.
-	// The first event gets the returned index, the others follow.
+	// The first event gets the returned index, the others follow. Several processes may append to one log
+	// where the backend is a server: each apply sees all that was committed before.
 	Append(ctx context.Context, events []audit.Event, apply func(ctx context.Context, tx Tx) error) (first int64, err error)
 
-	// Head returns the signed checkpoint (a note, C2SP tlog-checkpoint) of the last commit and its tree.
+	// Head returns the signed checkpoint (a note, C2SP tlog-checkpoint) and its tree, of the last
+	// commit that this process knows of: its own, or one of another process not more than a second ago.
 	Head() (checkpoint []byte, tree tlog.Tree)
 
 	// Rows yields rows from..to-1 exactly as stored, columns included, in order.
 	Rows(ctx context.Context, from, to int64) iter.Seq2[audit.Row, error]
 
-	// Query yields matching rows in order of index.
-	Query(ctx context.Context, f audit.Filter) iter.Seq2[audit.Row, error]
+	// Event returns the row of an event's ID as Rows does, or ErrNoEvent.
+	Event(ctx context.Context, id string) (audit.Row, error)
 
-	// Prove returns the consistency proof between two sizes of the tree.
-	Prove(ctx context.Context, from, to int64) (tlog.TreeProof, error)
+	// Search yields the rows that q.Match selects, in the order that q asks for, up to q.Limit.
+	Search(ctx context.Context, q query.Query) iter.Seq2[audit.Row, error]
 
-	// Root returns the root hash of the tree at an earlier or the present size.
-	Root(ctx context.Context, size int64) (tlog.Hash, error)
+	// Count counts what q selects (Limit and Newest are not looked at) by dimensions, sorted by key.
+	Count(ctx context.Context, q query.Query, by []query.Dimension) ([]query.Group, error)
+
+	// Rollups yields every rollup as stored, in any order. They cover the first upTo events,
+	// audit.RolledUp of the log's size at that moment.
+	Rollups(ctx context.Context) (upTo int64, rollups iter.Seq2[audit.Rollup, error])
+
+	// Hashes returns stored hashes of the tree by their tlog index (tlog.StoredHashIndex).
+	Hashes(ctx context.Context, indexes []int64) ([]tlog.Hash, error)
 
 	// Read runs f in a read transaction that does not block the committer.
-	Read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error
+	Read(ctx context.Context, f func(ctx context.Context, q Querier) error) error
 
 	// Close waits for what is under way and closes the database.
 	Close() error

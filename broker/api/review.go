@@ -28,17 +28,41 @@ type Consistency struct {
 	Proof [][]byte `json:"proof"`
 }
 
-// Names of RouteEvents' query parameters. Times are RFC 3339; a trailing * in a value is a prefix.
+// Proof is what RouteProof answers: an event with all that proves it to somebody who holds the
+// log's public key alone. `sega audit prove` writes it as a bundle (docs/audit-format.md).
+type Proof struct {
+	Index      int64    `json:"idx"`
+	Body       []byte   `json:"body"`              // the leaf's bytes
+	Salt       []byte   `json:"salt,omitempty"`    // with Details, where the asker may read them
+	Details    []byte   `json:"details,omitempty"` // as hashed
+	Inclusion  [][]byte `json:"inclusion"`         // RFC 6962, in the checkpoint's tree
+	Checkpoint []byte   `json:"checkpoint"`        // the signed note
+}
+
+// Names of query parameters of RouteEvents and RouteCount.
 const (
-	ParamUser    = "user"
-	ParamKind    = "kind"
-	ParamRole    = "role"
-	ParamHost    = "host"
-	ParamOutcome = "outcome"
-	ParamSession = "session" // ses_… or ssh_…
-	ParamSince   = "since"
-	ParamUntil   = "until"
-	ParamIntents = "intents" // "1": intents too
-	ParamAfter   = "after"   // index of the last event of the page before
+	ParamQuery   = "q"       // in the language of audit/query
+	ParamIntents = "intents" // "1": what was begun, too
+	ParamAfter   = "after"   // index: only what lies behind it; RouteFeed has it too
+	ParamBefore  = "before"  // index: only what lies before it
+	ParamNewest  = "newest"  // "1": the newest first
 	ParamLimit   = "limit"
+	ParamFollow  = "follow" // RouteEvents and RouteRecording, "1": goes on with what comes
+	ParamBy      = "by"     // RouteCount: dimensions, joined by commas
+)
+
+// Names of query parameters of RouteRecording.
+const (
+	ParamPurpose = "purpose" // one of the purposes
+	ParamReason  = "reason"  // why; needed for all purposes but verification
+	ParamFrom    = "from"    // byte to begin with
+)
+
+// Purposes of reading a recording.
+const (
+	PurposePlay   = "play"
+	PurposeVerify = "verify"
+	PurposeExport = "export"
+	PurposeTail   = "tail" // of a session that lives
+	PurposeIndex  = "index"
 )

@@ -1,6 +1,6 @@
 package api
 
-// Routes. All but Configuration, Checkpoint, Consistency (made to be witnessed by anybody), Health,
+// Routes. All but Configuration, Checkpoint, Consistency, hash tiles (made to be witnessed by anybody), Health,
 // Ready and Metrics need a DPoP proof; all but those, Login,
 // the device login and the machine routes need a session token as well ("Authorization: DPoP …").
 const (
@@ -23,11 +23,15 @@ const (
 	RouteSessions    = "/v1/sessions"          // GET → Sessions
 	RouteRevoke      = "/v1/revoke"            // POST RevokeRequest → Receipt
 	RouteUnblock     = "/v1/unblock"           // POST UnblockRequest → Empty
-	RouteEvents      = "/v1/audit/events"      // GET ?EventFilter → NDJSON of Event
+	RouteEvents      = "/v1/audit/events"      // GET ?q=… → NDJSON of Event
+	RouteCount       = "/v1/audit/count"       // GET ?q=…&by=user,day → NDJSON of query.Group
 	RouteLog         = "/v1/audit/log"         // GET ?from=&to= → NDJSON of LogRow
-	RouteCheckpoint  = "/v1/audit/checkpoint"  // GET → signed note (text)
+	RouteRollups     = "/v1/audit/rollups"     // GET → NDJSON of audit.Rollup
+	RouteProof       = "/v1/audit/proof/{id}"  // GET → Proof
 	RouteConsistency = "/v1/audit/consistency" // GET ?from=&to= → Consistency
-	RouteRecording   = "/v1/recordings/{id}"   // GET ?purpose=play|verify&reason= → bytes of the recording
+	RouteCheckpoint  = "/tlog/checkpoint"      // GET → signed note (C2SP tlog-checkpoint)
+	RouteTile        = "/tlog/tile/{path...}"  // GET → hash tiles (C2SP tlog-tiles); entries need a session
+	RouteRecording   = "/v1/recordings/{id}"   // GET ?purpose=&reason=&from= → bytes of the recording
 	RouteEnroll      = "/v1/machines/enroll"   // POST EnrollRequest → Machine
 	RouteMachine     = "/v1/machines/session"  // POST {} → MachineSession
 	RouteFeed        = "/v1/bastion/feed"      // GET ?after=INDEX → NDJSON of FeedItem, unending
@@ -35,6 +39,11 @@ const (
 	RouteHop         = "/v1/bastion/hop"       // POST HopRequest → Hop
 	RouteFront       = "/v1/bastion/front"     // POST FrontRequest → Certificate
 	RouteReport      = "/v1/bastion/events"    // POST []Report → Empty
+
+	RouteIndexSessions  = "/v1/indexer/sessions"        // GET ?after=INDEX → NDJSON of IndexSession, those that have ended
+	RouteIndexRecording = "/v1/indexer/recordings/{id}" // GET → bytes of the recording
+	RouteIndexSearches  = "/v1/indexer/searches"        // GET → NDJSON of IndexSearch, unending
+	RouteIndexHits      = "/v1/indexer/hits"            // POST IndexHits → Empty
 )
 
 // Headers of ours.

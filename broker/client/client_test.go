@@ -180,7 +180,7 @@ func TestQueriesOfReview(t *testing.T) {
 	if note, err := c.Checkpoint(ctx); err != nil || string(note) != string(testNote) {
 		t.Errorf("%q, %v", note, err)
 	}
-	events, err := collect(c.Events(ctx, url.Values{api.ParamUser: {"a b*"}}))
+	events, err := collect(c.Events(ctx, url.Values{api.ParamQuery: {"user:\"a b\"*"}}))
 	want := []api.Event{{Index: 1, Envelope: json.RawMessage(`{"v":1}`)}, {Index: 5, Envelope: json.RawMessage(`{"v":1}`), Details: json.RawMessage(`{}`)}}
 	if d := cmp.Diff(want, events); err != nil || d != "" {
 		t.Error(err, d)

@@ -2,7 +2,6 @@ package state_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"path/filepath"
 	"testing"
@@ -64,7 +63,7 @@ func (d db) write(f func(ctx context.Context, q state.Querier) error) {
 // read reads in a transaction of its own, as the broker does.
 func read[T any](d db, f func(ctx context.Context, q state.Querier) (T, error)) (v T, err error) {
 	d.t.Helper()
-	err = d.log.Read(context.Background(), func(ctx context.Context, tx *sql.Tx) error {
+	err = d.log.Read(context.Background(), func(ctx context.Context, tx store.Querier) error {
 		v, err = f(ctx, tx)
 		return err
 	})

@@ -21,7 +21,7 @@ var ErrNotFound = errors.New("state: not found")
 // ErrExists means that a record which may exist once exists already.
 var ErrExists = errors.New("state: exists already")
 
-// Querier is the part of *sql.Tx that reads and writes need.
+// Querier is the transaction of the caller (audit/store).
 type Querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)

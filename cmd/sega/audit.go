@@ -5,9 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sega/audit"
+	"sega/audit/query"
 	"sega/broker/api"
 )
 
@@ -31,7 +30,7 @@ func newAudit(a *app) *cobra.Command {
 	return c
 }
 
-// queryOptions are the filters of `audit query`.
+// queryOptions are what `audit query` asks, apart from the query's own text.
 type queryOptions struct {
 	user, kind, role, host, outcome, session, since, until string
 	intents, asJSON                                        bool
@@ -40,10 +39,10 @@ type queryOptions struct {
 
 func newAuditQuery(a *app) *cobra.Command {
 	var o queryOptions
-	c := &cobra.Command{Use: "query", Short: "List events, oldest first", Args: atMost(0),
-		Example: "  sega audit query --user alice@example.com --kind 'session.*' --since 7d\n  sega audit query --outcome denied --json",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			q, err := o.query(a.now())
+	c := &cobra.Command{Use: "query [QUERY]", Short: "List events, oldest first", Args: cobra.ArbitraryArgs,
+		Example: "  sega audit query 'user:alice@example.com kind:session.* since:7d'\n  sega audit query 'outcome:denied or reason:~outage' --json\n  sega audit query --user alice@example.com --since 7d",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q, err := o.query(strings.Join(args, " "), a.now())
 			if err != nil {
 				return err
 			}
@@ -68,27 +67,29 @@ func newAuditQuery(a *app) *cobra.Command {
 	return c
 }
 
-func (o queryOptions) query(now time.Time) (url.Values, error) {
-	q := url.Values{}
-	for name, v := range map[string]string{api.ParamUser: o.user, api.ParamKind: o.kind, api.ParamRole: o.role, api.ParamHost: o.host, api.ParamOutcome: o.outcome, api.ParamSession: o.session} {
-		if v != "" {
-			q.Set(name, v)
-		}
+// query puts text and flags together. The times are made absolute here, by this machine's clock and zone.
+func (o queryOptions) query(text string, now time.Time) (url.Values, error) {
+	whole := query.And{}
+	x, err := query.Parse(text, now)
+	if err != nil {
+		return nil, usagef("%s", err)
 	}
-	for name, v := range map[string]string{api.ParamSince: o.since, api.ParamUntil: o.until} {
-		if v == "" {
+	if x != nil {
+		whole = append(whole, x)
+	}
+	for _, f := range []struct{ name, value string }{{"user", o.user}, {"kind", o.kind}, {"role", o.role}, {"host", o.host}, {"outcome", o.outcome}, {"session", o.session}, {"since", o.since}, {"until", o.until}} {
+		if f.value == "" {
 			continue
 		}
-		t, err := parseTime(v, now)
+		x, err := query.Parse(f.name+":"+f.value, now)
 		if err != nil {
-			return nil, err
+			return nil, usagef("--%s: %s", f.name, err)
 		}
-		q.Set(name, t.UTC().Format(time.RFC3339Nano))
+		whole = append(whole, x)
 	}
-	switch audit.Outcome(o.outcome) {
-	case "", audit.Intent, audit.Success, audit.Failure, audit.Denied, audit.Revoked, audit.Unknown:
-	default:
-		return nil, usagef("an outcome is intent, success, failure, denied, revoked or unknown")
+	q := url.Values{}
+	if text := query.Format(whole); text != "" {
+		q.Set(api.ParamQuery, text)
 	}
 	if o.intents {
 		q.Set(api.ParamIntents, "1")
@@ -100,27 +101,6 @@ func (o queryOptions) query(now time.Time) (url.Values, error) {
 		q.Set(api.ParamLimit, strconv.Itoa(o.limit))
 	}
 	return q, nil
-}
-
-var ago = regexp.MustCompile(`^(\d{1,6})([smhdw])$`)
-
-// parseTime reads "7d" (before now), a date, or a time of RFC 3339.
-func parseTime(s string, now time.Time) (time.Time, error) {
-	if m := ago.FindStringSubmatch(s); m != nil {
-		n, _ := strconv.Atoi(m[1])
-		unit := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour}[m[2]]
-		if n <= int(math.MaxInt64/unit) { // 292 years
-			return now.Add(-time.Duration(n) * unit), nil
-		}
-	}
-	if t, err := time.ParseInLocation(time.DateOnly, s, time.Local); err == nil {
-		return t, nil
-	}
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		return t, usagef("%q is not a time like 7d, 2h, 2026-01-31 or 2026-01-31T08:00:00Z", s)
-	}
-	return t, nil
 }
 
 // printEvents prints what the broker sends, as it comes.

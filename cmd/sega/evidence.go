@@ -175,7 +175,7 @@ func (s *session) evidenceOf(ctx context.Context, id string) (*evidence, error) 
 		return nil, usagef("an SSH session's ID begins with %s; run: sega audit query --kind session.start", api.IDSSH)
 	}
 	c := newCollector()
-	for e, err := range s.Events(ctx, url.Values{api.ParamSession: {id}}) {
+	for e, err := range s.Events(ctx, url.Values{api.ParamQuery: {"session:" + id}}) {
 		if err != nil {
 			return nil, err
 		}

@@ -121,7 +121,7 @@ func (h *harmless) csi(b byte) {
 		h.held, h.state = append(h.held[:0], b), (*harmless).escaped
 	case b >= 0x40 && b <= 0x7e:
 		h.state = (*harmless).ground
-		if !query(h.held[2:], b) {
+		if !asks(h.held[2:], b) {
 			h.out.Write(append(h.held, b))
 		}
 	case b >= 0x20 && b <= 0x3f:
@@ -135,8 +135,8 @@ func (h *harmless) csi(b byte) {
 	}
 }
 
-// query reports sequences that a terminal answers, or that act on its window.
-func query(params []byte, final byte) bool {
+// asks reports sequences that a terminal answers, or that act on its window.
+func asks(params []byte, final byte) bool {
 	switch final {
 	case 'c', 'n', 't', 'x': // DA, DSR, window operations, DECREQTPARM
 		return true

@@ -2,64 +2,14 @@ package main
 
 import (
 	"encoding/json"
-	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"sega/audit"
 	"sega/broker/api"
 )
-
-func TestParseTime(t *testing.T) {
-	for in, want := range map[string]time.Time{
-		"0s": noon, "90s": noon.Add(-90 * time.Second), "15m": noon.Add(-15 * time.Minute), "2h": noon.Add(-2 * time.Hour), "7d": noon.AddDate(0, 0, -7), "1w": noon.AddDate(0, 0, -7),
-		"2030-01-02":           time.Date(2030, 1, 2, 0, 0, 0, 0, time.Local),
-		"2030-01-02T03:04:05Z": time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), "2030-01-02T03:04:05.5+01:00": time.Date(2030, 1, 2, 2, 4, 5, 5e8, time.UTC),
-	} {
-		if got, err := parseTime(in, noon); err != nil || !got.Equal(want) {
-			t.Errorf("%q: %v, %v, want %v", in, got, err, want)
-		}
-	}
-	for _, in := range []string{"", "yesterday", "7", "7 d", "-7d", "7D", "1y", "2030-13-01", "2030-01-02 03:04", "1.5h", "9999999d", "7dd"} {
-		if got, err := parseTime(in, noon); exitCode(err) != exitUsage {
-			t.Errorf("%q: %v, %v", in, got, err)
-		}
-	}
-}
-
-// FuzzParseTime: "so long ago" is never in the future.
-func FuzzParseTime(f *testing.F) {
-	for _, seed := range []string{"7d", "999999w", "999999d", "0s", "2030-01-02T03:04:05Z"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		got, err := parseTime(s, noon)
-		if err == nil && ago.MatchString(s) && got.After(noon) {
-			t.Errorf("%q is %v", s, got)
-		}
-	})
-}
-
-func TestQuery(t *testing.T) {
-	all := queryOptions{user: "a*", kind: "aws.*", role: "r", host: "h", outcome: "denied", session: "ses_1", since: "1h", until: "2030-01-02T03:04:05+01:00", intents: true, limit: 9}
-	got, err := all.query(noon)
-	want := url.Values{"user": {"a*"}, "kind": {"aws.*"}, "role": {"r"}, "host": {"h"}, "outcome": {"denied"}, "session": {"ses_1"}, "since": {"2030-01-02T11:00:00Z"},
-		"until": {"2030-01-02T02:04:05Z"}, "intents": {"1"}, "limit": {"9"}}
-	if diff := cmp.Diff(want, got); err != nil || diff != "" {
-		t.Errorf("%v: -want +got\n%s", err, diff)
-	}
-	if got, err := (queryOptions{}).query(noon); err != nil || len(got) != 0 {
-		t.Errorf("nothing: %v, %v", got, err)
-	}
-	for name, o := range map[string]queryOptions{"outcome": {outcome: "Denied"}, "limit": {limit: -1}, "since": {since: "x"}, "until": {until: "x"}} {
-		if got, err := o.query(noon); exitCode(err) != exitUsage {
-			t.Errorf("%s: %v, %v", name, got, err)
-		}
-	}
-}
 
 func TestFlatten(t *testing.T) {
 	row, err := audit.Seal(event("user.login", audit.Success, "", ""))

@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,8 +13,6 @@ import (
 	"sega/audit"
 	"sega/audit/store"
 )
-
-type readTx = sql.Tx
 
 func testAppend(t *testing.T, b Backend) {
 	l := b.Open(t)
@@ -177,23 +174,16 @@ func testPanic(t *testing.T, b Backend) {
 func testApplyEnds(t *testing.T, b Backend) {
 	l := b.Open(t)
 	_, err := l.Append(t.Context(), []audit.Event{event(1)}, func(ctx context.Context, tx store.Tx) error {
-		return errors.Join(set("undone", 1)(ctx, tx), tx.Rollback())
-	})
-	if err == nil || state(t, l, "undone") != "" {
-		t.Errorf("an apply that rolled back by itself: %v", err)
-	}
-	refused := errors.New("refused")
-	_, err = l.Append(t.Context(), []audit.Event{event(2)}, func(ctx context.Context, tx store.Tx) error {
-		if err := errors.Join(set("early", 1)(ctx, tx), tx.Commit()); err != nil {
-			return err
+		if _, ends := tx.Querier.(interface{ Commit() error }); ends {
+			t.Error("an apply could commit by itself")
 		}
-		return refused
+		if _, ends := tx.Querier.(interface{ Rollback() error }); ends {
+			t.Error("an apply could roll back by itself")
+		}
+		return nil
 	})
-	if !errors.Is(err, refused) || state(t, l, "early") != "" {
-		t.Errorf("an apply that committed by itself: %v, state %q", err, state(t, l, "early"))
-	}
-	if report := Verify(t, l, b.Verifier); report.Rows != 0 {
-		t.Errorf("%d rows", report.Rows)
+	if err != nil {
+		t.Error(err)
 	}
 }
 

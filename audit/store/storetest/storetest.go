@@ -41,7 +41,7 @@ func Run(t *testing.T, b Backend) {
 		"cancelled before it begins":  testCancelled,
 		"proofs and roots":            testProofs,
 		"read does not write":         testRead,
-		"queries":                     testQueries,
+		"searches":                    testSearch,
 		"query pages":                 testQueryPages,
 		"reopen":                      testReopen,
 		"closed":                      testClosed,
@@ -79,7 +79,7 @@ func set(name string, n int) func(context.Context, store.Tx) error {
 func state(t *testing.T, l store.Log, name string) string {
 	t.Helper()
 	found := ""
-	err := l.Read(t.Context(), func(ctx context.Context, tx *readTx) error {
+	err := l.Read(t.Context(), func(ctx context.Context, tx store.Querier) error {
 		rows, err := tx.QueryContext(ctx, fmt.Sprintf(`SELECT n FROM storetest_state WHERE name = '%s'`, name))
 		if err != nil {
 			return err

@@ -4,7 +4,6 @@ package attack
 
 import (
 	"context"
-	"database/sql"
 
 	"sega/audit/store"
 )
@@ -13,7 +12,7 @@ import (
 func (w *world) count(query string, args ...any) int {
 	w.t.Helper()
 	n := 0
-	err := w.log.Read(w.t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+	err := w.log.Read(w.t.Context(), func(ctx context.Context, tx store.Querier) error {
 		return tx.QueryRowContext(ctx, query, args...).Scan(&n)
 	})
 	if err != nil {

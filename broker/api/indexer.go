@@ -1,0 +1,30 @@
+package api
+
+import "encoding/json"
+
+// IndexSession is a line of RouteIndexSessions: an SSH session that has ended, with what the log
+// says of its recording, so that an indexer can judge the recording before it opens it.
+type IndexSession struct {
+	Index     int64             `json:"idx"` // of its session.end: where to go on after it
+	SessionID string            `json:"session_id"`
+	Start     json.RawMessage   `json:"start"` // details of session.start
+	End       json.RawMessage   `json:"end"`   // details of session.end
+	Heads     []json.RawMessage `json:"heads"` // of this session, from recording.heads
+}
+
+// IndexSearch is a line of RouteIndexSearches: a question to the indexer. An empty ID is a
+// heartbeat, one a second.
+type IndexSearch struct {
+	ID    string `json:"id"`
+	Text  string `json:"text"`
+	Limit int    `json:"limit"` // of sessions
+}
+
+// IndexHits answers one. The text that was found stays with the indexer (design R11).
+type IndexHits struct {
+	ID       string   `json:"id"`
+	Sessions []string `json:"sessions"` // ssh_…, sorted
+	More     bool     `json:"more"`     // there are more than the limit
+	UpTo     int64    `json:"up_to"`    // sessions are indexed up to this index of the log
+	Error    string   `json:"error"`    // "" where the search succeeded
+}
