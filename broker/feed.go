@@ -34,7 +34,9 @@ func (s *Server) feed(ctx context.Context, c *call) (any, error) {
 	if err := s.checkMark(ctx, c, c.session.Email); err != nil {
 		return nil, err
 	}
-	if _, tree := s.Log.Head(); after >= tree.N {
+	if tree, err := s.treeWith(ctx, after+1); err != nil {
+		return nil, err
+	} else if after >= tree.N {
 		return nil, api.Errorf(api.KindConflict, "the broker's log has %d events and no revocation of index %d", tree.N, after).
 			WithHint("check the broker's log.recovery events, then restart the bastion with --accept-new-log")
 	}
@@ -163,7 +165,10 @@ func (s *Server) checkMark(ctx context.Context, c *call, bastion string) error {
 	if err != nil {
 		return api.Errorf(api.KindInvalid, "the checkpoint was not signed by this log").WithCause(err)
 	}
-	_, tree := s.Log.Head()
+	tree, err := s.treeWith(ctx, mark.Tree.N) // another broker may have shown it a newer one than we know of
+	if err != nil {
+		return err
+	}
 	if mark.Tree.N <= tree.N {
 		root, err := store.Root(ctx, s.Log, mark.Tree.N)
 		if err != nil {

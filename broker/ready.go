@@ -128,13 +128,18 @@ func (s *Server) settleBefore(ctx context.Context, before time.Time) error {
 	return err
 }
 
-// Sweep settles intents that were left open, and forgets what expired a day ago.
+// reportMemory is how long a report that comes again is known to be a repetition. Bastions repeat one
+// until they have our answer; one that was cut off for longer may be in the log twice.
+const reportMemory = 30 * 24 * time.Hour
+
+// Sweep settles intents that were left open, and forgets what expired a day ago and reports of a month ago.
 func (s *Server) Sweep(ctx context.Context) error {
 	if err := s.settleBefore(ctx, s.Now().Add(-10*time.Minute)); err != nil {
 		return err
 	}
 	_, err := s.Log.Append(ctx, nil, func(ctx context.Context, tx store.Tx) error {
-		return state.DropExpired(ctx, tx, s.Now().Add(-24*time.Hour))
+		now := s.Now()
+		return errors.Join(state.DropExpired(ctx, tx, now.Add(-24*time.Hour)), state.DropReports(ctx, tx, now.Add(-reportMemory), now))
 	})
 	return err
 }

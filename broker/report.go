@@ -62,7 +62,7 @@ func (s *Server) reportOne(ctx context.Context, c *call, r api.Report) error {
 		event.Resource = "machine/" + c.session.Email
 	}
 	_, err := s.Log.Append(ctx, []audit.Event{event}, func(ctx context.Context, tx store.Tx) error {
-		if err := state.UseReport(ctx, tx, c.session.Subject+"/"+r.ID); errors.Is(err, state.ErrExists) {
+		if err := state.UseReport(ctx, tx, c.session.Subject+"/"+r.ID, s.Now()); errors.Is(err, state.ErrExists) {
 			return errRepeat
 		} else if err != nil {
 			return err

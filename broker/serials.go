@@ -2,9 +2,12 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"sync/atomic"
 
 	"sega/audit/store"
+	"sega/broker/api"
 	"sega/broker/state"
 	"sega/sshca"
 )
@@ -19,6 +22,8 @@ type serials struct {
 
 	mu     sync.Mutex
 	blocks map[string]*block
+
+	ended atomic.Bool // the eras have moved on: the blocks are void
 }
 
 type block struct {
@@ -29,6 +34,9 @@ type block struct {
 func (s *serials) next(ctx context.Context, ca string) (sshca.Serial, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended.Swap(false) {
+		clear(s.blocks)
+	}
 	b := s.blocks[ca]
 	if b == nil || b.next >= b.end {
 		b = &block{}
@@ -47,11 +55,19 @@ func (s *serials) next(ctx context.Context, ca string) (sshca.Serial, error) {
 	return serial, err
 }
 
-// forget drops the blocks, after the eras have moved on.
-func (s *serials) forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.blocks)
+// forget drops the blocks, after the eras have moved on. It waits for nobody, so that the committer
+// may call it, for which next waits.
+func (s *serials) forget() { s.ended.Store(true) }
+
+// recordCert stores a certificate in the transaction of its event. Its serial is refused where another broker
+// on this database has begun a new era since we took our block: the next certificate has a good one.
+func (s *Server) recordCert(ctx context.Context, tx store.Tx, c state.Cert) error {
+	err := state.AddCert(ctx, tx, c)
+	if errors.Is(err, state.ErrExists) {
+		s.serials.forget()
+		return api.Errorf(api.KindUnavailable, "the %s CA has begun a new era of serials after a recovery", c.Profile).WithHint("repeat the command")
+	}
+	return err
 }
 
 func (s *Server) openIntents(ctx context.Context) (open []state.Intent, err error) {

@@ -112,7 +112,7 @@ func (s *Server) signed(cert *ssh.Certificate, profile sshca.Profile, record sta
 	return effect{reply: reply,
 		details: map[string]any{"serial": sshca.Serial(cert.Serial).String(), "certificate_sha256": record.Digest, "key_id": cert.KeyId,
 			"principals": cert.ValidPrincipals, "fingerprint": record.Fingerprint, "valid_before": before},
-		apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error { return state.AddCert(ctx, tx, record) }}, nil
+		apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error { return s.recordCert(ctx, tx, record) }}, nil
 }
 
 func clampDuration(want, limit time.Duration) time.Duration {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -13,8 +14,7 @@ import (
 
 // logRows sends rows exactly as stored, for verification.
 func (s *Server) logRows(ctx context.Context, c *call) (any, error) {
-	_, tree := s.Log.Head()
-	from, to, err := parseRange(c.request.URL.Query(), tree.N)
+	from, to, err := s.sizes(ctx, c.request.URL.Query())
 	if err != nil {
 		return nil, err
 	}
@@ -50,8 +50,7 @@ func (s *Server) checkpoint(context.Context, *call) (any, error) {
 
 // consistency proves that the log of one size extends that of another.
 func (s *Server) consistency(ctx context.Context, c *call) (any, error) {
-	_, tree := s.Log.Head()
-	from, to, err := parseRange(c.request.URL.Query(), tree.N)
+	from, to, err := s.sizes(ctx, c.request.URL.Query())
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +63,15 @@ func (s *Server) consistency(ctx context.Context, c *call) (any, error) {
 		out.Proof = append(out.Proof, h[:])
 	}
 	return out, nil
+}
+
+// sizes reads two sizes of the log. Who names one that another broker on the same database has just
+// reached is let wait for it: that we do not know it would say that the log went back.
+func (s *Server) sizes(ctx context.Context, q url.Values) (from, to int64, err error) {
+	if from, to, err = parseRange(q, math.MaxInt64); err != nil {
+		return 0, 0, err
+	}
+	return parseRange(q, s.awaitTree(ctx, to).N)
 }
 
 func parseRange(q url.Values, size int64) (from, to int64, err error) {

@@ -26,25 +26,43 @@ var noon = time.Date(2030, 1, 2, 12, 0, 0, 5e6, time.UTC)
 // db is a real database under a real log, so that the schema is the one the broker runs.
 type db struct {
 	t   testing.TB
-	log *sqlite.Log
+	log store.Log
 }
 
-func open(t testing.TB) db {
+// opener opens a fresh database of one backend.
+type opener func(t testing.TB) db
+
+// onEach runs a test on every backend that ships.
+func onEach(t *testing.T, test func(t *testing.T, open opener)) {
 	t.Helper()
-	key, err := audit.GenerateLogKey("sega.example/log")
-	if err != nil {
-		t.Fatal(err)
+	for _, b := range []struct {
+		name string
+		open func(t testing.TB, key *audit.LogKey) (store.Log, error)
+	}{{"sqlite", onSQLite}} {
+		t.Run(b.name, func(t *testing.T) {
+			test(t, func(t testing.TB) db {
+				t.Helper()
+				key, err := audit.GenerateLogKey("sega.example/log")
+				if err != nil {
+					t.Fatal(err)
+				}
+				log, err := b.open(t, key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() {
+					if err := log.Close(); err != nil {
+						t.Error(err)
+					}
+				})
+				return db{t, log}
+			})
+		})
 	}
-	log, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "sega.db"), Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := log.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return db{t, log}
+}
+
+func onSQLite(t testing.TB, key *audit.LogKey) (store.Log, error) {
+	return sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "sega.db"), Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
 }
 
 // try writes in a transaction of the committer and returns its error.
@@ -106,19 +124,14 @@ func bearer(s state.Session) state.Bearer {
 
 // TestSchemaTwice: the DDL runs on every start.
 func TestSchemaTwice(t *testing.T) {
-	d := open(t)
-	d.write(func(ctx context.Context, q state.Querier) error { return state.AddSession(ctx, q, login("ses_1")) })
-	d.write(func(ctx context.Context, q state.Querier) error {
-		for _, ddl := range state.Schema {
-			if _, err := q.ExecContext(ctx, ddl); err != nil {
-				return err
-			}
-		}
-		return nil
+	onEach(t, func(t *testing.T, open opener) {
+		d := open(t)
+		d.write(func(ctx context.Context, q state.Querier) error { return state.AddSession(ctx, q, login("ses_1")) })
+		d.write(migrate)
+		want(d, func(ctx context.Context, q state.Querier) (state.Session, error) {
+			return state.SessionByID(ctx, q, "ses_1")
+		}, login("ses_1"))
 	})
-	want(d, func(ctx context.Context, q state.Querier) (state.Session, error) {
-		return state.SessionByID(ctx, q, "ses_1")
-	}, login("ses_1"))
 }
 
 func TestTimes(t *testing.T) {

@@ -28,54 +28,6 @@ type Querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// Schema is the DDL, idempotent, for SQLite.
-var Schema = []string{
-	`CREATE TABLE IF NOT EXISTS serials (ca TEXT PRIMARY KEY, era INTEGER NOT NULL, next INTEGER NOT NULL) STRICT`,
-	`CREATE TABLE IF NOT EXISTS subjects (
-		iss TEXT NOT NULL, sub TEXT NOT NULL, email TEXT NOT NULL, name TEXT NOT NULL,
-		epoch INTEGER NOT NULL, blocked INTEGER NOT NULL, blocked_iss TEXT NOT NULL, blocked_sub TEXT NOT NULL,
-		blocked_reason TEXT NOT NULL, seen INTEGER NOT NULL, PRIMARY KEY (iss, sub)) STRICT`,
-	`CREATE INDEX IF NOT EXISTS subjects_email ON subjects (email)`,
-	`CREATE TABLE IF NOT EXISTS sessions (
-		id TEXT PRIMARY KEY, kind TEXT NOT NULL, token_hash BLOB NOT NULL UNIQUE, thumbprint TEXT NOT NULL,
-		iss TEXT NOT NULL, sub TEXT NOT NULL, email TEXT NOT NULL, name TEXT NOT NULL, groups TEXT NOT NULL,
-		method TEXT NOT NULL, mfa INTEGER NOT NULL, auth_time INTEGER NOT NULL, nonce TEXT NOT NULL,
-		source TEXT NOT NULL, client TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL, not_after INTEGER NOT NULL,
-		epoch INTEGER NOT NULL, rev INTEGER NOT NULL, ended INTEGER NOT NULL, ended_why TEXT NOT NULL) STRICT`,
-	`CREATE INDEX IF NOT EXISTS sessions_subject ON sessions (iss, sub)`,
-	`CREATE TABLE IF NOT EXISTS certs (
-		profile TEXT NOT NULL, serial TEXT NOT NULL, login_id TEXT NOT NULL, iss TEXT NOT NULL, sub TEXT NOT NULL,
-		epoch INTEGER NOT NULL, rev INTEGER NOT NULL, fingerprint TEXT NOT NULL, digest TEXT NOT NULL, valid_before INTEGER NOT NULL,
-		reason TEXT NOT NULL, ticket TEXT NOT NULL,
-		PRIMARY KEY (profile, serial)) STRICT`,
-	`CREATE INDEX IF NOT EXISTS certs_subject ON certs (iss, sub, valid_before)`,
-	`CREATE INDEX IF NOT EXISTS certs_expiry ON certs (valid_before)`,
-	`CREATE TABLE IF NOT EXISTS grants (
-		access_key_id TEXT PRIMARY KEY, role TEXT NOT NULL, login_id TEXT NOT NULL, iss TEXT NOT NULL, sub TEXT NOT NULL,
-		epoch INTEGER NOT NULL, rev INTEGER NOT NULL, expires INTEGER NOT NULL) STRICT`,
-	`CREATE INDEX IF NOT EXISTS grants_subject ON grants (iss, sub, expires)`,
-	`CREATE TABLE IF NOT EXISTS ssh_sessions (
-		id TEXT PRIMARY KEY, login_id TEXT NOT NULL, iss TEXT NOT NULL, sub TEXT NOT NULL, email TEXT NOT NULL,
-		host TEXT NOT NULL, login TEXT NOT NULL, source TEXT NOT NULL, node TEXT NOT NULL, started INTEGER NOT NULL,
-		not_after INTEGER NOT NULL, epoch INTEGER NOT NULL, rev INTEGER NOT NULL, state TEXT NOT NULL,
-		reason TEXT NOT NULL, ticket TEXT NOT NULL) STRICT`,
-	`CREATE INDEX IF NOT EXISTS ssh_sessions_subject ON ssh_sessions (iss, sub)`,
-	`CREATE INDEX IF NOT EXISTS ssh_sessions_state ON ssh_sessions (state)`,
-	`CREATE TABLE IF NOT EXISTS revocations (
-		idx INTEGER PRIMARY KEY, event_id TEXT NOT NULL, iss TEXT NOT NULL, sub TEXT NOT NULL,
-		login_id TEXT NOT NULL, session_id TEXT NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL) STRICT`,
-	`CREATE TABLE IF NOT EXISTS id_tokens (digest TEXT PRIMARY KEY, expires INTEGER NOT NULL) STRICT`,
-	`CREATE INDEX IF NOT EXISTS id_tokens_expiry ON id_tokens (expires)`,
-	`CREATE TABLE IF NOT EXISTS machines (
-		id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, thumbprint TEXT NOT NULL UNIQUE, created INTEGER NOT NULL) STRICT`,
-	`CREATE TABLE IF NOT EXISTS join_tokens (
-		hash BLOB PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, expires INTEGER NOT NULL, used INTEGER NOT NULL) STRICT`,
-	`CREATE TABLE IF NOT EXISTS intents (action TEXT PRIMARY KEY, node TEXT NOT NULL, body BLOB NOT NULL) STRICT`,
-	`CREATE TABLE IF NOT EXISTS probe (one INTEGER PRIMARY KEY, at INTEGER NOT NULL) STRICT`,
-	`CREATE TABLE IF NOT EXISTS marks (size INTEGER NOT NULL, root TEXT NOT NULL, PRIMARY KEY (size, root)) STRICT`,
-	`CREATE TABLE IF NOT EXISTS reports (id TEXT PRIMARY KEY) STRICT`,
-}
-
 // Millis is t as stored; the zero time is 0.
 func Millis(t time.Time) int64 {
 	if t.IsZero() {
@@ -92,6 +44,14 @@ func Time(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
+// flag is a boolean as stored.
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func one(err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrNotFound
@@ -99,9 +59,9 @@ func one(err error) error {
 	return err
 }
 
-// insert runs an INSERT OR IGNORE and answers ErrExists where the row was there already.
+// insert runs an INSERT and answers ErrExists where the row was there already.
 func insert(ctx context.Context, q Querier, query string, args ...any) error {
-	res, err := q.ExecContext(ctx, query, args...)
+	res, err := q.ExecContext(ctx, query+` ON CONFLICT DO NOTHING`, args...)
 	if err != nil {
 		return err
 	}

@@ -47,10 +47,16 @@ type Cert struct {
 	Reason, Ticket string // that the person gave for it
 }
 
-// AddCert stores a certificate's record; ErrExists where the serial was used.
+// AddCert stores a certificate's record; ErrExists where the serial was used, or is of an era that
+// has ended: another broker on the same database has recovered it meanwhile (design R10). The CA that
+// counts the serials has the profile's name; the era is the upper half of the serial.
 func AddCert(ctx context.Context, q Querier, c Cert) error {
-	return insert(ctx, q, `INSERT OR IGNORE INTO certs (`+certColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`,
-		strconv.FormatUint(c.Serial, 10), c.Profile, c.LoginID, c.Issuer, c.Subject, c.Epoch, c.Rev, c.Fingerprint, c.Digest, Millis(c.ValidBefore), c.Reason, c.Ticket)
+	return insert(ctx, q, `INSERT INTO certs (`+certColumns+`)
+		SELECT CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT),
+			CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT)
+		WHERE NOT EXISTS (SELECT 1 FROM serials WHERE ca=? AND era>?)`,
+		strconv.FormatUint(c.Serial, 10), c.Profile, c.LoginID, c.Issuer, c.Subject, c.Epoch, c.Rev, c.Fingerprint, c.Digest, Millis(c.ValidBefore), c.Reason, c.Ticket,
+		c.Profile, int64(c.Serial>>32))
 }
 
 const certColumns = `serial, profile, login_id, iss, sub, epoch, rev, fingerprint, digest, valid_before, reason, ticket`
@@ -77,7 +83,7 @@ func CertBySerial(ctx context.Context, q Querier, profile string, serial uint64)
 // CertsOf returns the certificates of a subject, or of one login, that have not expired.
 func CertsOf(ctx context.Context, q Querier, iss, sub, loginID string, now time.Time) ([]Cert, error) {
 	rows, err := q.QueryContext(ctx, `SELECT `+certColumns+` FROM certs
-		WHERE iss=? AND sub=? AND (?='' OR login_id=?) AND valid_before>? ORDER BY valid_before`, iss, sub, loginID, loginID, Millis(now))
+		WHERE iss=? AND sub=? AND (CAST(? AS TEXT)='' OR login_id=?) AND valid_before>? ORDER BY valid_before`, iss, sub, loginID, loginID, Millis(now))
 	return collect(rows, err, func(r *sql.Rows) (Cert, error) { return scanCert(r.Scan) })
 }
 
@@ -109,7 +115,7 @@ func scanGrant(scan func(...any) error) (Grant, error) {
 
 // AddGrant stores a grant.
 func AddGrant(ctx context.Context, q Querier, g Grant) error {
-	return insert(ctx, q, `INSERT OR IGNORE INTO grants (`+grantColumns+`) VALUES (?,?,?,?,?,?,?,?)`,
+	return insert(ctx, q, `INSERT INTO grants (`+grantColumns+`) VALUES (?,?,?,?,?,?,?,?)`,
 		g.AccessKeyID, g.Role, g.LoginID, g.Issuer, g.Subject, g.Epoch, g.Rev, Millis(g.Expires))
 }
 
@@ -122,14 +128,14 @@ func GrantByKey(ctx context.Context, q Querier, accessKeyID string) (Grant, erro
 // GrantsOf returns the grants of a subject, or of one login, that have not expired.
 func GrantsOf(ctx context.Context, q Querier, iss, sub, loginID string, now time.Time) ([]Grant, error) {
 	rows, err := q.QueryContext(ctx, `SELECT `+grantColumns+` FROM grants
-		WHERE iss=? AND sub=? AND (?='' OR login_id=?) AND expires>? ORDER BY expires`, iss, sub, loginID, loginID, Millis(now))
+		WHERE iss=? AND sub=? AND (CAST(? AS TEXT)='' OR login_id=?) AND expires>? ORDER BY expires`, iss, sub, loginID, loginID, Millis(now))
 	return collect(rows, err, func(r *sql.Rows) (Grant, error) { return scanGrant(r.Scan) })
 }
 
 // ReserveSerials takes n serials of a CA: the answer is its era and the first counter of the block.
 func ReserveSerials(ctx context.Context, q Querier, ca string, n int) (era, first uint32, err error) {
-	if _, err := q.ExecContext(ctx, `INSERT OR IGNORE INTO serials (ca, era, next)
-		VALUES (?, coalesce((SELECT era FROM serials WHERE ca=''), 1), 1)`, ca); err != nil {
+	if _, err := q.ExecContext(ctx, `INSERT INTO serials (ca, era, next)
+		VALUES (?, coalesce((SELECT era FROM serials WHERE ca=''), 1), 1) ON CONFLICT DO NOTHING`, ca); err != nil {
 		return 0, 0, err
 	}
 	var next int64 // 1<<32 where the last block ended with the era

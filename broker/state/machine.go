@@ -20,7 +20,7 @@ type JoinToken struct {
 
 // AddJoinToken stores a token's hash.
 func AddJoinToken(ctx context.Context, q Querier, t JoinToken) error {
-	return insert(ctx, q, `INSERT OR IGNORE INTO join_tokens (hash, name, kind, expires, used) VALUES (?,?,?,?,0)`, t.Hash, t.Name, t.Kind, Millis(t.Expires))
+	return insert(ctx, q, `INSERT INTO join_tokens (hash, name, kind, expires, used) VALUES (?,?,?,?,0)`, t.Hash, t.Name, t.Kind, Millis(t.Expires))
 }
 
 // SpendJoinToken uses a token up; ErrNotFound where it is unknown, used or expired.

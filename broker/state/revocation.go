@@ -17,7 +17,7 @@ type Revocation struct {
 
 // AddRevocation stores a revocation.
 func AddRevocation(ctx context.Context, q Querier, r Revocation) error {
-	return insert(ctx, q, `INSERT OR IGNORE INTO revocations (idx, event_id, iss, sub, login_id, session_id, reason, at) VALUES (?,?,?,?,?,?,?,?)`,
+	return insert(ctx, q, `INSERT INTO revocations (idx, event_id, iss, sub, login_id, session_id, reason, at) VALUES (?,?,?,?,?,?,?,?)`,
 		r.Index, r.EventID, r.Issuer, r.Subject, r.LoginID, r.SessionID, r.Reason, Millis(r.At))
 }
 
@@ -41,7 +41,7 @@ type Intent struct {
 
 // OpenIntent records that an external effect begins.
 func OpenIntent(ctx context.Context, q Querier, i Intent) error {
-	return insert(ctx, q, `INSERT OR IGNORE INTO intents (action, node, body) VALUES (?, ?, ?)`, i.Action, i.Node, i.Body)
+	return insert(ctx, q, `INSERT INTO intents (action, node, body) VALUES (?, ?, ?)`, i.Action, i.Node, i.Body)
 }
 
 // CloseIntent records that its outcome is known.
@@ -76,7 +76,7 @@ func MarkKnown(ctx context.Context, q Querier, size int64, root string) (bool, e
 
 // UseMark records a mark; ErrExists where it came before.
 func UseMark(ctx context.Context, q Querier, size int64, root string) error {
-	return insert(ctx, q, `INSERT OR IGNORE INTO marks (size, root) VALUES (?, ?)`, size, root)
+	return insert(ctx, q, `INSERT INTO marks (size, root) VALUES (?, ?)`, size, root)
 }
 
 // Recover voids what a restored database may have wrong (design R10): every session ends, every
@@ -96,10 +96,10 @@ func Recover(ctx context.Context, q Querier, now time.Time) error {
 			return err
 		}
 	}
-	if _, err := q.ExecContext(ctx, `INSERT OR IGNORE INTO serials (ca, era, next) VALUES ('', 0, 1)`); err != nil {
+	if _, err := q.ExecContext(ctx, `INSERT INTO serials (ca, era, next) VALUES ('', 0, 1) ON CONFLICT DO NOTHING`); err != nil {
 		return err
 	}
-	if _, err := q.ExecContext(ctx, `UPDATE serials SET era=max(era+1, ?), next=1`, era); err != nil {
+	if _, err := q.ExecContext(ctx, `UPDATE serials SET era=CASE WHEN era<? THEN ? ELSE era+1 END, next=1`, era, era); err != nil {
 		return err
 	}
 	_, err := q.ExecContext(ctx, `UPDATE sessions SET rev=rev+1, ended=?, ended_why=? WHERE ended=0`, Millis(now), EndedRecovery)

@@ -44,13 +44,14 @@ const sessionColumns = `id, kind, token_hash, thumbprint, iss, sub, email, name,
 func scanSession(scan func(...any) error) (Session, error) {
 	var s Session
 	var groups string
-	var auth, created, expires, notAfter, ended int64
-	err := scan(&s.ID, &s.Kind, &s.TokenHash, &s.Thumbprint, &s.Issuer, &s.Subject, &s.Email, &s.Name, &groups, &s.Method, &s.MFA,
+	var mfa, auth, created, expires, notAfter, ended int64
+	err := scan(&s.ID, &s.Kind, &s.TokenHash, &s.Thumbprint, &s.Issuer, &s.Subject, &s.Email, &s.Name, &groups, &s.Method, &mfa,
 		&auth, &s.Nonce, &s.Source, &s.Client, &created, &expires, &notAfter, &s.Epoch, &s.Rev, &ended, &s.EndedWhy)
 	if err != nil {
 		return s, err
 	}
 	s.AuthTime, s.Created, s.Expires, s.NotAfter, s.Ended = Time(auth), Time(created), Time(expires), Time(notAfter), Time(ended)
+	s.MFA = mfa != 0
 	s.Groups, err = decodeGroups(groups)
 	return s, err
 }
@@ -70,7 +71,7 @@ func SessionByID(ctx context.Context, q Querier, id string) (Session, error) {
 // LiveSessions returns sessions that have neither ended nor expired; with sub, those of a subject.
 func LiveSessions(ctx context.Context, q Querier, iss, sub string, now time.Time) ([]Session, error) {
 	rows, err := q.QueryContext(ctx, `SELECT `+sessionColumns+` FROM sessions
-		WHERE ended=0 AND not_after>? AND (?='' OR (iss=? AND sub=?)) ORDER BY created, id`, Millis(now), sub, iss, sub)
+		WHERE ended=0 AND not_after>? AND (CAST(? AS TEXT)='' OR (iss=? AND sub=?)) ORDER BY created, id`, Millis(now), sub, iss, sub)
 	return collect(rows, err, func(r *sql.Rows) (Session, error) { return scanSession(r.Scan) })
 }
 
@@ -80,8 +81,8 @@ func AddSession(ctx context.Context, q Querier, s Session) error {
 	if err != nil {
 		return err
 	}
-	return insert(ctx, q, `INSERT OR IGNORE INTO sessions (`+sessionColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,'')`,
-		s.ID, s.Kind, s.TokenHash, s.Thumbprint, s.Issuer, s.Subject, s.Email, s.Name, groups, s.Method, s.MFA,
+	return insert(ctx, q, `INSERT INTO sessions (`+sessionColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,'')`,
+		s.ID, s.Kind, s.TokenHash, s.Thumbprint, s.Issuer, s.Subject, s.Email, s.Name, groups, s.Method, flag(s.MFA),
 		Millis(s.AuthTime), s.Nonce, s.Source, s.Client, Millis(s.Created), Millis(s.Expires), Millis(s.NotAfter), s.Epoch, s.Rev)
 }
 
@@ -113,5 +114,5 @@ func UseIDToken(ctx context.Context, q Querier, digest string, expires, now time
 	if _, err := q.ExecContext(ctx, `DELETE FROM id_tokens WHERE expires<?`, Millis(now)); err != nil {
 		return err
 	}
-	return insert(ctx, q, `INSERT OR IGNORE INTO id_tokens (digest, expires) VALUES (?, ?)`, digest, Millis(expires))
+	return insert(ctx, q, `INSERT INTO id_tokens (digest, expires) VALUES (?, ?)`, digest, Millis(expires))
 }

@@ -36,7 +36,7 @@ func scanSSH(scan func(...any) error) (SSHSession, error) {
 
 // AddSSH stores a session as opening.
 func AddSSH(ctx context.Context, q Querier, s SSHSession) error {
-	return insert(ctx, q, `INSERT OR IGNORE INTO ssh_sessions (`+sshColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+	return insert(ctx, q, `INSERT INTO ssh_sessions (`+sshColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		s.ID, s.LoginID, s.Issuer, s.Subject, s.Email, s.Host, s.Login, s.Source, s.Node, Millis(s.Started), Millis(s.NotAfter), s.Epoch, s.Rev, SSHOpening, s.Reason, s.Ticket)
 }
 
@@ -49,7 +49,7 @@ func SSHByID(ctx context.Context, q Querier, id string) (SSHSession, error) {
 // LiveSSH returns SSH sessions that have neither ended nor reached their own end; with sub, those of a subject.
 func LiveSSH(ctx context.Context, q Querier, iss, sub string, now time.Time) ([]SSHSession, error) {
 	rows, err := q.QueryContext(ctx, `SELECT `+sshColumns+` FROM ssh_sessions
-		WHERE state='live' AND not_after>? AND (?='' OR (iss=? AND sub=?)) ORDER BY started, id`, Millis(now), sub, iss, sub)
+		WHERE state='live' AND not_after>? AND (CAST(? AS TEXT)='' OR (iss=? AND sub=?)) ORDER BY started, id`, Millis(now), sub, iss, sub)
 	return collect(rows, err, func(r *sql.Rows) (SSHSession, error) { return scanSSH(r.Scan) })
 }
 
@@ -60,6 +60,16 @@ func SetSSHState(ctx context.Context, q Querier, id, state string) error {
 }
 
 // UseReport records the ID of a bastion's report; ErrExists where it came before.
-func UseReport(ctx context.Context, q Querier, id string) error {
-	return insert(ctx, q, `INSERT OR IGNORE INTO reports (id) VALUES (?)`, id)
+func UseReport(ctx context.Context, q Querier, id string, now time.Time) error {
+	return insert(ctx, q, `INSERT INTO taken_reports (id, at) VALUES (?, ?)`, id, Millis(now))
+}
+
+// DropReports forgets the IDs of reports that were taken before a time. Those that an older version
+// took, without a time, count as taken now.
+func DropReports(ctx context.Context, q Querier, before, now time.Time) error {
+	if _, err := q.ExecContext(ctx, `UPDATE taken_reports SET at=? WHERE at=0`, Millis(now)); err != nil {
+		return err
+	}
+	_, err := q.ExecContext(ctx, `DELETE FROM taken_reports WHERE at<?`, Millis(before))
+	return err
 }

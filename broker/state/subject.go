@@ -20,9 +20,9 @@ const subjectColumns = `iss, sub, email, name, epoch, blocked, blocked_iss, bloc
 
 func scanSubject(scan func(...any) error) (Subject, error) {
 	var s Subject
-	var seen int64
-	err := scan(&s.Issuer, &s.Subject, &s.Email, &s.Name, &s.Epoch, &s.Blocked, &s.BlockedIssuer, &s.BlockedSub, &s.BlockedReason, &seen)
-	s.Seen = Time(seen)
+	var blocked, seen int64
+	err := scan(&s.Issuer, &s.Subject, &s.Email, &s.Name, &s.Epoch, &blocked, &s.BlockedIssuer, &s.BlockedSub, &s.BlockedReason, &seen)
+	s.Blocked, s.Seen = blocked != 0, Time(seen)
 	return s, err
 }
 
@@ -54,7 +54,7 @@ func SeeSubject(ctx context.Context, q Querier, iss, sub, email, name string, no
 func BlockSubject(ctx context.Context, q Querier, iss, sub, byIss, bySub, reason string) error {
 	_, err := q.ExecContext(ctx, `INSERT INTO subjects (iss, sub, email, name, epoch, blocked, blocked_iss, blocked_sub, blocked_reason, seen)
 		VALUES (?, ?, '', '', 2, 1, ?, ?, ?, 0)
-		ON CONFLICT (iss, sub) DO UPDATE SET epoch=epoch+1, blocked=1, blocked_iss=excluded.blocked_iss,
+		ON CONFLICT (iss, sub) DO UPDATE SET epoch=subjects.epoch+1, blocked=1, blocked_iss=excluded.blocked_iss,
 			blocked_sub=excluded.blocked_sub, blocked_reason=excluded.blocked_reason`,
 		iss, sub, byIss, bySub, reason)
 	return err

@@ -1,0 +1,70 @@
+package state
+
+import "strconv"
+
+// Version is that of the tables below. Whoever changes them raises it, and adds at the end of Schema
+// what brings the tables of the version before up to date, as statements that may run again.
+//
+// Databases of issue 2 have no version and count as 1.
+const Version = 2
+
+// Schema makes the tables, or brings older ones up to date: statements that may run again, in the
+// SQL that SQLite and PostgreSQL share, with SQLite's types. A backend runs all of them in one
+// transaction whenever it opens. A newer database is refused by the second one, before anything was
+// changed: the name of the constraint that it breaks is what the operator reads.
+var Schema = []string{
+	`CREATE TABLE IF NOT EXISTS state_version (one INTEGER PRIMARY KEY, version INTEGER NOT NULL,
+		CONSTRAINT state_is_of_a_newer_segad_run_that_one CHECK (version > 0)) STRICT`,
+	`INSERT INTO state_version (one, version) VALUES (1, ` + strconv.Itoa(Version) + `)
+		ON CONFLICT (one) DO UPDATE SET version=CASE WHEN state_version.version>excluded.version THEN -1 ELSE excluded.version END`,
+	`CREATE TABLE IF NOT EXISTS serials (ca TEXT PRIMARY KEY, era INTEGER NOT NULL, next INTEGER NOT NULL) STRICT`,
+	`CREATE TABLE IF NOT EXISTS subjects (
+		iss TEXT NOT NULL, sub TEXT NOT NULL, email TEXT NOT NULL, name TEXT NOT NULL,
+		epoch INTEGER NOT NULL, blocked INTEGER NOT NULL, blocked_iss TEXT NOT NULL, blocked_sub TEXT NOT NULL,
+		blocked_reason TEXT NOT NULL, seen INTEGER NOT NULL, PRIMARY KEY (iss, sub)) STRICT`,
+	`CREATE INDEX IF NOT EXISTS subjects_email ON subjects (email)`,
+	`CREATE TABLE IF NOT EXISTS sessions (
+		id TEXT PRIMARY KEY, kind TEXT NOT NULL, token_hash BLOB NOT NULL UNIQUE, thumbprint TEXT NOT NULL,
+		iss TEXT NOT NULL, sub TEXT NOT NULL, email TEXT NOT NULL, name TEXT NOT NULL, groups TEXT NOT NULL,
+		method TEXT NOT NULL, mfa INTEGER NOT NULL, auth_time INTEGER NOT NULL, nonce TEXT NOT NULL,
+		source TEXT NOT NULL, client TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL, not_after INTEGER NOT NULL,
+		epoch INTEGER NOT NULL, rev INTEGER NOT NULL, ended INTEGER NOT NULL, ended_why TEXT NOT NULL) STRICT`,
+	`CREATE INDEX IF NOT EXISTS sessions_subject ON sessions (iss, sub)`,
+	`CREATE TABLE IF NOT EXISTS certs (
+		profile TEXT NOT NULL, serial TEXT NOT NULL, login_id TEXT NOT NULL, iss TEXT NOT NULL, sub TEXT NOT NULL,
+		epoch INTEGER NOT NULL, rev INTEGER NOT NULL, fingerprint TEXT NOT NULL, digest TEXT NOT NULL, valid_before INTEGER NOT NULL,
+		reason TEXT NOT NULL, ticket TEXT NOT NULL,
+		PRIMARY KEY (profile, serial)) STRICT`,
+	`CREATE INDEX IF NOT EXISTS certs_subject ON certs (iss, sub, valid_before)`,
+	`CREATE INDEX IF NOT EXISTS certs_expiry ON certs (valid_before)`,
+	`CREATE TABLE IF NOT EXISTS grants (
+		access_key_id TEXT PRIMARY KEY, role TEXT NOT NULL, login_id TEXT NOT NULL, iss TEXT NOT NULL, sub TEXT NOT NULL,
+		epoch INTEGER NOT NULL, rev INTEGER NOT NULL, expires INTEGER NOT NULL) STRICT`,
+	`CREATE INDEX IF NOT EXISTS grants_subject ON grants (iss, sub, expires)`,
+	`CREATE TABLE IF NOT EXISTS ssh_sessions (
+		id TEXT PRIMARY KEY, login_id TEXT NOT NULL, iss TEXT NOT NULL, sub TEXT NOT NULL, email TEXT NOT NULL,
+		host TEXT NOT NULL, login TEXT NOT NULL, source TEXT NOT NULL, node TEXT NOT NULL, started INTEGER NOT NULL,
+		not_after INTEGER NOT NULL, epoch INTEGER NOT NULL, rev INTEGER NOT NULL, state TEXT NOT NULL,
+		reason TEXT NOT NULL, ticket TEXT NOT NULL) STRICT`,
+	`CREATE INDEX IF NOT EXISTS ssh_sessions_subject ON ssh_sessions (iss, sub)`,
+	`CREATE INDEX IF NOT EXISTS ssh_sessions_state ON ssh_sessions (state)`,
+	`CREATE TABLE IF NOT EXISTS revocations (
+		idx INTEGER PRIMARY KEY, event_id TEXT NOT NULL, iss TEXT NOT NULL, sub TEXT NOT NULL,
+		login_id TEXT NOT NULL, session_id TEXT NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL) STRICT`,
+	`CREATE TABLE IF NOT EXISTS id_tokens (digest TEXT PRIMARY KEY, expires INTEGER NOT NULL) STRICT`,
+	`CREATE INDEX IF NOT EXISTS id_tokens_expiry ON id_tokens (expires)`,
+	`CREATE TABLE IF NOT EXISTS machines (
+		id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, thumbprint TEXT NOT NULL UNIQUE, created INTEGER NOT NULL) STRICT`,
+	`CREATE TABLE IF NOT EXISTS join_tokens (
+		hash BLOB PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, expires INTEGER NOT NULL, used INTEGER NOT NULL) STRICT`,
+	`CREATE TABLE IF NOT EXISTS intents (action TEXT PRIMARY KEY, node TEXT NOT NULL, body BLOB NOT NULL) STRICT`,
+	`CREATE TABLE IF NOT EXISTS probe (one INTEGER PRIMARY KEY, at INTEGER NOT NULL) STRICT`,
+	`CREATE TABLE IF NOT EXISTS marks (size INTEGER NOT NULL, root TEXT NOT NULL, PRIMARY KEY (size, root)) STRICT`,
+	`CREATE TABLE IF NOT EXISTS taken_reports (id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT`,
+	`CREATE INDEX IF NOT EXISTS taken_reports_time ON taken_reports (at)`,
+
+	// Of version 1: reports had no time, so none could be forgotten.
+	`CREATE TABLE IF NOT EXISTS reports (id TEXT PRIMARY KEY) STRICT`,
+	`INSERT INTO taken_reports (id, at) SELECT id, 0 FROM reports WHERE id<>'' ON CONFLICT DO NOTHING`,
+	`DROP TABLE reports`,
+}
