@@ -1,0 +1,143 @@
+package screen
+
+import (
+	"bytes"
+	"hash/maphash"
+	"strings"
+	"time"
+)
+
+// stood is how long a line must have been readable to count when it is overwritten: every state of
+// a progress bar is not a line, and what a person has read is.
+const stood = time.Second
+
+// losing is called before columns x0 to x1-1 of a row are overwritten or erased. Where something
+// readable goes that is not out yet, the line is given out first.
+func (t *terminal) losing(y, x0, x1 int, always bool) {
+	r := t.on.rows[y]
+	if !r.dirty || !always && t.now-r.at < stood || r.blank(x0, x1) {
+		return
+	}
+	start, end := t.logical(y)
+	t.give(t.on, start, end, true)
+}
+
+// logical returns the rows start to end-1 that make one line with row y.
+func (t *terminal) logical(y int) (start, end int) {
+	rows := t.on.rows
+	start, end = y, y+1
+	for start > 0 && rows[start-1].wrapped {
+		start--
+	}
+	for end < len(rows) && rows[end-1].wrapped {
+		end++
+	}
+	return start, end
+}
+
+// scrolledOff takes row 0 leave. A line that goes on in the next row waits for it.
+func (t *terminal) scrolledOff() {
+	b := t.on
+	first := b.rows[0]
+	if !first.wrapped {
+		t.give(b, 0, 1, b.alt)
+		return
+	}
+	if !first.dirty && len(b.carry) == 0 {
+		return
+	}
+	b.carry = first.appendText(b.carry, t.marked)
+	b.since = max(b.since, first.at)
+	first.dirty = false
+	if len(b.carry) >= maxText {
+		t.out(b.carry, b.since, b.alt)
+		b.carry, b.since = b.carry[:0], 0
+	}
+}
+
+// flush gives out every line of rows from to to-1 that is not out yet.
+func (t *terminal) flush(b *buffer, from, to int, once bool) {
+	for start := from; start < to; {
+		end := start + 1
+		for end < to && b.rows[end-1].wrapped {
+			end++
+		}
+		t.give(b, start, end, once)
+		start = end
+	}
+}
+
+// give gives out the line that rows start to end-1 make. With once set it is left out where it was
+// seen lately.
+func (t *terminal) give(b *buffer, start, end int, once bool) {
+	line, at, fresh := t.line[:0], time.Duration(0), false
+	if start == 0 && len(b.carry) > 0 {
+		line, at, fresh = append(line, b.carry...), b.since, true
+		b.carry, b.since = b.carry[:0], 0
+	}
+	for _, r := range b.rows[start:end] {
+		line = r.appendText(line, t.marked)
+		at, fresh = max(at, r.at), fresh || r.dirty
+		r.dirty = false
+	}
+	t.line = line
+	if fresh {
+		t.out(line, at, once)
+	}
+}
+
+// out cuts what is too long and hands the lines on.
+func (t *terminal) out(line []byte, at time.Duration, once bool) {
+	for text := range cut(string(bytes.TrimRight(line, " "))) {
+		if strings.TrimSpace(text) == "" {
+			continue
+		}
+		if repeated := t.seen.add(text); !once || !repeated {
+			t.yield(Line{Offset: at, Text: text})
+		}
+	}
+}
+
+// end gives out what still stands, the hidden screen first.
+func (t *terminal) end() {
+	t.seen.turn()
+	if t.on.alt {
+		t.flush(t.main, 0, len(t.main.rows), false)
+	}
+	t.flush(t.on, 0, t.height(), t.on.alt)
+}
+
+// memorySize is how many of a terminal's lines are remembered.
+const memorySize = 2000
+
+// memory knows the last lines by their hashes.
+type memory struct {
+	seed  maphash.Seed
+	turns map[uint64]int // the turn in which a line was seen last
+	ring  []uint64
+	next  int
+	now   int
+}
+
+func newMemory() *memory { return &memory{seed: maphash.MakeSeed(), turns: map[uint64]int{}} }
+
+// turn begins a new turn: lines of the same one are no repetitions of each other.
+func (m *memory) turn() { m.now++ }
+
+// add remembers a line and reports whether an earlier turn had it.
+func (m *memory) add(text string) bool {
+	h := maphash.String(m.seed, text)
+	turn, known := m.turns[h]
+	m.turns[h] = m.now
+	if known {
+		return turn != m.now
+	}
+	if len(m.ring) < memorySize {
+		m.ring = append(m.ring, h)
+		return false
+	}
+	delete(m.turns, m.ring[m.next])
+	m.ring[m.next] = h
+	m.next = (m.next + 1) % memorySize
+	return false
+}

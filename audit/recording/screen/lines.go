@@ -1,0 +1,191 @@
+package screen
+
+import (
+	"errors"
+	"io"
+	"iter"
+	"time"
+
+	"sega/audit/recording"
+)
+
+// maxChannels bounds the screens that are kept at once. What comes on more is read as plain lines,
+// of which the channel used longest ago is closed first.
+const maxChannels = 32
+
+// Line is a line of text that a session showed.
+type Line struct {
+	Offset  time.Duration // from the recording's start: when the line was complete on the screen
+	Channel uint32
+	Text    string // UTF-8, not empty, at most 16 KiB, without control characters but tabs
+}
+
+// Lines yields the text of a recording, in the order in which lines became final; where a program
+// leaves a line standing while others pass, that is not the order of offsets. An error is the last
+// thing yielded, after every line before it: recording.ErrInterrupted where the recording has no
+// end, else what Reader.Next returns. Memory is bounded, whatever was recorded.
+func Lines(r *recording.Reader) iter.Seq2[Line, error] { return lines(r.Next) }
+
+func lines(next func() (recording.Frame, error)) iter.Seq2[Line, error] {
+	return func(yield func(Line, error) bool) {
+		s := &session{open: map[uint32]*channel{}}
+		s.yield = func(l Line) {
+			if !s.stopped {
+				s.stopped = !yield(l, nil)
+			}
+		}
+		for !s.stopped {
+			f, err := next()
+			if err == nil {
+				err = s.frame(f)
+			}
+			if err != nil {
+				s.end()
+				if !s.stopped && !errors.Is(err, io.EOF) {
+					yield(Line{}, err)
+				}
+				return
+			}
+		}
+	}
+}
+
+// session reads the frames of a recording.
+type session struct {
+	open    map[uint32]*channel
+	used    int // counts frames
+	yield   func(Line)
+	stopped bool
+}
+
+// channel is one channel's reader: a terminal, or two plain streams.
+type channel struct {
+	number   uint32
+	used     int
+	terminal *terminal
+	plain    [2]*plain // output, error output
+	parsers  [2]*parser
+	mute     bool // files are transferred
+}
+
+func (s *session) frame(f recording.Frame) error {
+	if f.Stream == recording.StreamIn {
+		return nil
+	}
+	c := s.channel(f.Channel)
+	if f.Stream != recording.StreamEvent {
+		c.write(f)
+		return nil
+	}
+	e, err := f.Event()
+	if err != nil {
+		return err
+	}
+	s.event(c, e, f.Offset)
+	return nil
+}
+
+// channel returns the reader of a channel, made where there is none.
+func (s *session) channel(number uint32) *channel {
+	s.used++
+	c := s.open[number]
+	if c == nil {
+		if len(s.open) >= maxChannels {
+			s.drop(s.oldest())
+		}
+		c = &channel{number: number}
+		for i := range c.plain {
+			c.plain[i] = &plain{yield: s.of(number)}
+			c.parsers[i] = newParser(c.plain[i])
+		}
+		s.open[number] = c
+	}
+	c.used = s.used
+	return c
+}
+
+// of yields lines as a channel's.
+func (s *session) of(number uint32) func(Line) {
+	return func(l Line) {
+		l.Channel = number
+		s.yield(l)
+	}
+}
+
+func (s *session) oldest() *channel {
+	var oldest *channel
+	for _, c := range s.open {
+		if oldest == nil || c.used < oldest.used {
+			oldest = c
+		}
+	}
+	return oldest
+}
+
+func (s *session) drop(c *channel) {
+	c.end()
+	delete(s.open, c.number)
+}
+
+func (s *session) event(c *channel, e recording.Event, at time.Duration) {
+	switch e.Type {
+	case recording.EventPty:
+		c.end()
+		c.terminal = newTerminal(int(min(e.Cols, maxCols)), int(min(e.Rows, maxRows)), s.of(c.number))
+		c.terminal.now = at
+		c.parsers[0] = newParser(c.terminal)
+	case recording.EventResize:
+		if c.terminal != nil {
+			c.terminal.now = at
+			c.terminal.seen.turn()
+			c.terminal.resize(int(min(e.Cols, maxCols)), int(min(e.Rows, maxRows)))
+		}
+	case recording.EventSubsystem:
+		c.mute = e.Name == "sftp"
+	case recording.EventClose:
+		s.drop(c)
+	}
+}
+
+// write takes a frame of output. A terminal shows both streams.
+func (c *channel) write(f recording.Frame) {
+	if c.mute {
+		return
+	}
+	if c.terminal != nil {
+		c.terminal.now = f.Offset
+		c.terminal.seen.turn()
+		c.parsers[0].write(f.Data)
+		return
+	}
+	i := 0
+	if f.Stream == recording.StreamErr {
+		i = 1
+	}
+	c.plain[i].now = f.Offset
+	c.parsers[i].write(f.Data)
+}
+
+// end gives out what is left.
+func (c *channel) end() {
+	for i, p := range c.parsers {
+		p.end()
+		c.plain[i].flush()
+	}
+	if c.terminal != nil {
+		c.terminal.end()
+	}
+}
+
+// end ends every channel, in the order of their numbers.
+func (s *session) end() {
+	for len(s.open) > 0 {
+		var first *channel
+		for _, c := range s.open {
+			if first == nil || c.number < first.number {
+				first = c
+			}
+		}
+		s.drop(first)
+	}
+}
