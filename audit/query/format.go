@@ -6,27 +6,28 @@ import (
 )
 
 // Format returns the canonical text of a query: Parse gives the same tree again, with the times
-// that it was read with. Actor and Sessions, which people cannot write, are left out.
+// that it was read with. Actor and Sessions, which people cannot write, are left out with what
+// negates them.
 func Format(x Expr) string {
 	switch x := x.(type) {
-	case nil:
-		return ""
 	case And:
 		return join(x, " ")
 	case Or:
 		return join(x, " or ")
 	case Not:
-		return "-" + inner(x.X)
+		if s := inner(x.X); s != "" {
+			return "-" + s
+		}
 	case Field:
 		return string(x.Name) + ":" + written(x.Value, x.Op)
 	case Since:
-		return "since:" + x.At.Format(time.RFC3339Nano)
+		return fieldSince + ":" + x.At.UTC().Format(time.RFC3339Nano)
 	case Until:
-		return "until:" + x.At.Format(time.RFC3339Nano)
+		return fieldUntil + ":" + x.At.UTC().Format(time.RFC3339Nano)
 	case Text:
 		return quote(x.Value)
 	case Screen:
-		return "screen:" + quote(x.Value)
+		return fieldScreen + ":" + quote(x.Value)
 	}
 	return ""
 }
@@ -43,15 +44,19 @@ func join(parts []Expr, by string) string {
 
 // inner is Format in a place where And and Or need parentheses.
 func inner(x Expr) string {
+	s := Format(x)
 	switch x.(type) {
 	case And, Or:
-		return "(" + Format(x) + ")"
+		if s != "" {
+			return "(" + s + ")"
+		}
 	}
-	return Format(x)
+	return s
 }
 
+// written is a value as it stands behind a name.
 func written(v string, op Op) string {
-	if v == "" || strings.ContainsAny(v, " \t\r\n()\"*~\\") {
+	if v == "" && op != Prefix || strings.ContainsAny(v, breaks+"*~\\") {
 		v = quote(v)
 	}
 	switch op {
