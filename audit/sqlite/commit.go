@@ -271,7 +271,7 @@ func guard(ctx context.Context, r *request, tx *sql.Tx) (err error) {
 	return r.apply(ctx, store.Tx{Querier: onlyQuerier{tx}, Next: r.first})
 }
 
-// onlyQuerier hides what would end the transaction of the whole batch.
+// onlyQuerier hides what would end a transaction: of the whole batch, or of a read.
 type onlyQuerier struct{ store.Querier }
 
 // code returns SQLite's extended result code, 0 for nil and -1 for what is not of SQLite.

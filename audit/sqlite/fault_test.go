@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -79,17 +80,19 @@ func (s *faultStmt) QueryContext(ctx context.Context, args []driver.NamedValue) 
 // acknowledged is there, the tree verifies, and the log goes on by itself. Where the database could
 // be asked after the failure, what was refused is not there.
 func TestFaults(t *testing.T) {
+	almost := filled(t, audit.SegmentSize-5) // each round completes a segment under faults
 	for _, count := range []int64{1, 4} {
 		for _, after := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d operations, after %v", count, after), func(t *testing.T) {
-				path := filepath.Join(t.TempDir(), "audit.db")
 				hits := 0
-				for first := int64(0); first < 60; first++ {
+				for first := int64(0); first < 60; first += count {
+					path := filepath.Join(t.TempDir(), fmt.Sprint(first, ".db"))
+					copyFile(t, almost, path)
 					if faultRound(t, path, &faults{first: first, count: count, after: after}) {
 						hits++
 					}
 				}
-				if hits < 20 {
+				if hits < int(20/count) {
 					t.Errorf("only %d rounds saw a failure: the faults hit nothing", hits)
 				}
 			})
@@ -97,8 +100,19 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// faultRound appends under faults to the database of the rounds before, and reports whether any
-// append failed.
+// copyFile copies a closed database.
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// faultRound appends under faults to a database and reports whether any append failed.
 func faultRound(t *testing.T, path string, f *faults) (failed bool) {
 	t.Helper()
 	key := testKey(t)
@@ -162,6 +176,7 @@ func faultRound(t *testing.T, path string, f *faults) (failed bool) {
 func judge(t *testing.T, l *Log, acked map[string]int64, refused map[string]bool, strict bool) {
 	t.Helper()
 	storetest.Verify(t, l, testKey(t).Verifier())
+	storetest.CheckRollups(t, l)
 	stored := map[string]int64{}
 	for row, err := range l.Rows(t.Context(), 0, 1<<40) {
 		if err != nil {

@@ -25,6 +25,9 @@ func newChunkReader(ctx context.Context, db querier) *chunkReader {
 func (r *chunkReader) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	hashes := make([]tlog.Hash, len(indexes))
 	for i, index := range indexes {
+		if index < 0 {
+			return nil, fmt.Errorf("stored hash %d does not exist", index)
+		}
 		chunk, err := r.chunk(index / hashesPerChunk)
 		if err != nil {
 			return nil, err

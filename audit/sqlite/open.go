@@ -118,7 +118,7 @@ func open(ctx context.Context, cfg Config, dial func(context.Context) (conn, err
 	return l, nil
 }
 
-// migrate makes the tables and, in an empty database, the head of the empty log.
+// migrate makes what tables are missing and, in an empty database, the head of the empty log, in one transaction.
 func migrate(ctx context.Context, c conn, cfg *Config) error {
 	_, db := openApply(c)
 	defer db.Close()
@@ -129,13 +129,13 @@ func migrate(ctx context.Context, c conn, cfg *Config) error {
 	if err := db.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&version); err != nil {
 		return err
 	}
-	if version != 0 && version != schemaVersion {
+	if version < 0 || version > schemaVersion {
 		return fmt.Errorf("the database has schema version %d, this program knows %d", version, schemaVersion)
 	}
 	if _, err := db.ExecContext(ctx, `BEGIN IMMEDIATE`); err != nil {
 		return err
 	}
-	err := migrateTx(ctx, db, cfg, version == 0)
+	err := migrateTx(ctx, db, cfg, version)
 	if err == nil {
 		_, err = db.ExecContext(ctx, `COMMIT`)
 	}
@@ -146,8 +146,9 @@ func migrate(ctx context.Context, c conn, cfg *Config) error {
 	return nil
 }
 
-func migrateTx(ctx context.Context, db *sql.DB, cfg *Config, fresh bool) error {
-	if _, err := db.ExecContext(ctx, schema); err != nil {
+// migrateTx brings a database of a version, 0 where it is empty, to the present one.
+func migrateTx(ctx context.Context, db *sql.DB, cfg *Config, version int) error {
+	if _, err := db.ExecContext(ctx, schema+rollupSchema()); err != nil {
 		return fmt.Errorf("schema of the log: %w", err)
 	}
 	for i, ddl := range cfg.Schema {
@@ -155,9 +156,23 @@ func migrateTx(ctx context.Context, db *sql.DB, cfg *Config, fresh bool) error {
 			return fmt.Errorf("schema of the state, part %d: %w", i+1, err)
 		}
 	}
-	if !fresh {
+	var err error
+	switch version {
+	case schemaVersion:
 		return nil
+	case 0:
+		err = firstHead(ctx, db, cfg)
+	case 1:
+		err = rollUpAll(ctx, db)
 	}
+	if err == nil {
+		_, err = db.ExecContext(ctx, fmt.Sprintf(`PRAGMA user_version = %d`, schemaVersion))
+	}
+	return err
+}
+
+// firstHead writes the head of the empty log.
+func firstHead(ctx context.Context, db *sql.DB, cfg *Config) error {
 	tree := tlog.Tree{Hash: audit.EmptyRoot()}
 	checkpoint, err := audit.SignCheckpoint(cfg.Signer.Name(), tree, cfg.Signer)
 	if err != nil {
@@ -167,8 +182,7 @@ func migrateTx(ctx context.Context, db *sql.DB, cfg *Config, fresh bool) error {
 		tree.Hash[:], checkpoint, int64(rand.Uint64()>>1)); err != nil {
 		return fmt.Errorf("head of the empty log: %w", err)
 	}
-	_, err = db.ExecContext(ctx, fmt.Sprintf(`PRAGMA user_version = %d`, schemaVersion))
-	return err
+	return nil
 }
 
 // verify checks in constant time what a crash, a restore of half a backup or a wrong key would

@@ -75,7 +75,7 @@ func TestOpenRefuses(t *testing.T) {
 		"root changed":         {[]string{`UPDATE head SET root = zeroblob(32)`}, "the stored hashes give the root"},
 		"root cut":             {[]string{`UPDATE head SET root = zeroblob(31)`}, "the root of the log has 31 bytes"},
 		"checkpoint changed":   {[]string{`UPDATE head SET checkpoint = cast(replace(cast(checkpoint AS TEXT), char(10) || '100' || char(10), char(10) || '101' || char(10)) AS BLOB)`}, "not a checkpoint of this log"},
-		"newer schema":         {[]string{`PRAGMA user_version = 2`}, "schema version 2"},
+		"newer schema":         {[]string{`PRAGMA user_version = 3`}, "schema version 3"},
 		"table replaced":       {[]string{`DROP TABLE tree`, `CREATE TABLE tree (x)`}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -224,4 +224,52 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "events/s")
+}
+
+// TestUpgrade opens a database as version 1 has left it: rollups are derived from its events.
+func TestUpgrade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.db")
+	l, err := tryOpen(t, Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := storetest.NewGenerator(1)
+	if _, err := l.Append(t.Context(), g.Events(2*audit.SegmentSize+9), nil); err != nil {
+		t.Fatal(err)
+	}
+	_, tree := l.Head()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	meddle(t, path, `DROP TABLE rollup_user`, `DROP TABLE rollup_target`, `DROP TABLE rollup_full`, `PRAGMA user_version = 1`)
+	for range 2 { // the second time it is a database of version 2
+		l = openTest(t, Config{Path: path})
+		if _, got := l.Head(); got != tree {
+			t.Errorf("the head is %v after the upgrade, was %v", got, tree)
+		}
+		storetest.Verify(t, l, testKey(t).Verifier())
+		storetest.CheckRollups(t, l)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l = openTest(t, Config{Path: path})
+	if _, err := l.Append(t.Context(), g.Events(audit.SegmentSize), nil); err != nil {
+		t.Fatal(err)
+	}
+	storetest.CheckRollups(t, l)
+}
+
+// TestUpgradeFails breaks an upgrade half-way: the database is that of the earlier version still.
+func TestUpgradeFails(t *testing.T) {
+	path := filled(t, audit.SegmentSize+1)
+	meddle(t, path, `DROP TABLE rollup_user`, `DROP TABLE rollup_target`, `DROP TABLE rollup_full`,
+		`CREATE TABLE rollup_full (day)`, `PRAGMA user_version = 1`)
+	if l, err := tryOpen(t, Config{Path: path}); err == nil {
+		l.Close()
+		t.Fatal("opened a database with a foreign table in the place of the rollups")
+	}
+	meddle(t, path, `DROP TABLE rollup_full`)
+	l := openTest(t, Config{Path: path})
+	storetest.CheckRollups(t, l)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
 
 	"sega/audit"
 	"sega/audit/query"
@@ -57,35 +56,4 @@ func (l *Log) Event(ctx context.Context, id string) (audit.Row, error) {
 		return audit.Row{}, store.ErrNoEvent
 	}
 	return page[0], l.leaves(ctx, page)
-}
-
-// Count implements store.Log.
-func (l *Log) Count(ctx context.Context, q query.Query, by []query.Dimension) ([]query.Group, error) {
-	q.Limit, q.Newest = 0, false
-	counts := map[string]int64{}
-	for row, err := range l.Search(ctx, q) {
-		if err != nil {
-			return nil, err
-		}
-		e, err := audit.Parse(row.Body)
-		if err != nil {
-			return nil, err
-		}
-		var key []string
-		for _, d := range by {
-			key = append(key, d.Of(e))
-		}
-		counts[strings.Join(key, "\x00")]++
-	}
-	var groups []query.Group
-	for key, n := range counts {
-		groups = append(groups, query.Group{Key: strings.Split(key, "\x00"), Count: n})
-	}
-	slices.SortFunc(groups, func(a, b query.Group) int { return slices.Compare(a.Key, b.Key) })
-	return groups, nil
-}
-
-// Rollups implements store.Log.
-func (l *Log) Rollups(ctx context.Context) (int64, iter.Seq2[audit.Rollup, error]) {
-	return 0, func(func(audit.Rollup, error) bool) {}
 }

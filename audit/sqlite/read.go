@@ -29,7 +29,7 @@ func (l *Log) Head() ([]byte, tlog.Tree) {
 
 // Read implements store.Log.
 func (l *Log) Read(ctx context.Context, f func(ctx context.Context, q store.Querier) error) error {
-	return l.read(ctx, func(ctx context.Context, tx *sql.Tx) error { return f(ctx, tx) })
+	return l.read(ctx, func(ctx context.Context, tx *sql.Tx) error { return f(ctx, onlyQuerier{tx}) })
 }
 
 func (l *Log) read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {

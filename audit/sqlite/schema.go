@@ -1,7 +1,8 @@
 package sqlite
 
-// schemaVersion is PRAGMA user_version; a database of another version is refused.
-const schemaVersion = 1
+// schemaVersion is PRAGMA user_version. A database of an older version is upgraded on opening, one
+// of a newer version is refused.
+const schemaVersion = 2
 
 // segmentBits is the binary logarithm of a segment's events; the schema spells it out.
 const segmentBits = 11
@@ -15,7 +16,7 @@ const segmentBits = 11
 // index, where without it each entry would dirty a page of its own, and writing pages is what the
 // time goes to. A search looks into each segment instead of once: 2,442 times for 5 million events.
 //
-// tree holds the stored hashes of tlog (StoredHashIndex), hashesPerChunk of them in a row, so that
+// The rollups' tables are in rollup.go. tree holds the stored hashes of tlog (StoredHashIndex), hashesPerChunk of them in a row, so that
 // a commit writes a few rows and not two for each event.
 const schema = `
 CREATE TABLE IF NOT EXISTS events (

@@ -40,6 +40,7 @@ type writer struct {
 	begin, commit, rollback, savepoint, undo, release *stmt
 	insert, putChunk, putHead, getStamp               *stmt
 	walFrames, checkpoint                             *stmt
+	rollUp                                            [len(cubes)]*stmt
 }
 
 // newWriter prepares the statements and loads the edge. It takes the connection over.
@@ -60,15 +61,20 @@ func newWriter(ctx context.Context, c conn) (*writer, error) {
 }
 
 func (w *writer) prepare(ctx context.Context) error {
-	for _, p := range []struct {
+	type prepared struct {
 		stmt **stmt
 		text string
-	}{
+	}
+	list := []prepared{
 		{&w.begin, `BEGIN IMMEDIATE`}, {&w.commit, `COMMIT`}, {&w.rollback, `ROLLBACK`},
 		{&w.savepoint, `SAVEPOINT request`}, {&w.undo, `ROLLBACK TO request`}, {&w.release, `RELEASE request`},
 		{&w.insert, sqlInsertEvent}, {&w.putChunk, sqlPutChunk}, {&w.putHead, sqlPutHead}, {&w.getStamp, sqlGetStamp},
 		{&w.walFrames, `PRAGMA wal_checkpoint(NOOP)`}, {&w.checkpoint, `PRAGMA wal_checkpoint(PASSIVE)`},
-	} {
+	}
+	for i, c := range cubes {
+		list = append(list, prepared{&w.rollUp[i], c.rollUp()})
+	}
+	for _, p := range list {
 		s, err := prepare(ctx, w.conn, p.text)
 		if err != nil {
 			return fmt.Errorf("prepare %.40q: %w", p.text, err)
@@ -147,7 +153,7 @@ func (w *writer) put(row *audit.Row, ns int64) error {
 		c["login_id"], c["session_id"], c["action"], c["resource"], c["source"], c["node"], string(row.Body), salt, details)
 }
 
-// grow writes the tree's new hashes and the signed head of the transaction under way, and returns
+// grow writes the tree's new hashes, the rollups of the segments that are complete, and the signed head of the transaction under way, and returns
 // the edge that it will have when it commits.
 func (w *writer) grow(leaves []tlog.Hash, signer note.Signer) (edge, error) {
 	next := edge{frontier: w.edge.frontier, head: head{stamp: int64(rand.Uint64() >> 1)}}
@@ -169,6 +175,9 @@ func (w *writer) grow(leaves []tlog.Hash, signer note.Signer) (edge, error) {
 		if next.head.checkpoint, err = audit.SignCheckpoint(signer.Name(), next.tree, signer); err != nil {
 			return edge{}, err
 		}
+	}
+	if err := w.rollUpTo(w.edge.tree.N, next.tree.N); err != nil {
+		return edge{}, fmt.Errorf("roll up: %w", err)
 	}
 	if err := w.putHead.run(next.tree.N, next.tree.Hash[:], next.head.checkpoint, next.stamp); err != nil {
 		return edge{}, fmt.Errorf("store the head: %w", err)

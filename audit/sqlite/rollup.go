@@ -1,0 +1,155 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"sega/audit"
+)
+
+// cube is a table of rollups: how many events of the complete segments share day, kind, outcome
+// and what else the cube knows. The key begins with the day, because the events of a segment are
+// of one day or two: their rollups then fall into a few pages, where an order by person or target
+// would dirty a page for each.
+type cube struct {
+	name string   // audit.CubeUser, …
+	key  []string // columns of the primary key, in its order
+}
+
+var cubes = [...]cube{
+	{audit.CubeUser, []string{"day", "email", "sub", "kind", "outcome"}},
+	{audit.CubeTarget, []string{"day", "target", "kind", "outcome"}},
+	{audit.CubeFull, []string{"day", "email", "sub", "target", "kind", "outcome"}},
+}
+
+func (c cube) table() string { return "rollup_" + c.name }
+
+// nanosPerDay is the length of a day; events are never before 1970.
+const nanosPerDay = 86_400_000_000_000
+
+// eventColumns are the rollups' columns as expressions over events.
+var eventColumns = map[string]string{
+	"day": fmt.Sprintf("time / %d", int64(nanosPerDay)), "kind": "kind", "outcome": "outcome", "email": "email", "sub": "sub",
+	"target": `CASE WHEN resource >= 'role/' AND resource < 'role0' OR resource >= 'host/' AND resource < 'host0' THEN resource ELSE '' END`,
+}
+
+// rollupSchema is the DDL of the cubes. day counts days since 1970.
+func rollupSchema() string {
+	var b strings.Builder
+	for _, c := range cubes {
+		fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s (\n\tday INTEGER NOT NULL", c.table())
+		for _, k := range c.key[1:] {
+			fmt.Fprintf(&b, ",\n\t%s TEXT NOT NULL", k)
+		}
+		fmt.Fprintf(&b, ",\n\tn INTEGER NOT NULL,\n\tPRIMARY KEY (%s)\n) STRICT, WITHOUT ROWID;\n", strings.Join(c.key, ", "))
+	}
+	return b.String()
+}
+
+// rollUp is the statement that adds the events of two bounds, the first index and the one after the
+// last, to the cube.
+func (c cube) rollUp() string {
+	var from []string
+	for i, k := range c.key {
+		from = append(from, eventColumns[k]+" AS c"+fmt.Sprint(i))
+	}
+	var group []string
+	for i := range c.key {
+		group = append(group, fmt.Sprint("c", i))
+	}
+	return fmt.Sprintf(`INSERT INTO %s (%s, n) SELECT %s, count(*) FROM events NOT INDEXED WHERE idx >= ? AND idx < ? GROUP BY %s
+		ON CONFLICT DO UPDATE SET n = n + excluded.n`, c.table(), strings.Join(c.key, ", "), strings.Join(from, ", "), strings.Join(group, ", "))
+}
+
+// rollUpTo adds the segments that a log completes when it grows from one size to another.
+func (w *writer) rollUpTo(from, to int64) error {
+	for at := audit.RolledUp(from); at < audit.RolledUp(to); at += audit.SegmentSize {
+		for i, s := range w.rollUp {
+			if err := s.run(at, at+audit.SegmentSize); err != nil {
+				return fmt.Errorf("segment at %d into %s: %w", at, cubes[i].table(), err)
+			}
+		}
+	}
+	return nil
+}
+
+// rollUpAll derives the rollups of a database that has none.
+func rollUpAll(ctx context.Context, db *sql.DB) error {
+	h, err := loadHead(ctx, db)
+	if err != nil {
+		return err
+	}
+	for _, c := range cubes {
+		if _, err := db.ExecContext(ctx, c.rollUp(), 0, audit.RolledUp(h.tree.N)); err != nil {
+			return fmt.Errorf("roll up the log of an earlier version into %s: %w", c.table(), err)
+		}
+	}
+	return nil
+}
+
+// Rollups implements store.Log. What is yielded is the state of one moment, that of the call: a
+// connection is held until the iteration ends or ctx does.
+func (l *Log) Rollups(ctx context.Context) (int64, iter.Seq2[audit.Rollup, error]) {
+	tx, upTo, err := l.snapshot(ctx)
+	return upTo, func(yield func(audit.Rollup, error) bool) {
+		if err == nil {
+			defer tx.Rollback()
+		}
+		more := true
+		for _, c := range cubes {
+			if err == nil && more {
+				more, err = c.each(ctx, tx, func(r audit.Rollup) bool { return yield(r, nil) })
+			}
+		}
+		if err != nil {
+			yield(audit.Rollup{}, fmt.Errorf("audit store: rollups: %w", err))
+		}
+	}
+}
+
+// snapshot begins a read transaction and returns what its rollups cover.
+func (l *Log) snapshot(ctx context.Context) (*sql.Tx, int64, error) {
+	tx, err := l.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return nil, 0, err
+	}
+	h, err := loadHead(ctx, tx)
+	if err != nil {
+		_ = tx.Rollback()
+		return nil, 0, err
+	}
+	return tx, audit.RolledUp(h.tree.N), nil
+}
+
+// each yields the cube's rollups; more is false where the consumer has had enough.
+func (c cube) each(ctx context.Context, db querier, yield func(audit.Rollup) bool) (more bool, err error) {
+	rows, err := db.QueryContext(ctx, `SELECT `+strings.Join(c.key, ", ")+`, n FROM `+c.table())
+	if err != nil {
+		return false, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		r := audit.Rollup{RollupKey: audit.RollupKey{Cube: c.name}}
+		var day int64
+		at := map[string]any{"day": &day, "kind": &r.Kind, "outcome": &r.Outcome, "email": &r.Email, "sub": &r.Sub, "target": &r.Target}
+		var dest []any
+		for _, k := range c.key {
+			dest = append(dest, at[k])
+		}
+		if err := rows.Scan(append(dest, &r.N)...); err != nil {
+			return false, err
+		}
+		r.Day = dayText(day)
+		if !yield(r) {
+			return false, nil
+		}
+	}
+	return true, rows.Err()
+}
+
+// dayText is a day as counted since 1970 in the form of audit.RollupKey.
+func dayText(day int64) string { return time.Unix(day*86_400, 0).UTC().Format(time.DateOnly) }
