@@ -27,6 +27,7 @@ const (
 	ActionRevoke       = "revoke"       // User, Session
 	ActionUnblock      = "unblock"      // User
 	ActionReadEvents   = "readEvents"   // AuditLog
+	ActionReadContent  = "readContent"  // AuditLog
 	ActionVerifyLog    = "verifyLog"    // AuditLog, Recording
 	ActionReplay       = "replay"       // Recording
 )
