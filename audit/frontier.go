@@ -39,6 +39,18 @@ func LoadFrontier(size int64, r tlog.HashReader) (Frontier, error) {
 	return f, nil
 }
 
+// LoadProvenFrontier is LoadFrontier for a tree whose root is known: what r says need not be trusted.
+func LoadProvenFrontier(tree tlog.Tree, r tlog.HashReader) (Frontier, error) {
+	f, err := LoadFrontier(tree.N, r)
+	if err != nil {
+		return Frontier{}, err
+	}
+	if got := f.Root(); got != tree.Hash {
+		return Frontier{}, fmt.Errorf("%w: the hashes of the tree of %d events give the root %s, want %s", ErrFork, tree.N, got, tree.Hash)
+	}
+	return f, nil
+}
+
 // Size returns the number of leaves.
 func (f *Frontier) Size() int64 { return f.size }
 

@@ -15,9 +15,9 @@ import (
 
 // Limits of an event.
 const (
-	MaxEnvelope = 64 << 10 // bytes of the body
-	MaxDetails  = 1 << 20  // bytes of the details
-	SaltSize    = 32       // bytes
+	MaxEnvelope = 1<<16 - 1 // bytes of the body: what the length of an entry in a tile can say
+	MaxDetails  = 1 << 20   // bytes of the details
+	SaltSize    = 32        // bytes
 )
 
 // version is the one version of the envelope.
@@ -95,6 +95,21 @@ func Parse(body []byte) (Event, error) {
 	if len(body) > MaxEnvelope {
 		return Event{}, fmt.Errorf("audit: envelope of %d bytes, at most %d", len(body), MaxEnvelope)
 	}
+	e, ok := parsePlain(body)
+	if !ok {
+		var err error
+		if e, err = parseAny(body); err != nil {
+			return Event{}, err
+		}
+	}
+	if err := check(&e); err != nil {
+		return Event{}, fmt.Errorf("audit: envelope: %w", err)
+	}
+	return e, nil
+}
+
+// parseAny reads any canonical envelope, by reading JSON and writing it again.
+func parseAny(body []byte) (Event, error) {
 	var e Event
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
@@ -103,9 +118,6 @@ func Parse(body []byte) (Event, error) {
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return Event{}, errors.New("audit: data after the envelope")
-	}
-	if err := check(&e); err != nil {
-		return Event{}, fmt.Errorf("audit: envelope: %w", err)
 	}
 	// encoding/json also takes repeated fields, other cases, spaces and bytes that are not UTF-8.
 	canonical, err := json.Marshal(&e)

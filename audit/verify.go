@@ -2,6 +2,7 @@ package audit
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -12,11 +13,22 @@ import (
 // defaultProblems is how many problems a Verifier names where its caller sets no limit.
 const defaultProblems = 20
 
-// Verifier judges a log from its rows alone, in one pass and O(log n) memory.
+// Verifier judges a log from its rows alone, in one pass and O(log n) memory, rollups aside.
 type Verifier struct {
 	Checkpoint  tlog.Tree   // the tree that the log has signed
-	Remembered  []tlog.Tree // trees seen before, in any order
+	Remembered  []tlog.Tree // trees seen before, in any order; none smaller than From
 	MaxProblems int         // how many problems Report names; 0: 20
+
+	// From is the edge of a tree that was verified before, proven by its root (LoadProvenFrontier):
+	// the rows begin behind it. The zero value is the beginning of the log.
+	From Frontier
+
+	// Rollups, where set, hold the log's rollups against its events. They need the whole log.
+	Rollups *RollupCheck
+
+	// Prove, where set, asks the log for a consistency proof: with it, more can be said about rows
+	// that are missing. What it gives is checked.
+	Prove func(from, to int64) (tlog.TreeProof, error)
 
 	// Event, where set, is called for each row that is sound in itself, in order, with the event
 	// and its details. Its error is reported as a problem of that row.
@@ -25,9 +37,10 @@ type Verifier struct {
 
 // Problem names one thing that is wrong. Index is -1 where no single row is to blame.
 type Problem struct {
-	Index int64  `json:"idx"`
-	ID    string `json:"id"`
-	What  string `json:"what"`
+	Index   int64   `json:"idx"`
+	ID      string  `json:"id"`
+	Finding Finding `json:"finding"`
+	What    string  `json:"what"`
 }
 
 // Report is the outcome of a verification.
@@ -35,6 +48,7 @@ type Report struct {
 	Rows       int64     `json:"rows"`       // rows that were read
 	Tree       tlog.Tree `json:"tree"`       // as recomputed from them
 	Remembered int       `json:"remembered"` // how many remembered trees the log agrees with
+	Rollups    int       `json:"rollups"`    // how many rollups were compared
 	Problems   []Problem `json:"problems"`
 	Found      int       `json:"found"` // problems found, of which Problems holds the first
 }
@@ -48,11 +62,15 @@ func VerifyLog(rows iter.Seq2[Row, error], checkpoint tlog.Tree, remembered []tl
 }
 
 // Verify reads all rows and reports what is wrong with them: rows missing, repeated, out of order or
-// beyond the checkpoint, rows that disagree with themselves (CheckRow), and roots that differ from
-// the checkpoint's or from a remembered one, recomputed from the bytes. The error is that of rows:
-// then the log could not be read to its end, and the report holds what was found until then.
+// beyond the checkpoint, rows that disagree with themselves (CheckRow), roots that differ from
+// the checkpoint's or from a remembered one, recomputed from the bytes, and rollups that count
+// something else. The error is that of rows: then the log could not be read to its end, and the
+// report holds what was found until then.
 func (v Verifier) Verify(rows iter.Seq2[Row, error]) (Report, error) {
-	p := pass{Verifier: v, trees: slices.Clone(v.Remembered), report: Report{Problems: []Problem{}}}
+	if v.Rollups != nil && v.From.Size() > 0 {
+		return Report{}, errors.New("audit: rollups can be held against the whole log alone")
+	}
+	p := pass{Verifier: v, edge: v.From, next: v.From.Size(), trees: slices.Clone(v.Remembered), stored: storedTree{edge: v.From}, report: Report{Problems: []Problem{}}}
 	if p.MaxProblems == 0 {
 		p.MaxProblems = defaultProblems
 	}
@@ -74,21 +92,21 @@ type pass struct {
 	Verifier
 	edge   Frontier
 	next   int64       // index that the next row must have
+	gaps   []gap       // rows that were passed over, and may still come out of order
 	trees  []tlog.Tree // remembered ones that the edge has not reached, by size
 	agreed int64       // the largest remembered size that agreed
 	buf    []tlog.Hash
+	stored storedTree
 	report Report
-
-	// The tree over the leaves that the log has stored, and the rows that differ from theirs. Where
-	// that tree is the signed one, those rows are what was changed, and nothing else was.
-	stored  Frontier
-	strange []Problem
 }
 
-func (p *pass) problem(index int64, id, format string, args ...any) {
+// gap is a range of indexes, the last one included.
+type gap struct{ from, to int64 }
+
+func (p *pass) problem(index int64, id string, f Finding, format string, args ...any) {
 	p.report.Found++
 	if len(p.report.Problems) < p.MaxProblems {
-		p.report.Problems = append(p.report.Problems, Problem{Index: index, ID: id, What: fmt.Sprintf(format, args...)})
+		p.report.Problems = append(p.report.Problems, Problem{Index: index, ID: id, Finding: f, What: fmt.Sprintf(format, args...)})
 	}
 }
 
@@ -96,42 +114,63 @@ func (p *pass) row(row Row) {
 	p.report.Rows++
 	e, rowErr := checkRow(row)
 	if rowErr != nil {
-		p.problem(row.Index, rowErr.ID, "%s", rowErr.Error())
+		p.problem(row.Index, rowErr.ID, rowErr.finding(), "%s", rowErr.Error())
 	}
-	switch {
-	case row.Index < p.next:
-		p.problem(row.Index, e.ID, "event %d comes again or out of order: event %d was due", row.Index, p.next)
+	if row.Index < p.next {
+		p.late(row.Index, e.ID)
 		return
-	case row.Index > p.next:
-		p.problem(p.next, "", "events %d to %d are missing", p.next, row.Index-1)
 	}
 	if row.Index >= p.Checkpoint.N {
-		p.problem(row.Index, e.ID, "event %d lies beyond the signed checkpoint, which ends at %d events", row.Index, p.Checkpoint.N)
-		p.next = row.Index + 1
+		p.problem(row.Index, e.ID, FindingInserted, "event %d lies beyond the signed checkpoint, which ends at %d events", row.Index, p.Checkpoint.N)
 		return
+	}
+	if row.Index > p.next {
+		p.skipped(gap{p.next, row.Index - 1})
 	}
 	p.next = row.Index + 1
 	leaf := tlog.RecordHash(row.Body)
-	p.compare(row, e.ID, leaf)
+	p.stored.add(row, firstID(e.ID, row.Columns["id"]), leaf)
 	p.buf = p.edge.Add(leaf, p.buf[:0])
 	p.roots()
+	if p.Rollups != nil && e.ID != "" {
+		p.Rollups.count(row.Index, e)
+	}
 	if rowErr == nil && p.Event != nil {
 		if err := p.Event(row.Index, e); err != nil {
-			p.problem(row.Index, e.ID, "event %d (%s): %v", row.Index, e.ID, err)
+			p.problem(row.Index, e.ID, FindingSession, "event %d (%s): %v", row.Index, e.ID, err)
 		}
 	}
 }
 
-// compare keeps the row in mind where its bytes are not those of the stored leaf.
-func (p *pass) compare(row Row, id string, leaf tlog.Hash) {
-	if len(row.Leaf) != tlog.HashSize {
+// skipped keeps a gap in mind: its rows are missing, unless they come later.
+func (p *pass) skipped(g gap) {
+	if len(p.gaps) < p.MaxProblems {
+		p.gaps = append(p.gaps, g)
 		return
 	}
-	p.buf = p.stored.Add(tlog.Hash(row.Leaf), p.buf[:0])
-	if leaf != tlog.Hash(row.Leaf) && len(p.strange) < p.MaxProblems {
-		p.strange = append(p.strange, Problem{Index: row.Index, ID: firstID(id, row.Columns["id"]),
-			What: fmt.Sprintf("event %d (%s): its bytes are not those that the log has signed", row.Index, firstID(id, row.Columns["id"]))})
+	p.missing(g)
+}
+
+func (p *pass) missing(g gap) {
+	p.problem(g.from, "", FindingDropped, "events %d to %d are missing", g.from, g.to)
+}
+
+// late is a row behind one of a higher index: out of order where it was passed over, and one too many otherwise.
+func (p *pass) late(index int64, id string) {
+	for i, g := range p.gaps {
+		if index < g.from || index > g.to {
+			continue
+		}
+		p.gaps = slices.Delete(p.gaps, i, i+1)
+		for _, rest := range []gap{{g.from, index - 1}, {index + 1, g.to}} {
+			if rest.from <= rest.to {
+				p.gaps = append(p.gaps, rest)
+			}
+		}
+		p.problem(index, id, FindingReordered, "event %d comes out of order: event %d was due", index, p.next)
+		return
 	}
+	p.problem(index, id, FindingInserted, "event %d comes again or out of order: event %d was due", index, p.next)
 }
 
 func firstID(ids ...string) string {
@@ -143,24 +182,13 @@ func firstID(ids ...string) string {
 	return "id unknown"
 }
 
-// blame names the changed rows, where the stored leaves are proven by the signed root.
-func (p *pass) blame() {
-	if p.stored.Tree() != p.Checkpoint {
-		return
-	}
-	for _, s := range p.strange {
-		p.report.Found++
-		p.report.Problems = slices.Insert(p.report.Problems, 0, s)
-	}
-}
-
 // roots compares the remembered trees of the size that the edge has reached.
 func (p *pass) roots() {
 	for len(p.trees) > 0 && p.trees[0].N == p.edge.Size() {
 		want := p.trees[0]
 		p.trees = p.trees[1:]
 		if got := p.edge.Root(); got != want.Hash {
-			p.problem(-1, "", "history was rewritten: the first %d events have the root %s, but %s was seen before; the last size that agrees is %d",
+			p.problem(-1, "", FindingForked, "history was rewritten: the first %d events have the root %s, but %s was seen before; the last size that agrees is %d",
 				want.N, got, want.Hash, p.agreed)
 			continue
 		}
@@ -171,19 +199,51 @@ func (p *pass) roots() {
 
 func (p *pass) finish() {
 	p.report.Tree = p.edge.Tree()
-	for _, t := range p.trees {
-		if t.N > p.Checkpoint.N {
-			p.problem(-1, "", "the log went back: %d events were seen before, the checkpoint signs %d", t.N, p.Checkpoint.N)
-			continue
-		}
-		p.problem(-1, "", "the tree of %d events that was seen before cannot be compared: only %d events are there", t.N, p.edge.Size())
+	p.unreached()
+	slices.SortFunc(p.gaps, func(a, b gap) int { return cmp.Compare(a.from, b.from) })
+	for _, g := range p.gaps {
+		p.missing(g)
 	}
 	if p.next < p.Checkpoint.N {
-		p.problem(p.next, "", "events %d to %d are missing: the log was cut short", p.next, p.Checkpoint.N-1)
+		p.problem(p.next, "", FindingTruncated, "events %d to %d are missing: the log was cut short", p.next, p.Checkpoint.N-1)
 	}
 	if got := p.report.Tree; got != p.Checkpoint {
-		p.problem(-1, "", "the root of the %d events that are there is %s, but the checkpoint signs %s for %d; the last remembered size that agrees is %d",
+		p.problem(-1, "", FindingRoot, "the root of the %d events that are there is %s, but the checkpoint signs %s for %d; the last remembered size that agrees is %d",
 			got.N, got.Hash, p.Checkpoint.Hash, p.Checkpoint.N, p.agreed)
 		p.blame()
+	} else {
+		p.suspectTree()
+	}
+	if p.Rollups != nil {
+		p.report.Rollups = p.Rollups.stored
+		p.Rollups.differences(func(what string) { p.problem(-1, "", FindingRollup, "%s", what) })
+	}
+}
+
+// unreached names the remembered trees that the rows could not be compared with.
+func (p *pass) unreached() {
+	for _, t := range p.trees {
+		if t.N > p.Checkpoint.N {
+			p.problem(-1, "", FindingRolledBack, "the log went back: %d events were seen before, the checkpoint signs %d", t.N, p.Checkpoint.N)
+			continue
+		}
+		p.problem(-1, "", FindingTruncated, "the tree of %d events that was seen before cannot be compared: only %d events are there", t.N, p.edge.Size())
+	}
+}
+
+// blame names, first of all, what was done to which row, where the stored leaves are proven to be the signed ones.
+func (p *pass) blame() {
+	if len(p.stored.strange) == 0 || !p.stored.proven(p.Checkpoint, p.Prove) {
+		return
+	}
+	found := p.stored.blame(p.next == p.Checkpoint.N)
+	p.report.Found += len(found)
+	p.report.Problems = slices.Insert(p.report.Problems, 0, found[:min(len(found), p.MaxProblems)]...)
+}
+
+// suspectTree names stored hashes that are not those of the events, which are themselves as signed.
+func (p *pass) suspectTree() {
+	for _, s := range p.stored.strange {
+		p.problem(s.index, s.id, FindingTree, "event %d (%s) is as it was signed, but the tree holds another hash for it: proofs of it will fail", s.index, s.id)
 	}
 }

@@ -125,7 +125,7 @@ func (w *Witness) checkNewer(ctx context.Context, old, next tlog.Tree) error {
 	if err != nil {
 		return fmt.Errorf("%w (%d to %d events): %w", ErrUnproven, old.N, next.N, err)
 	}
-	if err := checkProof(proof, old, next); err != nil {
+	if err := CheckConsistency(proof, old, next); err != nil {
 		return fmt.Errorf("%w: %d events do not extend the %d seen before: %w", ErrFork, next.N, old.N, err)
 	}
 	return nil
@@ -141,19 +141,8 @@ func (w *Witness) checkOlder(ctx context.Context, older, latest tlog.Tree) error
 	case err != nil:
 		return fmt.Errorf("%w (%d to %d events): %w", ErrUnproven, older.N, latest.N, err)
 	}
-	if err := checkProof(proof, older, latest); err != nil {
+	if err := CheckConsistency(proof, older, latest); err != nil {
 		return fmt.Errorf("%w: %d events were seen, the %d that it signs now are not their beginning: %w", ErrRollback, latest.N, older.N, err)
-	}
-	return nil
-}
-
-// checkProof is tlog.CheckTree, and knows the empty tree, which is the beginning of every other.
-func checkProof(proof tlog.TreeProof, old, next tlog.Tree) error {
-	if old.N > 0 {
-		return tlog.CheckTree(proof, next.N, next.Hash, old.N, old.Hash)
-	}
-	if len(proof) != 0 || old.Hash != EmptyRoot() {
-		return errors.New("invalid proof from the empty tree")
 	}
 	return nil
 }
