@@ -5,7 +5,7 @@
 //
 // A channel with a terminal is drawn on a screen in memory, and a line of it counts as final when
 // it scrolls off the top, when the screen or the line is cleared, when the alternate screen is
-// entered or left, when it is overwritten after it has stood for a second, and at the end. Lines
+// entered or left, when it is overwritten after it has stood for a while, and at the end. Lines
 // that wrap are one line. Programs that paint the whole screen again and again show most lines many
 // times: there, what was among the last two thousand lines of the channel is not repeated. What
 // merely scrolled past is never left out. Lines without anything on them are.

@@ -7,19 +7,30 @@ import (
 	"time"
 )
 
-// stood is how long a line must have been readable to count when it is overwritten: every state of
-// a progress bar is not a line, and what a person has read is.
-const stood = time.Second
+// How long a line must have been readable to count when it is overwritten: every state of a
+// progress bar is not a line. On the alternate screen people page through text, and what comes
+// again is left out there anyway.
+const (
+	stood    = time.Second
+	stoodAlt = 200 * time.Millisecond
+)
 
 // losing is called before columns x0 to x1-1 of a row are overwritten or erased. Where something
 // readable goes that is not out yet, the line is given out first.
 func (t *terminal) losing(y, x0, x1 int, always bool) {
 	r := t.on.rows[y]
-	if !r.dirty || !always && t.now-r.at < stood || r.blank(x0, x1) {
+	if !r.dirty || !always && !t.hasStood(r) || r.blank(x0, x1) {
 		return
 	}
 	start, end := t.logical(y)
 	t.give(t.on, start, end, true)
+}
+
+func (t *terminal) hasStood(r *row) bool {
+	if t.on.alt {
+		return t.now-r.at >= stoodAlt
+	}
+	return t.now-r.at >= stood
 }
 
 // logical returns the rows start to end-1 that make one line with row y.
@@ -50,7 +61,7 @@ func (t *terminal) scrolledOff() {
 	b.since = max(b.since, first.at)
 	first.dirty = false
 	if len(b.carry) >= maxText {
-		t.out(b.carry, b.since, b.alt)
+		t.out(b, b.carry, b.since, b.alt)
 		b.carry, b.since = b.carry[:0], 0
 	}
 }
@@ -82,17 +93,18 @@ func (t *terminal) give(b *buffer, start, end int, once bool) {
 	}
 	t.line = line
 	if fresh {
-		t.out(line, at, once)
+		t.out(b, line, at, once)
 	}
 }
 
-// out cuts what is too long and hands the lines on.
-func (t *terminal) out(line []byte, at time.Duration, once bool) {
+// out cuts what is too long and hands the lines on. Lines that stand on the main screen together
+// are no repetitions of each other.
+func (t *terminal) out(b *buffer, line []byte, at time.Duration, once bool) {
 	for text := range cut(string(bytes.TrimRight(line, " "))) {
 		if strings.TrimSpace(text) == "" {
 			continue
 		}
-		if repeated := t.seen.add(text); !once || !repeated {
+		if known, before := t.seen.add(text); !once || !before && (!known || !b.alt) {
 			t.yield(Line{Offset: at, Text: text})
 		}
 	}
@@ -121,23 +133,23 @@ type memory struct {
 
 func newMemory() *memory { return &memory{seed: maphash.MakeSeed(), turns: map[uint64]int{}} }
 
-// turn begins a new turn: lines of the same one are no repetitions of each other.
+// turn begins a new turn: a piece of output, or a sequence in it.
 func (m *memory) turn() { m.now++ }
 
-// add remembers a line and reports whether an earlier turn had it.
-func (m *memory) add(text string) bool {
+// add remembers a line and reports whether it was known, and whether from an earlier turn.
+func (m *memory) add(text string) (known, before bool) {
 	h := maphash.String(m.seed, text)
 	turn, known := m.turns[h]
 	m.turns[h] = m.now
 	if known {
-		return turn != m.now
+		return true, turn != m.now
 	}
 	if len(m.ring) < memorySize {
 		m.ring = append(m.ring, h)
-		return false
+		return false, false
 	}
 	delete(m.turns, m.ring[m.next])
 	m.ring[m.next] = h
 	m.next = (m.next + 1) % memorySize
-	return false
+	return false, false
 }
