@@ -30,6 +30,7 @@ const (
 	ActionReadContent  = "readContent"  // AuditLog
 	ActionVerifyLog    = "verifyLog"    // AuditLog, Recording
 	ActionReplay       = "replay"       // Recording
+	ActionIndex        = "index"        // Recording, for machines
 )
 
 // Types of resource, as in schema.cedarschema.
