@@ -35,6 +35,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	only := flags.String("only", "", "measure only what begins with this, like bastion or cli.size")
 	proxy := flags.String("bare-proxy", "", "be the bare proxy that the bastion is compared with; the folder of its files")
+	events := flags.Int("events", 5_000_000, "events of the year that audit.query searches")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -44,7 +45,7 @@ func run(ctx context.Context, args []string) error {
 	if *proxy != "" {
 		return runBareProxy(ctx, *proxy)
 	}
-	b := &bench{ctx: ctx, only: *only, talk: os.Stderr}
+	b := &bench{ctx: ctx, only: *only, talk: os.Stderr, events: *events}
 	if err := b.measure(); err != nil {
 		return err
 	}
@@ -59,6 +60,7 @@ func run(ctx context.Context, args []string) error {
 type bench struct {
 	ctx     context.Context
 	only    string
+	events  int // of a year of audit.query
 	talk    io.Writer
 	dir     string // of everything that the run makes
 	env     *environment
@@ -77,7 +79,7 @@ func steps() []step {
 		{"cli.size", (*bench).size}, {"cli.start", (*bench).start},
 		{"cli.credential_process", (*bench).credentialProcess}, {"cli.exec", (*bench).exec},
 		{"broker.cert", (*bench).certificates}, {"broker.assume", (*bench).assume},
-		{"audit.append", (*bench).appends},
+		{"audit.append", (*bench).appends}, {"audit.query", (*bench).queries},
 		{"bastion.idle", (*bench).idle}, // first: a bastion that has worked has memory to spare
 		{"bastion.connect", (*bench).connect}, {"bastion.echo", (*bench).echo}, {"bastion.bulk", (*bench).bulk},
 		{"revoke.cut", (*bench).cut},
