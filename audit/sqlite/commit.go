@@ -76,6 +76,7 @@ func (l *Log) batch(waiting []*request) {
 	}
 	h := l.w.edge.head
 	l.last.Store(&h)
+	l.text.appended()
 	for _, r := range batch {
 		if r.failed != nil {
 			r.answer(0, r.failed)

@@ -70,7 +70,12 @@ func dial(ctx context.Context, path string) (conn, error) {
 
 // openReads opens the pool that reads: it can change nothing, whatever runs on it.
 func openReads(path string, conns int) (*sql.DB, error) {
-	name, err := dsn(path, url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(" + busyMillis + ")", "query_only(1)", "cache_size(-8192)"}})
+	return openPool(path, conns, url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(" + busyMillis + ")", "query_only(1)", "cache_size(-8192)"}})
+}
+
+// openPool opens a pool of at most so many connections.
+func openPool(path string, conns int, settings url.Values) (*sql.DB, error) {
+	name, err := dsn(path, settings)
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,7 @@ type Log struct {
 	dial  func(ctx context.Context) (conn, error)
 	reads *sql.DB
 	last  atomic.Pointer[head]
+	text  *textIndex
 
 	queue   chan *request
 	closing chan struct{} // closed by Close
@@ -106,7 +107,7 @@ func open(ctx context.Context, cfg Config, dial func(context.Context) (conn, err
 	if err := w.verify(ctx, cfg.Verifier); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
-	reads, err := openReads(cfg.Path, cfg.Reads)
+	reads, err := openReads(cfg.Path, cfg.Reads+1) // and the text index
 	if err != nil {
 		return nil, errors.Join(err, w.close())
 	}
@@ -114,6 +115,7 @@ func open(ctx context.Context, cfg Config, dial func(context.Context) (conn, err
 		closing: make(chan struct{}), stopped: make(chan struct{})}
 	h := w.edge.head
 	l.last.Store(&h)
+	l.text = startText(l)
 	go l.run()
 	return l, nil
 }
@@ -123,6 +125,9 @@ func migrate(ctx context.Context, c conn, cfg *Config) error {
 	_, db := openApply(c)
 	defer db.Close()
 	if err := checkDurable(ctx, db); err != nil {
+		return err
+	}
+	if err := checkMoved(ctx, db); err != nil {
 		return err
 	}
 	var version int
@@ -226,6 +231,7 @@ func (l *Log) Close() error {
 	l.once.Do(func() {
 		close(l.closing)
 		<-l.stopped
+		l.text.close()
 		errs := []error{l.reads.Close()}
 		if l.w != nil {
 			if _, err := l.w.checkpoint.ints(3); err != nil { // what is in the WAL is durable there

@@ -57,7 +57,7 @@ func (l *Log) Hashes(ctx context.Context, indexes []int64) (hashes []tlog.Hash, 
 func (l *Log) Rows(ctx context.Context, from, to int64) iter.Seq2[audit.Row, error] {
 	return func(yield func(audit.Row, error) bool) {
 		for from < to {
-			page, err := l.page(ctx, `SELECT `+sqlRowList+` FROM events WHERE idx >= ? AND idx < ? ORDER BY idx LIMIT ?`, from, to, pageRows)
+			page, _, err := l.page(ctx, `SELECT `+sqlRowList+` FROM events WHERE idx >= ? AND idx < ? ORDER BY idx LIMIT ?`, from, to, pageRows)
 			if err != nil {
 				yield(audit.Row{}, fmt.Errorf("audit store: rows from %d: %w", from, err))
 				return
@@ -94,24 +94,25 @@ func (l *Log) leaves(ctx context.Context, page []audit.Row) error {
 	})
 }
 
-// page reads rows until pageBytes are full; what is left of the query's answer is left unread.
-func (l *Log) page(ctx context.Context, query string, args ...any) ([]audit.Row, error) {
+// page reads rows until pageBytes are full; whole is false where it left some of the answer unread.
+func (l *Log) page(ctx context.Context, query string, args ...any) (page []audit.Row, whole bool, err error) {
 	rows, err := l.reads.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer rows.Close()
 	names := audit.ColumnNames()
-	var page []audit.Row
-	for size := 0; size < pageBytes && rows.Next(); {
+	for size := 0; rows.Next(); {
 		row, err := scan(rows, names)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		size += len(row.Body) + len(row.Details)
 		page = append(page, row)
+		if size += len(row.Body) + len(row.Details); size >= pageBytes {
+			return page, false, nil
+		}
 	}
-	return page, rows.Err()
+	return page, true, rows.Err()
 }
 
 // scan reads a row exactly as stored: a NULL is a column that is not there, which CheckRow reports.

@@ -1,15 +1,18 @@
 package storetest
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
 
 	"sega/audit"
+	"sega/audit/store"
 )
 
 // Sizes of the company that a Generator tells of.
@@ -286,4 +289,31 @@ func object(v map[string]any) json.RawMessage {
 		panic(err) // of strings and numbers alone
 	}
 	return b
+}
+
+// Fill appends the generator's next n events to a log in large appends, made while the last one is
+// under way.
+func Fill(ctx context.Context, l store.Log, g *Generator, n int) error {
+	const batch = 2 * audit.SegmentSize
+	ctx, cancel := context.WithCancel(ctx)
+	made := make(chan []audit.Event)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		defer close(made)
+		for left := n; left > 0; left -= batch {
+			select {
+			case made <- g.Events(min(batch, left)):
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	for events := range made {
+		if _, err := l.Append(ctx, events, nil); err != nil {
+			return fmt.Errorf("fill a log: %w", err)
+		}
+	}
+	return ctx.Err()
 }

@@ -1,0 +1,416 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/mod/sumdb/tlog"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"sega/audit"
+	"sega/audit/store"
+)
+
+// textSuffix makes the name of the text index's file of the database's.
+const textSuffix = "-text"
+
+// textVersion is PRAGMA user_version of the text index; another one is built anew.
+const textVersion = 1
+
+// textSchema: the index knows which event has which three letters in a row and nothing else (no
+// text, no positions), so that it is small; what it finds is looked at again. mark says what it covers.
+const textSchema = `
+CREATE VIRTUAL TABLE IF NOT EXISTS texts USING fts5 (text, content='', detail=none, columnsize=0, tokenize='trigram');
+CREATE TABLE IF NOT EXISTS mark (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
+`
+
+// Pace of the text index.
+const (
+	textBatch = 2048                   // events that it takes at a time
+	textDelay = 200 * time.Millisecond // that it waits for more after an append
+	textRetry = 30 * time.Second       // after a failure
+	textYield = 4                      // times as long as it has worked it rests while events are appended
+)
+
+// textIndex is the index of what is searched as free text: reason, ticket and content of each
+// event. It is derived from the log and may be deleted at any time: it lives in a file of its own
+// and is filled behind the committer, in order. What it does not cover yet is searched in the rows. None
+// of its failures is the log's: it is built anew where it is broken, and rests where the disk is full.
+type textIndex struct {
+	l    *Log
+	path string
+	log  *slog.Logger
+
+	upTo   atomic.Int64  // events that it covers; 0 while it cannot be used
+	bad    atomic.Bool   // it must be built anew
+	wake   chan struct{} // holds one word: there is something to do
+	cancel context.CancelFunc
+	done   chan struct{} // closed when run has ended
+
+	mu    sync.Mutex
+	db    *sql.DB       // nil while closed
+	moved chan struct{} // closed and replaced when upTo changes
+}
+
+func startText(l *Log) *textIndex {
+	ctx, cancel := context.WithCancel(context.Background())
+	t := &textIndex{l: l, path: l.cfg.Path + textSuffix, log: l.cfg.Log, wake: make(chan struct{}, 1), cancel: cancel,
+		done: make(chan struct{}), moved: make(chan struct{})}
+	go t.run(ctx)
+	return t
+}
+
+// close ends the index's goroutine and closes its file.
+func (t *textIndex) close() {
+	t.cancel()
+	<-t.done
+	if err := t.swap(nil); err != nil {
+		t.log.Warn("audit store: close the text index", "error", err)
+	}
+}
+
+// appended tells the index that the log has grown. It never blocks.
+func (t *textIndex) appended() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// spoiled tells the index that it gave an error where it should have given an answer.
+func (t *textIndex) spoiled(err error) {
+	if t.upTo.Load() > 0 && !t.bad.Swap(true) {
+		t.log.Warn("audit store: the text index is broken, it will be built anew", "error", err)
+	}
+	t.cover(0)
+	t.appended()
+}
+
+func (t *textIndex) cover(size int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.upTo.Swap(size) != size {
+		close(t.moved)
+		t.moved = make(chan struct{})
+	}
+}
+
+// Indexed waits until the text index covers the first size events. Searches need not wait for it:
+// they look at the rows that it does not cover.
+func (l *Log) Indexed(ctx context.Context, size int64) error {
+	for {
+		l.text.mu.Lock()
+		moved := l.text.moved
+		l.text.mu.Unlock()
+		if l.text.upTo.Load() >= size {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-l.text.done:
+			return errClosed
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// run keeps the index behind the log until the log is closed.
+func (t *textIndex) run(ctx context.Context) {
+	defer close(t.done)
+	t.appended() // what was appended before
+	for t.rest(ctx) {
+		err := t.catchUp(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			continue
+		}
+		t.log.Warn("audit store: the text index does not follow; searches read rows instead", "covered", t.upTo.Load(), "error", explain(err))
+		if c := code(err) & 0xff; c != sqlite3.SQLITE_FULL && c != sqlite3.SQLITE_BUSY {
+			t.bad.Store(true)
+			t.cover(0)
+		}
+		if !t.pause(ctx, textRetry) {
+			return
+		}
+		t.appended()
+	}
+}
+
+// rest waits for something to do, and then a little for more of it.
+func (t *textIndex) rest(ctx context.Context) bool {
+	select {
+	case <-t.wake:
+		return t.pause(ctx, textDelay)
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (t *textIndex) pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// catchUp indexes what the log has and the index has not.
+func (t *textIndex) catchUp(ctx context.Context) error {
+	if err := t.ready(ctx); err != nil {
+		return err
+	}
+	for {
+		began, size := time.Now(), t.l.last.Load().tree.N
+		from := t.upTo.Load()
+		if t.bad.Load() || from >= size {
+			return nil
+		}
+		if err := t.batch(ctx, from, min(from+textBatch, size)); err != nil {
+			return err
+		}
+		if t.l.last.Load().tree.N > size && !t.pause(ctx, textYield*time.Since(began)) {
+			return nil
+		}
+	}
+}
+
+// ready opens the index, anew where it is broken or of another log.
+func (t *textIndex) ready(ctx context.Context) error {
+	if t.db != nil && !t.bad.Load() {
+		return nil
+	}
+	if err := t.swap(nil); err != nil {
+		t.log.Warn("audit store: close the text index", "error", err)
+	}
+	if !t.bad.Load() {
+		size, err := t.open(ctx)
+		if err == nil {
+			t.cover(size)
+			return nil
+		}
+		t.log.Info("audit store: the text index is built anew", "why", err)
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(t.path + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	size, err := t.open(ctx)
+	if err != nil {
+		return err
+	}
+	t.bad.Store(false)
+	t.cover(size)
+	return nil
+}
+
+// open opens the file and returns what it covers, or why it cannot serve this log.
+func (t *textIndex) open(ctx context.Context) (size int64, err error) {
+	db, err := openText(ctx, t.path)
+	if err != nil {
+		return 0, err
+	}
+	if size, err = t.covered(ctx, db); err != nil {
+		return 0, errors.Join(err, db.Close())
+	}
+	return size, t.swap(db)
+}
+
+func openText(ctx context.Context, path string) (*sql.DB, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	db, err := openPool(path, 3, url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(" + busyMillis + ")", "journal_mode(WAL)",
+		"synchronous(NORMAL)", "wal_autocheckpoint(4096)", "journal_size_limit(67108864)", "cache_size(-16384)"}})
+	if err != nil {
+		return nil, err
+	}
+	if err := textTables(ctx, db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+func textTables(ctx context.Context, db *sql.DB) error {
+	var version int
+	if err := db.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&version); err != nil {
+		return err
+	}
+	if version != 0 && version != textVersion {
+		return fmt.Errorf("version %d, want %d", version, textVersion)
+	}
+	_, err := db.ExecContext(ctx, `BEGIN; `+textSchema+fmt.Sprintf(`PRAGMA user_version = %d; COMMIT`, textVersion))
+	return err
+}
+
+// covered returns how many events an index covers, where they are a beginning of this log.
+func (t *textIndex) covered(ctx context.Context, db querier) (int64, error) {
+	size, root, err := textMark(ctx, db)
+	if err != nil || size == 0 {
+		return 0, err
+	}
+	want, err := store.Root(ctx, t.l, size)
+	if err != nil {
+		return 0, err
+	}
+	if root != want {
+		return 0, fmt.Errorf("it covers %d events of another log", size)
+	}
+	var n int64
+	return size, db.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM texts WHERE texts MATCH '"aaa"' LIMIT 1)`).Scan(&n)
+}
+
+func textMark(ctx context.Context, db querier) (int64, tlog.Hash, error) {
+	var size int64
+	var root []byte
+	err := db.QueryRowContext(ctx, `SELECT size, root FROM mark`).Scan(&size, &root)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return 0, tlog.Hash{}, nil
+	case err != nil:
+		return 0, tlog.Hash{}, err
+	case len(root) != tlog.HashSize || size < 0:
+		return 0, tlog.Hash{}, errors.New("its mark is not one")
+	}
+	return size, tlog.Hash(root), nil
+}
+
+// swap replaces the open file, and closes the one before.
+func (t *textIndex) swap(db *sql.DB) error {
+	t.mu.Lock()
+	old := t.db
+	t.db = db
+	t.mu.Unlock()
+	if old == nil {
+		return nil
+	}
+	return old.Close()
+}
+
+// batch indexes the events from..to-1.
+func (t *textIndex) batch(ctx context.Context, from, to int64) error {
+	texts, err := t.texts(ctx, from, to)
+	if err != nil {
+		return err
+	}
+	root, err := store.Root(ctx, t.l, to)
+	if err != nil {
+		return err
+	}
+	tx, err := t.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if size, _, err := textMark(ctx, tx); err != nil || size != from {
+		t.cover(size) // another process has been here
+		return err
+	}
+	insert, err := tx.PrepareContext(ctx, `INSERT INTO texts (rowid, text) VALUES (?, ?)`)
+	if err != nil {
+		return err
+	}
+	for _, x := range texts {
+		if _, err := insert.ExecContext(ctx, x.idx, x.text); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.ExecContext(ctx, `INSERT INTO mark (one, size, root) VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE SET size = excluded.size, root = excluded.root`, to, root[:]); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	t.cover(to)
+	return nil
+}
+
+// text is what an event has for free-text search.
+type text struct {
+	idx  int64
+	text string
+}
+
+// texts reads what the events from..to-1 have, leaving out those that have nothing.
+func (t *textIndex) texts(ctx context.Context, from, to int64) ([]text, error) {
+	rows, err := t.l.reads.QueryContext(ctx, `SELECT idx, kind, body, details FROM events WHERE idx >= ? AND idx < ?`, from, to)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []text
+	for rows.Next() {
+		var idx int64
+		var body sql.RawBytes
+		var e audit.Event
+		if err := rows.Scan(&idx, &e.Kind, &body, (*[]byte)(&e.Details)); err != nil {
+			return nil, err
+		}
+		var said struct{ Reason, Ticket string }
+		if err := json.Unmarshal(body, &said); err != nil {
+			continue // a row that was tampered with; searches in rows report it
+		}
+		if s := strings.Trim(said.Reason+"\n"+said.Ticket+"\n"+audit.Content(e), "\n"); s != "" {
+			out = append(out, text{idx, strings.ReplaceAll(s, "\x00", "\x01")}) // the tokenizer ends at a zero byte
+		}
+	}
+	return out, rows.Err()
+}
+
+// find returns, in any order, the indexes of the events from..to-1 that have all pieces.
+func (t *textIndex) find(ctx context.Context, pieces []string, from, to int64) ([]int64, error) {
+	t.mu.Lock()
+	db := t.db
+	t.mu.Unlock()
+	if db == nil {
+		return nil, errors.New("it is closed")
+	}
+	var quoted []string
+	for _, p := range pieces {
+		quoted = append(quoted, `"`+strings.ReplaceAll(p, `"`, `""`)+`"`)
+	}
+	return queryIDs(ctx, db, `SELECT rowid FROM texts WHERE texts MATCH ? AND rowid >= ? AND rowid < ?`, strings.Join(quoted, " AND "), from, to)
+}
+
+// maxPieces bounds what is asked of the index; more would find hardly less.
+const maxPieces = 24
+
+// textPieces are the letters, three by three, that a text which contains value has. The index folds
+// letters of either case, those beyond ASCII too: it may find more than a search asks for, never less.
+func textPieces(value string) []string {
+	var pieces []string
+	seen := map[string]bool{}
+	for _, part := range strings.Split(lower(value), "\x00") {
+		for rest := part; utf8.RuneCountInString(rest) >= 3 && len(pieces) < maxPieces; {
+			three := string([]rune(rest)[:3])
+			if !seen[three] {
+				seen[three] = true
+				pieces = append(pieces, three)
+			}
+			_, size := utf8.DecodeRuneInString(rest)
+			rest = rest[size:]
+		}
+	}
+	return pieces
+}
