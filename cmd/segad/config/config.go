@@ -26,7 +26,7 @@ type Broker struct {
 	Listen         string        `yaml:"listen"`
 	Node           string        `yaml:"node"`
 	TLS            TLS           `yaml:"tls"`
-	Database       string        `yaml:"database"` // path of the SQLite file
+	Database       string        `yaml:"database"` // ParseDatabase
 	LogKey         string        `yaml:"log_key"`  // path of the key that signs checkpoints
 	IDP            IDP           `yaml:"idp"`
 	AWS            AWS           `yaml:"aws"`
@@ -41,6 +41,8 @@ type Broker struct {
 	Login          time.Duration `yaml:"login,omitempty"`   // until a new login
 	Idle           time.Duration `yaml:"idle,omitempty"`    // of SSH sessions; 0: none
 	Lease          time.Duration `yaml:"lease,omitempty"`   // of bastions without the feed
+
+	DatabasePasswordFile string `yaml:"database_password,omitempty"` // path of PostgreSQL's password
 }
 
 // TLS names the PEM files of the server's certificate.
