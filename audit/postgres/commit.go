@@ -1,0 +1,211 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+)
+
+// batchBytes bounds what the appends of a commit hold, beyond the first.
+const batchBytes = 64 << 20
+
+// run is the committer: it takes what is queued, commits it as one, and answers. It ends when the
+// log is closed and the queue is empty.
+func (l *Log) run() {
+	defer close(l.stopped)
+	for {
+		select {
+		case r := <-l.queue:
+			l.batch(l.gather(r))
+		case <-l.closing:
+			for {
+				select {
+				case r := <-l.queue:
+					l.batch(l.gather(r))
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// gather adds what is queued already to the first request.
+func (l *Log) gather(first *request) []*request {
+	batch, size := []*request{first}, first.size
+	for yielded := false; len(batch) < l.cfg.MaxBatch && size < batchBytes; {
+		select {
+		case r := <-l.queue:
+			batch, size = append(batch, r), size+r.size
+			continue
+		default:
+		}
+		if yielded {
+			break
+		}
+		// Callers that the last commit woke are about to queue their next append: let them.
+		yielded = true
+		runtime.Gosched()
+	}
+	return batch
+}
+
+// batch commits requests as one transaction and answers each of them.
+func (l *Log) batch(waiting []*request) {
+	batch := waiting[:0]
+	for _, r := range waiting {
+		if r.state.CompareAndSwap(queued, begun) {
+			batch = append(batch, r)
+		}
+	}
+	if len(batch) == 0 {
+		return
+	}
+	if err := l.commit(batch); err != nil {
+		l.cfg.Log.Error("audit store: events are not durable, nothing is released", "appends", len(batch), "error", err)
+		for _, r := range batch {
+			r.answer(0, unavailable(err))
+		}
+		return
+	}
+	h := l.w.edge.head
+	l.last.Store(&h)
+	l.grown(h.tree.N)
+	for _, r := range batch {
+		if r.failed != nil {
+			r.answer(0, r.failed)
+			continue
+		}
+		r.answer(r.first, nil)
+	}
+}
+
+// commit makes the batch durable, or changes nothing and returns why. The outcomes of single
+// requests are in them.
+func (l *Log) commit(batch []*request) error {
+	ctx, cancel := context.WithTimeout(context.Background(), replyTime)
+	defer cancel()
+	found, err := l.begin(ctx, batch)
+	if err != nil {
+		return l.broken(err)
+	}
+	done, err := l.w.requests(batch, found)
+	if err != nil {
+		return l.broken(err)
+	}
+	if !done.changed {
+		if err := l.w.rollback(ctx); err != nil {
+			return l.broken(err)
+		}
+		return nil
+	}
+	g, err := l.w.edge.grow(done.leaves, l.cfg.Signer)
+	if err != nil {
+		return l.broken(err)
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), replyTime) // each apply had its own time
+	defer cancel()
+	switch err := l.w.finish(ctx, &done.rows, g); {
+	case errors.Is(err, errFate):
+		return l.settle(g.next.stamp, err)
+	case err != nil:
+		return l.broken(err)
+	}
+	return nil
+}
+
+// begin starts the batch's transaction, on a new connection where there is none or where the one
+// that is there turns out to be dead: nothing was asked of it that could be done twice.
+func (l *Log) begin(ctx context.Context, batch []*request) (map[string]bool, error) {
+	var ids []string
+	for _, r := range batch {
+		for i := range r.rows {
+			ids = append(ids, r.rows[i].Columns["id"])
+		}
+	}
+	if l.w != nil {
+		found, err := l.w.start(ctx, ids)
+		if err == nil || !l.w.c.IsClosed() {
+			return found, err
+		}
+		_ = l.broken(err)
+	}
+	if err := l.ready(ctx); err != nil {
+		return nil, err
+	}
+	return l.w.start(ctx, ids)
+}
+
+// ready connects where an earlier failure has cut the connection.
+func (l *Log) ready(ctx context.Context) error {
+	if l.w != nil {
+		return nil
+	}
+	c, err := connect(ctx, l.target.forWriting())
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	if err := holdOpen(ctx, c.Conn(), l.target.schema); err != nil {
+		return errors.Join(err, c.Close())
+	}
+	l.w = newWriter(c, l.id)
+	return nil
+}
+
+// broken drops a connection that failed, with the transaction that it held: what the committer
+// knows of the log is read anew before the next append.
+func (l *Log) broken(why error) error {
+	if l.w != nil {
+		if err := l.w.close(); err != nil {
+			l.cfg.Log.Debug("audit store: close the failed connection", "error", err)
+		}
+		l.w = nil
+	}
+	return explain(why)
+}
+
+// Between the tries to settle a commit, and for all of them.
+const (
+	settlePause = 100 * time.Millisecond
+	settleTime  = 20 * time.Second
+)
+
+// settle finds out what became of a COMMIT whose answer did not come, on a new connection. It
+// returns nil where the commit is there: what is visible to others is on the server's disk. Where
+// the server stays away the fate stays unknown, and nothing is released.
+func (l *Log) settle(stamp int64, why error) error {
+	why = l.broken(why)
+	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+	defer cancel()
+	for {
+		committed, err := l.lookUp(ctx, stamp)
+		switch {
+		case err == nil && committed:
+			return nil
+		case err == nil:
+			return fmt.Errorf("%w; it was not carried out", why)
+		case errors.Is(err, errUnfit):
+			return fmt.Errorf("%w; it stays unknown: %w", why, err)
+		}
+		l.cfg.Log.Warn("audit store: looking up a commit whose answer did not come", "error", err)
+		select {
+		case <-time.After(settlePause):
+		case <-ctx.Done():
+			return fmt.Errorf("%w; it stays unknown: %w", why, err)
+		}
+	}
+}
+
+func (l *Log) lookUp(ctx context.Context, stamp int64) (bool, error) {
+	err := l.ready(ctx)
+	var committed bool
+	if err == nil {
+		committed, err = l.w.committed(ctx, stamp)
+	}
+	if err != nil {
+		return false, l.broken(err)
+	}
+	return committed, nil
+}

@@ -1,0 +1,153 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/mod/sumdb/note"
+)
+
+// Config is what Open needs. It prints and logs without its URL, which may hold a password.
+type Config struct {
+	// URL is postgres://[user@]host[:port]/database with libpq's parameters: passfile, service,
+	// sslmode, sslrootcert, target_session_attrs and so on. The password belongs in a passfile, never
+	// in a configuration file. search_path names the schema of all tables, "sega" where it does not.
+	URL      string
+	Signer   note.Signer   // of checkpoints; its name is the log's origin
+	Verifier note.Verifier // of Signer's key
+	Schema   []string      // DDL of the state beside the log, idempotent, in SQLite's words (see Translate), run on every open
+	Log      *slog.Logger  // nil: none
+	MaxBatch int           // appends that share a commit at most; 0: 1,024
+	Reads    int           // connections that read at most; 0: 4
+}
+
+// Format implements fmt.Formatter: no verb prints the URL.
+func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "postgres.Config") }
+
+// LogValue implements slog.LogValuer.
+func (c Config) LogValue() slog.Value { return slog.StringValue("postgres.Config") }
+
+// MarshalText implements encoding.TextMarshaler.
+func (c Config) MarshalText() ([]byte, error) { return []byte("postgres.Config"), nil }
+
+func (c *Config) check() error {
+	switch {
+	case c.URL == "":
+		return errors.New("url is missing")
+	case c.Signer == nil || c.Verifier == nil:
+		return errors.New("signer and verifier are needed")
+	case c.Signer.Name() != c.Verifier.Name() || c.Signer.KeyHash() != c.Verifier.KeyHash():
+		return errors.New("signer and verifier are not of one key")
+	case c.MaxBatch < 0 || c.Reads < 0:
+		return errors.New("max batch and reads may not be negative")
+	}
+	if c.MaxBatch == 0 {
+		c.MaxBatch = 1024
+	}
+	if c.Reads == 0 {
+		c.Reads = 4
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Times that a server may take. Those of the server free the head's lock where a broker was cut off
+// in the middle of a transaction, so that others can go on.
+const (
+	connectTime = 5 * time.Second
+	lockTime    = 10 * time.Second // another broker's transaction
+	idleTime    = 10 * time.Second // of a transaction between two statements
+	replyTime   = 20 * time.Second // of the server to the committer
+)
+
+// target is where the database is.
+type target struct {
+	base   *pgx.ConnConfig
+	schema string // of the tables
+}
+
+// dialFunc opens a network connection.
+type dialFunc = pgconn.DialFunc
+
+// parseURL reads a URL. What a parser says of one that it does not take may quote the password:
+// nothing of it is in the error.
+func parseURL(text string, dial dialFunc) (target, error) {
+	if !strings.HasPrefix(text, "postgres://") && !strings.HasPrefix(text, "postgresql://") {
+		return target{}, errors.New("the url does not begin with postgres://")
+	}
+	c, err := pgx.ParseConfig(text)
+	if err != nil {
+		return target{}, errors.New("the url of the database, its service, its passfile or a certificate it names cannot be read; compare it with postgres://user@host:5432/database?sslmode=verify-full&passfile=/etc/sega/pgpass")
+	}
+	t := target{base: c, schema: "sega"}
+	if path := c.RuntimeParams["search_path"]; path != "" {
+		first, _, _ := strings.Cut(path, ",")
+		t.schema = strings.Trim(strings.TrimSpace(first), `"`)
+	}
+	if t.schema == "" || strings.ContainsAny(t.schema, "\"$\x00") || strings.HasPrefix(t.schema, "pg_") {
+		return target{}, errors.New("search_path names no schema that tables can be made in")
+	}
+	c.RuntimeParams["search_path"] = pgx.Identifier{t.schema}.Sanitize()
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "segad"
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = connectTime
+	}
+	if c.ValidateConnect == nil && severalHosts(c) {
+		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	c.DialFunc = dial
+	if dial == nil {
+		c.DialFunc = dialer
+	}
+	return t, nil
+}
+
+// severalHosts reports whether there is a choice of servers, of which one is the primary.
+func severalHosts(c *pgx.ConnConfig) bool {
+	for _, f := range c.Fallbacks {
+		if f.Host != c.Host || f.Port != c.Port {
+			return true
+		}
+	}
+	return false
+}
+
+// dialer notices a dead network within half a minute.
+func dialer(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
+	return d.DialContext(ctx, network, addr)
+}
+
+// with returns the configuration of a kind of connection.
+func (t target) with(params map[string]string) pgx.ConnConfig {
+	c := t.base.Copy()
+	for name, value := range params {
+		c.RuntimeParams[name] = value
+	}
+	return *c
+}
+
+func millis(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
+
+func (t target) forWriting() pgx.ConnConfig {
+	return t.with(map[string]string{"lock_timeout": millis(lockTime), "idle_in_transaction_session_timeout": millis(idleTime),
+		"default_transaction_read_only": "off", "jit": "off"})
+}
+
+// forReading makes each plan for the values at hand, not for the average one: a search for a person
+// with three events and for one with a million want different ones.
+func (t target) forReading() pgx.ConnConfig {
+	return t.with(map[string]string{"default_transaction_read_only": "on", "plan_cache_mode": "force_custom_plan", "jit": "off"})
+}

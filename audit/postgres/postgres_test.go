@@ -1,0 +1,101 @@
+package postgres
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"sega/audit"
+	"sega/audit/postgres/pgtest"
+	"sega/audit/store/storetest"
+)
+
+// shared is the server of all tests that do not harm it.
+var shared struct {
+	*pgtest.Server
+	err error
+}
+
+func TestMain(m *testing.M) {
+	shared.Server, shared.err = pgtest.Run("")
+	code := m.Run()
+	if shared.err == nil {
+		if err := shared.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// server returns the shared server.
+func server(tb testing.TB) *pgtest.Server {
+	tb.Helper()
+	if errors.Is(shared.err, pgtest.ErrMissing) && os.Getenv("CI") == "" {
+		tb.Skip(shared.err)
+	}
+	if shared.err != nil {
+		tb.Fatal(shared.err)
+	}
+	return shared.Server
+}
+
+// testKey is a log key that is the same in every process.
+func testKey(tb testing.TB) *audit.LogKey {
+	tb.Helper()
+	const origin = "log.corp.example/audit"
+	seed := sha256.Sum256([]byte("tests of audit/postgres"))
+	vkey, err := note.NewEd25519VerifierKey(origin, ed25519.NewKeyFromSeed(seed[:]).Public().(ed25519.PublicKey))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	hash := strings.Split(vkey, "+")[1]
+	key, err := audit.ParseLogKey([]byte("PRIVATE+KEY+" + origin + "+" + hash + "+" + base64.StdEncoding.EncodeToString(append([]byte{1}, seed[:]...))))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return key
+}
+
+// config is a configuration with the test key and the suite's state.
+func config(tb testing.TB, url string) Config {
+	key := testKey(tb)
+	return Config{URL: url, Signer: key, Verifier: key.Verifier(), Schema: []string{storetest.Schema}}
+}
+
+// openTest opens a log and closes it when the test ends.
+func openTest(tb testing.TB, cfg Config) *Log {
+	tb.Helper()
+	l, err := Open(context.Background(), cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return l
+}
+
+func testEvent(n int) audit.Event {
+	e := audit.New(time.Unix(1_770_000_000, int64(n)), audit.KindSSHHop, audit.Success)
+	e.Actor = audit.Actor{Kind: audit.ActorUser, Iss: "https://idp.corp.example", Sub: fmt.Sprint("00u", n), Email: fmt.Sprintf("user%d@corp.example", n)}
+	e.Resource = "host/db1"
+	return e
+}
+
+func withDetails(e audit.Event, text string) audit.Event {
+	e.Details = json.RawMessage(text)
+	return e
+}

@@ -1,0 +1,160 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"iter"
+	"strconv"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"sega/audit"
+	"sega/audit/store"
+)
+
+// Bounds of a page: what an iterator holds while its consumer takes its time. No transaction is
+// open between pages, so that a slow consumer keeps nothing alive at the server.
+const (
+	firstRows = 100
+	pageRows  = 1000
+	pageBytes = 4 << 20
+)
+
+// nextRows returns the length of the page after one of so many bytes: details of 1 MiB make short pages.
+func nextRows(page []audit.Row) int {
+	size := 1
+	for i := range page {
+		size += len(page[i].Body) + len(page[i].Details)
+	}
+	return min(pageRows, max(4, pageBytes*len(page)/size))
+}
+
+// Head implements store.Log.
+func (l *Log) Head() ([]byte, tlog.Tree) {
+	h := l.last.Load()
+	return bytes.Clone(h.checkpoint), h.tree
+}
+
+// Read implements store.Log.
+func (l *Log) Read(ctx context.Context, f func(ctx context.Context, q store.Querier) error) error {
+	return l.read(ctx, func(ctx context.Context, tx *sql.Tx) error { return f(ctx, querier{tx}) })
+}
+
+func (l *Log) read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
+	tx, err := l.reads.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("audit store: read: %w", err)
+	}
+	defer tx.Rollback()
+	return f(ctx, tx)
+}
+
+// Hashes implements store.Log.
+func (l *Log) Hashes(ctx context.Context, indexes []int64) (hashes []tlog.Hash, err error) {
+	err = l.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		hashes, err = chunksIn(ctx, tx).ReadHashes(indexes)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("audit store: hashes: %w", err)
+	}
+	return hashes, nil
+}
+
+// Rows implements store.Log.
+func (l *Log) Rows(ctx context.Context, from, to int64) iter.Seq2[audit.Row, error] {
+	return func(yield func(audit.Row, error) bool) {
+		for limit := firstRows; from < to; {
+			page, err := l.page(ctx, `SELECT `+sqlRowList+` FROM events WHERE idx >= $1 AND idx < $2 ORDER BY idx LIMIT $3`, from, to, limit)
+			if err != nil {
+				yield(audit.Row{}, fmt.Errorf("audit store: rows from %d: %w", from, err))
+				return
+			}
+			if len(page) == 0 {
+				return
+			}
+			limit, from = nextRows(page), page[len(page)-1].Index+1
+			for _, row := range page {
+				if !yield(row, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// page reads rows with their stored leaf hashes; a hash that is not there stays out.
+func (l *Log) page(ctx context.Context, query string, args ...any) (page []audit.Row, err error) {
+	err = l.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if page, err = scanPage(tx.QueryContext(ctx, query, args...)); err != nil {
+			return err
+		}
+		indexes := leafIndexes(page)
+		r := chunksIn(ctx, tx)
+		if err := r.load(indexes); err != nil {
+			return err
+		}
+		for i, index := range indexes {
+			if h, ok := r.hash(index); ok {
+				page[i].Leaf = h[:]
+			}
+		}
+		return nil
+	})
+	return page, err
+}
+
+func scanPage(rows *sql.Rows, err error) ([]audit.Row, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	names := audit.ColumnNames()
+	var page []audit.Row
+	for rows.Next() {
+		row, err := scan(rows, names)
+		if err != nil {
+			return nil, err
+		}
+		page = append(page, row)
+	}
+	return page, rows.Err()
+}
+
+// scan reads a row exactly as stored: a NULL, or a text that no writer has written (see escape), is
+// a column that is not there, which CheckRow reports.
+func scan(rows *sql.Rows, names []string) (audit.Row, error) {
+	row := audit.Row{Columns: make(map[string]string, len(names))}
+	values := make([]sql.NullString, len(names))
+	dest := make([]any, 0, len(names)+3)
+	for i := range values {
+		dest = append(dest, &values[i])
+	}
+	if err := rows.Scan(append(dest, &row.Body, &row.Salt, &row.Details)...); err != nil {
+		return audit.Row{}, err
+	}
+	for i, name := range names {
+		if value, ok := unescape(values[i].String); ok && values[i].Valid {
+			row.Columns[name] = value
+		}
+	}
+	var err error
+	if row.Index, err = strconv.ParseInt(values[0].String, 10, 64); err != nil {
+		return audit.Row{}, fmt.Errorf("index %q: %w", values[0].String, err)
+	}
+	return row, nil
+}
+
+// Event implements store.Log.
+func (l *Log) Event(ctx context.Context, id string) (audit.Row, error) {
+	page, err := l.page(ctx, `SELECT `+sqlRowList+` FROM events WHERE id = $1`, escape(id))
+	switch {
+	case err != nil:
+		return audit.Row{}, fmt.Errorf("audit store: event: %w", err)
+	case len(page) == 0:
+		return audit.Row{}, store.ErrNoEvent
+	}
+	return page[0], nil
+}

@@ -1,0 +1,272 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"sega/audit"
+	"sega/audit/query"
+)
+
+// The text index is a table of blocks of events: what is searched for as free text in any event of a
+// block stands in the block's text, each different line once. Events of a block have much text in
+// common, so that the index is a small part of the log, and looking at a block's events is quick.
+// The blocks of a segment are written when it is complete, aside of the committer.
+const (
+	blockEvents   = 64
+	segmentBlocks = audit.SegmentSize / blockEvents
+)
+
+// maxBlockText is the length of a block's text in bytes, beyond which it has none: then its events
+// are looked at in every search.
+const maxBlockText = 1 << 20
+
+// folded is a text as the index has it: letters of ASCII in lower case, and one mark for whatever
+// is not ASCII, so that no locale has a say.
+func folded(s string) string {
+	b := []byte(lowerASCII(s))
+	for i, ch := range b {
+		if ch == 0 || ch >= 0x7f {
+			b[i] = 0x7f
+		}
+	}
+	return string(b)
+}
+
+// textPart is the part of a query that the text index knows and that all it selects fulfils; nil
+// where there is none.
+func textPart(x query.Expr) query.Expr {
+	switch x := x.(type) {
+	case query.Text:
+		if x.Value != "" {
+			return x
+		}
+	case query.Field:
+		if (x.Name == query.Reason || x.Name == query.Ticket) && x.Value != "" {
+			return query.Text{Value: x.Value}
+		}
+	case query.And:
+		var parts query.And
+		for _, p := range x {
+			if t := textPart(p); t != nil {
+				parts = append(parts, t)
+			}
+		}
+		if len(parts) > 0 {
+			return parts
+		}
+	case query.Or:
+		var parts query.Or
+		for _, p := range x {
+			t := textPart(p)
+			if t == nil {
+				return nil
+			}
+			parts = append(parts, t)
+		}
+		if len(parts) > 0 {
+			return parts
+		}
+	}
+	return nil
+}
+
+// blockCondition is what textPart gave, over the table of blocks.
+func (s *statement) blockCondition(x query.Expr) string {
+	var parts []query.Expr
+	by := " AND "
+	switch x := x.(type) {
+	case query.Text:
+		return "text LIKE " + s.param("%"+likeText(folded(x.Value))+"%")
+	case query.And:
+		parts = x
+	case query.Or:
+		parts, by = x, " OR "
+	}
+	texts := make([]string, len(parts))
+	for i, p := range parts {
+		texts[i] = s.blockCondition(p)
+	}
+	return "(" + strings.Join(texts, by) + ")"
+}
+
+// pageBlocks are looked at together.
+const pageBlocks = 64
+
+// blockPage reads the rows of the next blocks that may have the text, and returns what is left of
+// the interval.
+func (l *Log) blockPage(ctx context.Context, q query.Query, text query.Expr, in interval) ([]audit.Row, interval, error) {
+	blocks, err := l.blocks(ctx, q, text, in)
+	if err != nil || len(blocks) == 0 {
+		return nil, interval{}, err
+	}
+	var s statement
+	where, _ := s.where(q)
+	page, err := l.page(ctx, fmt.Sprintf(`SELECT %s FROM events WHERE idx = ANY(ARRAY(SELECT b * %d + i FROM unnest(%s::bigint[]) b, generate_series(0, %d) i))
+		AND idx >= %s AND idx < %s AND %s%s`, sqlRowList, blockEvents, s.param(blocks), blockEvents-1, s.param(in.from), s.param(in.to), where, order(q.Newest)), s.args...)
+	if len(blocks) < pageBlocks {
+		return page, interval{}, err
+	}
+	last := blocks[len(blocks)-1]
+	if !q.Newest {
+		last = last*blockEvents + blockEvents - 1
+	} else {
+		last *= blockEvents
+	}
+	return page, in.cut(last, q.Newest), err
+}
+
+// blocks returns the numbers of the next blocks that may have the text.
+func (l *Log) blocks(ctx context.Context, q query.Query, text query.Expr, in interval) (blocks []int64, err error) {
+	var s statement
+	sqlText := fmt.Sprintf(`SELECT block AS idx FROM event_text WHERE block >= %s AND block <= %s AND (text IS NULL OR %s)%s LIMIT %d`,
+		s.param(in.from/blockEvents), s.param((in.to-1)/blockEvents), s.blockCondition(text), order(q.Newest), pageBlocks)
+	err = l.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, sqlText, s.args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var b int64
+			if err := rows.Scan(&b); err != nil {
+				return err
+			}
+			blocks = append(blocks, b)
+		}
+		return rows.Err()
+	})
+	return blocks, err
+}
+
+// textEnd is the number of events that the text index covers.
+func textEnd(ctx context.Context, tx *sql.Tx) (end int64, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT coalesce(max(block) + 1, 0) FROM event_text`).Scan(&end)
+	return end * blockEvents, err
+}
+
+// index writes the text index of segments as they become complete, until ctx ends. Two processes
+// may do it at once: whoever comes second finds the blocks there.
+func (l *Log) index(ctx context.Context) {
+	var c *stdlib.Conn
+	defer func() {
+		if c != nil {
+			_ = c.Close()
+		}
+	}()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-l.grew:
+		case <-pause.C:
+		case <-ctx.Done():
+			return
+		}
+		err := l.indexAll(ctx, &c)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		l.cfg.Log.Warn("audit store: the text index falls behind, searches look at more events", "error", explain(err))
+		if c != nil {
+			_ = c.Close()
+			c = nil
+		}
+		pause.Reset(indexPause)
+	}
+}
+
+// indexPause is between a failure and the next try.
+const indexPause = 5 * time.Second
+
+// indexAll writes the blocks of each complete segment that has none.
+func (l *Log) indexAll(ctx context.Context, c **stdlib.Conn) error {
+	var next interval
+	err := l.read(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
+		if next.from, err = textEnd(ctx, tx); err != nil {
+			return err
+		}
+		h, err := scanHead(tx.QueryRowContext(ctx, sqlHead).Scan)
+		next.to = audit.RolledUp(h.tree.N)
+		return err
+	})
+	for ; err == nil && !next.empty() && ctx.Err() == nil; next.from += audit.SegmentSize {
+		if *c == nil {
+			if *c, err = connect(ctx, l.target.forWriting()); err != nil {
+				return err
+			}
+		}
+		err = l.indexSegment(ctx, *c, next.from)
+	}
+	return err
+}
+
+func (l *Log) indexSegment(ctx context.Context, c *stdlib.Conn, from int64) error {
+	texts := make([]blockText, segmentBlocks)
+	var numbers []int64
+	for i := range texts {
+		texts[i] = blockText{seen: map[string]bool{}}
+		numbers = append(numbers, from/blockEvents+int64(i))
+	}
+	seen := 0
+	for row, err := range l.Rows(ctx, from, from+audit.SegmentSize) {
+		if err != nil {
+			return err
+		}
+		texts[(row.Index-from)/blockEvents].add(row)
+		seen++
+	}
+	if seen != audit.SegmentSize {
+		return errors.New("the log has holes; verify it")
+	}
+	lines := make([]*string, len(texts))
+	for i := range texts {
+		lines[i] = texts[i].text()
+	}
+	_, err := c.Conn().Exec(ctx, `INSERT INTO event_text (block, text) SELECT * FROM unnest($1::bigint[], $2::text[]) ON CONFLICT (block) DO NOTHING`, numbers, lines)
+	return err
+}
+
+// blockText gathers the different lines of a block.
+type blockText struct {
+	seen   map[string]bool
+	size   int
+	opaque bool // an event of it cannot be read
+}
+
+func (t *blockText) add(row audit.Row) {
+	var e audit.Event
+	if json.Unmarshal(row.Body, &e) != nil {
+		t.opaque = true
+		return
+	}
+	e.Details = row.Details
+	for _, s := range []string{e.Reason, e.Ticket, audit.Content(e)} {
+		if line := folded(s); line != "" && !t.seen[line] {
+			t.seen[line] = true
+			t.size += len(line)
+		}
+	}
+}
+
+// text returns what is stored; nil for a block that every search must look at.
+func (t *blockText) text() *string {
+	if t.opaque || t.size > maxBlockText {
+		return nil
+	}
+	lines := make([]string, 0, len(t.seen))
+	for line := range t.seen {
+		lines = append(lines, line)
+	}
+	slices.Sort(lines)
+	s := strings.Join(lines, "\n")
+	return &s
+}

@@ -1,0 +1,185 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"sega/audit"
+)
+
+// writer is the connection that writes. Only the committer uses it.
+type writer struct {
+	id    int64 // of this log in the table writers
+	c     *pgx.Conn
+	apply *applyConn
+	db    *sql.DB // on apply
+	edge  edge
+}
+
+// newWriter takes a connection over. The edge is read by the first transaction.
+func newWriter(c *stdlib.Conn, id int64) *writer {
+	w := &writer{id: id, c: c.Conn(), apply: &applyConn{Conn: c}, edge: edge{head: head{stamp: unread}}}
+	w.db = sql.OpenDB(w.apply)
+	w.db.SetMaxOpenConns(1)
+	return w
+}
+
+// close drops the connection, and with it the transaction that it holds.
+func (w *writer) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return errors.Join(w.db.Close(), w.c.Close(ctx))
+}
+
+// start begins a transaction: it takes the lock of the head, reads the edge anew where another
+// process has committed since, and returns which of the IDs are in the log already.
+func (w *writer) start(ctx context.Context, ids []string) (map[string]bool, error) {
+	var b pgx.Batch
+	var stamp int64
+	var fsync, pages string
+	found := map[string]bool{}
+	b.Queue(sqlBegin)
+	b.Queue(sqlLock).QueryRow(func(row pgx.Row) error { return row.Scan(&stamp, &fsync, &pages) })
+	if len(ids) > 0 {
+		b.Queue(sqlDup, ids).Query(func(rows pgx.Rows) error {
+			var id string
+			_, err := pgx.ForEachRow(rows, []any{&id}, func() error { found[id] = true; return nil })
+			return err
+		})
+	}
+	if err := w.c.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	if err := checkDisk(fsync, pages); err != nil {
+		return nil, err
+	}
+	if stamp != w.edge.stamp {
+		var err error
+		if w.edge, err = loadEdge(ctx, w.c); err != nil {
+			return nil, fmt.Errorf("begin: %w", err)
+		}
+	}
+	return found, nil
+}
+
+// rollback ends a transaction without a trace.
+func (w *writer) rollback(ctx context.Context) error {
+	if _, err := w.c.Exec(ctx, `ROLLBACK`); err != nil {
+		return fmt.Errorf("roll back: %w", err)
+	}
+	return nil
+}
+
+// errFate means that a COMMIT may have been carried out.
+var errFate = errors.New("commit of unknown fate")
+
+// finish writes rows, tree, rollups and head, and commits, all in one round trip. An error that
+// wraps errFate leaves open whether the server has committed; after any other it has not.
+func (w *writer) finish(ctx context.Context, rows *rowArrays, g growth) error {
+	var b pgx.Batch
+	rows.queue(&b)
+	if len(g.chunks) > 0 {
+		b.Queue(sqlPutChunks, g.chunks, g.hashes)
+	}
+	w.queueSegments(&b, g.next.tree.N)
+	b.Queue(sqlPutHead, g.next.tree.N, g.next.tree.Hash[:], g.next.checkpoint, g.next.stamp)
+	b.Queue(sqlPutFate, w.id, g.next.stamp, time.Now().Unix())
+	var tag pgconn.CommandTag
+	b.Queue(`COMMIT`).Exec(func(t pgconn.CommandTag) error { tag = t; return nil })
+	switch err := w.c.SendBatch(ctx, &b).Close(); {
+	case err == nil && tag.String() == "COMMIT":
+		w.edge = g.next
+		return nil
+	case err == nil:
+		return fmt.Errorf("the server answered the commit with %s", tag)
+	case w.c.IsClosed() || w.c.PgConn().TxStatus() != 'E':
+		return fmt.Errorf("%w: %w", errFate, err)
+	default: // a statement before the commit failed, and the commit was skipped
+		return errors.Join(err, w.rollback(ctx))
+	}
+}
+
+// queueSegments adds what is derived of the segments that the log completes when it grows to a size.
+func (w *writer) queueSegments(b *pgx.Batch, to int64) {
+	for at := audit.RolledUp(w.edge.tree.N); at < audit.RolledUp(to); at += audit.SegmentSize {
+		b.Queue(sqlPutSegment, at, at+audit.SegmentSize, int64(audit.SegmentSize))
+		for _, c := range cubes {
+			b.Queue(c.rollUp(), at, at+audit.SegmentSize)
+		}
+	}
+}
+
+// committed reports whether a commit of this log was carried out. It takes the lock of the head
+// first: the transaction in question held it, so that it has ended by then, one way or the other.
+func (w *writer) committed(ctx context.Context, stamp int64) (bool, error) {
+	if _, err := w.start(ctx, nil); err != nil {
+		return false, err
+	}
+	var last int64
+	err := w.c.QueryRow(ctx, sqlGetFate, w.id).Scan(&last)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return false, fmt.Errorf("look up the commit: %w", err)
+	}
+	return err == nil && last == stamp, w.rollback(ctx)
+}
+
+// rowArrays are rows to insert, as the arrays of sqlInsert: one statement for each statementBytes of
+// them, as a parameter has 1 GB at most.
+type rowArrays struct {
+	parts []*rowPart
+}
+
+const statementBytes = 8 << 20
+
+type rowPart struct {
+	size                int
+	idx, time           []int64
+	texts               [len(columns)][]string
+	body, salt, details [][]byte
+}
+
+// add takes a row that has its place.
+func (a *rowArrays) add(row *audit.Row, ns int64) {
+	if n := len(a.parts); n == 0 || a.parts[n-1].size > statementBytes {
+		a.parts = append(a.parts, &rowPart{})
+	}
+	p := a.parts[len(a.parts)-1]
+	p.idx, p.time = append(p.idx, row.Index), append(p.time, ns)
+	for i, name := range columns {
+		p.texts[i] = append(p.texts[i], escape(row.Columns[name]))
+	}
+	p.body = append(p.body, row.Body)
+	var salt, details []byte // NULL where there are none
+	if len(row.Salt) > 0 {
+		salt, details = row.Salt, row.Details
+	}
+	p.salt, p.details = append(p.salt, salt), append(p.details, details)
+	p.size += len(row.Body) + len(row.Details)
+}
+
+func (a *rowArrays) queue(b *pgx.Batch) {
+	for _, p := range a.parts {
+		args := []any{p.idx, p.time}
+		for i := range p.texts {
+			args = append(args, p.texts[i])
+		}
+		b.Queue(sqlInsert, append(args, p.body, p.salt, p.details)...)
+	}
+}
+
+// leafIndexes are the places of events' leaves among the stored hashes.
+func leafIndexes(page []audit.Row) []int64 {
+	indexes := make([]int64, len(page))
+	for i := range page {
+		indexes[i] = tlog.StoredHashIndex(0, page[i].Index)
+	}
+	return indexes
+}
