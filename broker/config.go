@@ -39,9 +39,11 @@ type Minter interface {
 	Assume(ctx context.Context, r awssts.Request) (awssts.Result, error)
 }
 
-// Recordings reads recordings, as ciphertext; *bucket.Dir is one.
+// Recordings reads recordings, as ciphertext; *bucket.Dir and *bucket.Cloud are two.
 type Recordings interface {
-	Reader(ctx context.Context, sessionID string) (io.ReadCloser, error)
+	// Reader returns a recording from a byte on. Read again after io.EOF it goes on with what has come
+	// since. fs.ErrNotExist means that there is none yet, fs.ErrInvalid that it is shorter than that.
+	Reader(ctx context.Context, sessionID string, from int64) (io.ReadCloser, error)
 }
 
 // Role is an AWS role that policy may grant.

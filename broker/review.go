@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"slices"
@@ -14,10 +12,8 @@ import (
 	"time"
 
 	"sega/audit/query"
-	"sega/audit/store"
 	"sega/broker/api"
 	"sega/broker/policy"
-	"sega/broker/state"
 )
 
 // lastLine ends a complete stream: without it the client knows that lines are missing.
@@ -101,64 +97,6 @@ func unhurried(w http.ResponseWriter) io.Writer {
 type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
-// recording hands out a recording as it was stored: ciphertext. Who may play it holds a
-// recipient's identity; that he asks, and why, is an event before the first byte.
-func (s *Server) recording(ctx context.Context, c *call) (any, error) {
-	id, purpose, reason := c.request.PathValue("id"), c.request.FormValue("purpose"), printable(c.request.FormValue("reason"), 1000)
-	op := operation{kind: "recording.read", name: "recording/" + printable(id, 64), session: printable(id, 64), reason: reason, details: map[string]any{"purpose": printable(purpose, 16)}}
-	resource, err := s.recordingResource(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	switch purpose {
-	case "play":
-		op.decide = s.request(c.session, policy.ActionReplay, resource, policy.Context{Reason: reason, Source: c.source.String()})
-	case "verify":
-		op.decide = s.request(c.session, policy.ActionVerifyLog, policy.Resource{Type: policy.TypeAuditLog, ID: "all"}, policy.Context{Reason: reason, Source: c.source.String()})
-	default:
-		return nil, api.Errorf(api.KindInvalid, "the purpose is play or verify")
-	}
-	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
-		in, err := s.Recordings.Reader(ctx, id)
-		if errors.Is(err, fs.ErrNotExist) {
-			return effect{denied: api.Errorf(api.KindNotFound, "there is no recording of %q", printable(id, 64)).WithHint("run: sega audit query --kind session.start")}, nil
-		}
-		if err != nil {
-			return effect{}, api.Errorf(api.KindInternal, "the recording cannot be read").WithCause(err)
-		}
-		return effect{reply: stream(func(w http.ResponseWriter) {
-			defer func() { _ = in.Close() }()
-			s.stamp(w)
-			w.Header().Set("Content-Type", "application/octet-stream")
-			if _, err := io.Copy(unhurried(w), in); err != nil {
-				s.Logger.Error("recording broke off", "request", c.id, "error", err)
-				panic(http.ErrAbortHandler) // the client must not take it for whole
-			}
-		})}, nil
-	}
-	return s.perform(ctx, c, op)
-}
-
-// recordingResource is what policy is told of a recording: whose session it is, and the host's labels.
-func (s *Server) recordingResource(ctx context.Context, id string) (policy.Resource, error) {
-	resource := policy.Resource{Type: policy.TypeRecording, ID: printable(id, 64)}
-	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
-		v, err := state.SSHByID(ctx, tx, id)
-		if errors.Is(err, state.ErrNotFound) {
-			return nil // nobody's: the answer below is that there is no such recording, to those who may ask
-		}
-		resource.Owner, resource.OwnerIssuer = v.Subject, v.Issuer
-		if h, ok := s.host(v.Host); ok {
-			resource.Labels = h.Labels
-		}
-		return err
-	})
-	if resource.ID == "" {
-		resource.ID = "unknown"
-	}
-	return resource, unavailable(err)
-}
 
 // parseQuery reads the query parameters of RouteEvents.
 func parseQuery(q url.Values, now time.Time) (query.Query, error) {

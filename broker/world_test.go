@@ -138,7 +138,7 @@ func (v verifier) UserInfoGroups(context.Context, secret.Secret, string) ([]stri
 
 type noRecordings struct{}
 
-func (noRecordings) Reader(context.Context, string) (io.ReadCloser, error) {
+func (noRecordings) Reader(context.Context, string, int64) (io.ReadCloser, error) {
 	return nil, fs.ErrNotExist
 }
 
@@ -253,6 +253,13 @@ func (w *world) login(change ...func(*state.Session)) caller {
 	w.write(func(ctx context.Context, tx store.Tx) error {
 		if p.session.Kind == state.KindLogin {
 			if _, err := state.SeeSubject(ctx, tx, issuer, p.session.Subject, p.session.Email, "", now); err != nil {
+				return err
+			}
+		}
+		if p.session.Kind == state.KindMachine {
+			kind, _, _ := strings.Cut(p.session.Email, "-")
+			m := state.Machine{ID: p.session.Subject, Name: p.session.Email, Kind: kind, Thumbprint: key.Thumbprint(), Created: now}
+			if err := state.AddMachine(ctx, tx, m); err != nil {
 				return err
 			}
 		}

@@ -26,11 +26,15 @@ func (b *Bastion) uploader(id string) (*bucket.Uploader, error) {
 		OnError:  func(err error) { b.cfg.Log.Warn("recording not uploaded yet", "session", id, "error", err) }})
 }
 
-// upload copies sealed parts while the session lives.
+// upload copies what was recorded while the session lives. It is sealed for that, so that who
+// follows the session waits for no seal. A seal that fails is found by whoever writes next.
 func (s *session) upload() {
 	up, err := s.b.uploader(s.hop.SessionID)
 	if err == nil {
-		err = up.Run(s.ctx, func() int64 { return s.rec.Head().Bytes })
+		err = up.Run(s.ctx, func() int64 {
+			_ = s.rec.Seal()
+			return s.rec.Head().Bytes
+		})
 	}
 	if err != nil {
 		s.b.cfg.Log.Error("recording is not being uploaded", "session", s.hop.SessionID, "error", err)

@@ -65,7 +65,7 @@ func TestRecordingVerifiesAgainstTheLog(t *testing.T) {
 	decode(t, f.only(t, kindStart).Details, &startD)
 	var endD endDetail
 	decode(t, f.only(t, kindEnd).Details, &endD)
-	rc, err := w.bucket.Reader(t.Context(), id)
+	rc, err := w.bucket.Reader(t.Context(), id, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ type brokenStore struct {
 	broken atomic.Bool
 }
 
-func (s *brokenStore) Put(ctx context.Context, id string, seq int, data []byte) error {
+func (s *brokenStore) Put(ctx context.Context, id string, seq int, data *io.SectionReader) error {
 	if s.broken.Load() {
 		return errors.New("bucket unreachable")
 	}

@@ -56,7 +56,7 @@ type Config struct {
 	JumpPorts []uint32                  // ports that ssh -J may name; default: 22
 
 	HeadsEvery    time.Duration // 10 s: heads of open recordings into the log
-	UploadEvery   time.Duration // 5 s: sealed parts of spools into the bucket
+	UploadEvery   time.Duration // 2 s: what was recorded since into the bucket
 	Lease         time.Duration // 30 s, until the feed names another
 	FeedSilence   time.Duration // 3 s without an item: the feed is lost
 	LoginGrace    time.Duration // 30 s
@@ -125,7 +125,7 @@ func (c *Config) check() error {
 
 func (c *Config) setDefaults() {
 	c.HeadsEvery = cmp.Or(c.HeadsEvery, 10*time.Second)
-	c.UploadEvery = cmp.Or(c.UploadEvery, 5*time.Second)
+	c.UploadEvery = cmp.Or(c.UploadEvery, 2*time.Second)
 	c.Lease = cmp.Or(c.Lease, defaultLease)
 	c.FeedSilence = cmp.Or(c.FeedSilence, 3*time.Second)
 	c.LoginGrace = cmp.Or(c.LoginGrace, 30*time.Second)

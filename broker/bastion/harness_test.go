@@ -155,7 +155,7 @@ func (w *world) frames(id string) []recording.Frame {
 		ids, err := w.b.spool.sessions()
 		return err == nil && len(ids) == 0
 	})
-	rc, err := w.bucket.Reader(context.Background(), id)
+	rc, err := w.bucket.Reader(context.Background(), id, 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -130,7 +130,7 @@ func TestRecoveryAfterKill(t *testing.T) {
 func (w *world) interrupted(id string) []recording.Frame {
 	w.t.Helper()
 	eventually(w.t, "an empty spool", func() bool { ids, err := w.b.spool.sessions(); return err == nil && len(ids) == 0 })
-	rc, err := w.bucket.Reader(w.t.Context(), id)
+	rc, err := w.bucket.Reader(w.t.Context(), id, 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestNothingIsCutThatIsNotKept(t *testing.T) {
 	if got := stream(w.interrupted(killedID), recording.StreamOut); got != "sealed unsealed" {
 		t.Errorf("recovered %q", got)
 	}
-	rc, err := w.bucket.Reader(t.Context(), killedID)
+	rc, err := w.bucket.Reader(t.Context(), killedID, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

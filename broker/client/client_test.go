@@ -188,7 +188,7 @@ func TestQueriesOfReview(t *testing.T) {
 	for range c.Events(ctx, nil) { // leaving early is no error and leaks nothing
 		break
 	}
-	rec, err := c.Recording(ctx, "ssh_a/../b", "play", "INC 1")
+	rec, err := c.Recording(ctx, RecordingRequest{ID: "ssh_a/../b", Purpose: "play", Reason: "INC 1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestQueriesOfReview(t *testing.T) {
 	if d := cmp.Diff(seen{Method: "GET", Path: "/v1/recordings/ssh_a%2F..%2Fb", Query: "purpose=play&reason=INC+1", Proof: true, Token: true}, last); d != "" {
 		t.Error(d)
 	}
-	if _, err := c.Recording(ctx, "..", "play", ""); !api.IsKind(err, api.KindInvalid) {
+	if _, err := c.Recording(ctx, RecordingRequest{ID: "..", Purpose: "play"}); !api.IsKind(err, api.KindInvalid) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -140,12 +140,18 @@ func (c *Client) cut(ctx context.Context, err error) error {
 	return c.failure(ctx, err)
 }
 
-// body is an answer read by the caller, cut off by silence.
+// silence is told when a reader waits and when it does not.
+type silence interface {
+	feed()
+	pause()
+}
+
+// body is an answer read by the caller, cut off by silence where there is a watch.
 type body struct {
 	c      *Client
 	ctx    context.Context // of this one answer
 	resp   *http.Response
-	watch  *watch
+	watch  silence
 	cancel context.CancelFunc
 }
 

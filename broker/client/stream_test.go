@@ -93,7 +93,7 @@ func TestRecordingThatIsCut(t *testing.T) {
 				w.(http.Flusher).Flush()
 				end(w, r)
 			}).client(t, func(cfg *Config) { cfg.Timeout = 300 * time.Millisecond })
-			body, err := c.Recording(context.Background(), "ssh_1", "verify", "")
+			body, err := c.Recording(context.Background(), RecordingRequest{ID: "ssh_1", Purpose: "verify"})
 			if err != nil {
 				t.Fatal(err)
 			}

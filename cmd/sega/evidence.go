@@ -12,6 +12,7 @@ import (
 	"sega/audit"
 	"sega/audit/recording"
 	"sega/broker/api"
+	"sega/broker/client"
 )
 
 // startDetails are the details of session.start that a reader needs.
@@ -151,7 +152,7 @@ func (v *evidence) sound(verdict recording.Verdict) bool {
 
 // download opens a session's recording; one that is not there is empty.
 func (s *session) download(ctx context.Context, id, purpose, reason string) (io.ReadCloser, error) {
-	r, err := s.Recording(ctx, id, purpose, reason)
+	r, err := s.Recording(ctx, client.RecordingRequest{ID: id, Purpose: purpose, Reason: reason})
 	if api.IsKind(err, api.KindNotFound) {
 		return io.NopCloser(strings.NewReader("")), nil
 	}
@@ -160,7 +161,7 @@ func (s *session) download(ctx context.Context, id, purpose, reason string) (io.
 
 // verdict downloads and judges the recording of a session.
 func (s *session) verdict(ctx context.Context, v *evidence) (recording.Verdict, error) {
-	r, err := s.download(ctx, v.id, "verify", "")
+	r, err := s.download(ctx, v.id, api.PurposeVerify, "")
 	if err != nil {
 		return recording.Verdict{}, err
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"sega/audit/recording"
-	"sega/audit/recording/bucket"
 	"sega/broker/bastion"
 	"sega/cmd/segad/config"
 )
@@ -54,7 +53,7 @@ func runBastion(ctx context.Context, path string, acceptNewLog bool, log *slog.L
 	if err != nil {
 		return err
 	}
-	store, err := bucket.OpenDir(config.Path(path, file.Recordings))
+	store, err := openRecordings(ctx, path, file.Recordings, file.RecordingsCredentials, log)
 	if err != nil {
 		return err
 	}
@@ -66,7 +65,7 @@ func runBastion(ctx context.Context, path string, acceptNewLog bool, log *slog.L
 	if err != nil {
 		return err
 	}
-	b, err := bastion.New(bastion.Config{Name: file.Name, Listener: listener, Control: control, DataDir: data, Bucket: store,
+	b, err := bastion.New(bastion.Config{Name: file.Name, Listener: listener, Control: control, DataDir: data, Bucket: store, UploadEvery: file.UploadInterval,
 		Recipients: recipients, RecipientNames: names, Hash: recording.FasterHash(), Witness: control.witness.Observe, Log: log, Now: time.Now})
 	if err != nil {
 		return errors.Join(err, listener.Close())

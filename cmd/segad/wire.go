@@ -16,7 +16,8 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sega/audit"
-	"sega/audit/recording/bucket"
+	"sega/audit/migrate"
+	"sega/audit/postgres"
 	"sega/audit/sqlite"
 	"sega/audit/store"
 	"sega/broker"
@@ -57,7 +58,7 @@ func openBroker(ctx context.Context, path string, file config.Broker, log *slog.
 	if err := p.config.Policy.Err(); err != nil {
 		log.Error("policy not loaded: everything is denied until it is mended", "error", err)
 	}
-	if p.config.Recordings, err = bucket.OpenDir(config.Path(path, file.Recordings)); err != nil {
+	if p.config.Recordings, err = openRecordings(ctx, path, file.Recordings, file.RecordingsCredentials, log); err != nil {
 		return p, err
 	}
 	if err := openIDP(ctx, &p.config, file.IDP); err != nil {
@@ -73,7 +74,21 @@ func openBroker(ctx context.Context, path string, file config.Broker, log *slog.
 }
 
 // openLog opens database and log under the log's own key (R9).
-func openLog(ctx context.Context, path string, file config.Broker, c *broker.Config, log *slog.Logger) (store.Log, error) {
+func openLog(ctx context.Context, path string, file config.Broker, c *broker.Config, log *slog.Logger) (_ store.Log, err error) {
+	key, err := openLogKey(path, file)
+	if err != nil {
+		return nil, err
+	}
+	c.LogKey = key.VerifierKey()
+	at, err := openDatabase(path, file)
+	if err != nil {
+		return nil, err
+	}
+	c.Log, err = at.log(ctx, key, log)
+	return c.Log, err
+}
+
+func openLogKey(path string, file config.Broker) (*audit.LogKey, error) {
 	raw, err := config.Secret(config.Path(path, file.LogKey))
 	if err != nil {
 		return nil, err
@@ -82,13 +97,65 @@ func openLog(ctx context.Context, path string, file config.Broker, c *broker.Con
 	if err != nil {
 		return nil, fmt.Errorf("log key: %w", err)
 	}
-	c.LogKey = key.VerifierKey()
-	db, err := sqlite.Open(ctx, sqlite.Config{Path: config.Path(path, file.Database), Signer: key, Verifier: key.Verifier(), Schema: state.Schema, Log: log})
+	return key, nil
+}
+
+// database is where the log and the state are; url holds PostgreSQL's password where one is configured.
+type database struct {
+	config.Database
+	url secret.Secret
+}
+
+// openDatabase reads where a broker's configuration says that its database is. It opens nothing yet.
+func openDatabase(path string, file config.Broker) (database, error) {
+	at, err := config.ParseDatabase(path, file.Database)
+	if err != nil {
+		return database{}, err
+	}
+	password, err := file.DatabasePassword(path)
+	if err != nil {
+		return database{}, err
+	}
+	url, err := at.URL(password)
+	return database{Database: at, url: url}, err
+}
+
+// log opens the log of either backend.
+func (d database) log(ctx context.Context, key *audit.LogKey, log *slog.Logger) (store.Log, error) {
+	if d.Postgres != "" {
+		db, err := postgres.Open(ctx, postgres.Config{URL: string(d.url.Reveal()), Signer: key, Verifier: key.Verifier(), Schema: state.Schema, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		return db, nil
+	}
+	db, err := sqlite.Open(ctx, sqlite.Config{Path: d.SQLite, Signer: key, Verifier: key.Verifier(), Schema: state.Schema, Log: log})
 	if err != nil {
 		return nil, err
 	}
-	c.Log = db
 	return db, nil
+}
+
+// place is the database as the end of a move.
+func (d database) place(key *audit.LogKey) migrate.Place {
+	if d.Postgres != "" {
+		c := postgres.Config{URL: string(d.url.Reveal()), Signer: key, Verifier: key.Verifier(), Schema: state.Schema}
+		return migrate.Place{Name: d.String(), Remove: "DROP SCHEMA sega CASCADE, in that database",
+			Open: func(ctx context.Context, _ bool) (migrate.End, error) { return asEnd(postgres.OpenMove(ctx, c)) }}
+	}
+	c := sqlite.Config{Path: d.SQLite, Signer: key, Verifier: key.Verifier(), Schema: state.Schema}
+	return migrate.Place{Name: d.String(), Remove: "rm " + d.SQLite,
+		Open: func(ctx context.Context, create bool) (migrate.End, error) {
+			return asEnd(sqlite.OpenMove(ctx, c, create))
+		}}
+}
+
+// asEnd keeps a nil pointer from becoming an end that is none.
+func asEnd[E migrate.End](e E, err error) (migrate.End, error) {
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // addJoinTokens makes the configured join tokens known. One that was seen before stays as it is:
@@ -152,11 +219,11 @@ func sharedCredentials(ctx context.Context, path string) (aws.CredentialsProvide
 		o.CredentialsFiles, o.ConfigFiles = []string{path}, []string{}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("AWS credentials of the broker in %s: profile default cannot be read", path)
+		return nil, fmt.Errorf("AWS credentials in %s: profile default cannot be read", path)
 	}
 	value := shared.Credentials
 	if !value.HasKeys() {
-		return nil, fmt.Errorf("AWS credentials of the broker in %s: profile default holds no keys", path)
+		return nil, fmt.Errorf("AWS credentials in %s: profile default holds no keys", path)
 	}
 	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return value, nil }), nil
 }

@@ -1,7 +1,6 @@
 package bucket
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +26,11 @@ func newDir(t testing.TB) (*Dir, string) {
 	return d, path
 }
 
+// text is what Put takes, of a string.
+func text(s string) *io.SectionReader {
+	return io.NewSectionReader(strings.NewReader(s), 0, int64(len(s)))
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -36,7 +40,7 @@ func must(t testing.TB, err error) {
 
 func read(t testing.TB, d *Dir) string {
 	t.Helper()
-	r, err := d.Reader(t.Context(), session)
+	r, err := d.Reader(t.Context(), session, 0)
 	must(t, err)
 	data, err := io.ReadAll(r)
 	must(t, err)
@@ -47,7 +51,7 @@ func read(t testing.TB, d *Dir) string {
 func TestPutAndRead(t *testing.T) {
 	d, path := newDir(t)
 	for i, part := range []string{"first", "", "third\xff"} {
-		must(t, d.Put(t.Context(), session, i, []byte(part)))
+		must(t, d.Put(t.Context(), session, i, text(part)))
 	}
 	if got := read(t, d); got != "firstthird\xff" {
 		t.Fatalf("%q", got)
@@ -76,10 +80,10 @@ func names(t testing.TB, folder string) []string {
 
 func TestPutNeverReplaces(t *testing.T) {
 	d, path := newDir(t)
-	must(t, d.Put(t.Context(), session, 0, []byte("true")))
-	must(t, d.Put(t.Context(), session, 0, []byte("true")))
+	must(t, d.Put(t.Context(), session, 0, text("true")))
+	must(t, d.Put(t.Context(), session, 0, text("true")))
 	for _, other := range []string{"", "false", "tru", "truth"} {
-		if err := d.Put(t.Context(), session, 0, []byte(other)); !errors.Is(err, ErrConflict) {
+		if err := d.Put(t.Context(), session, 0, text(other)); !errors.Is(err, ErrConflict) {
 			t.Errorf("%q: %v", other, err)
 		}
 	}
@@ -101,7 +105,7 @@ func TestPutRace(t *testing.T) {
 	var wg sync.WaitGroup
 	errs := make([]error, 16)
 	for i := range errs {
-		wg.Go(func() { errs[i] = []*Dir{d, second}[i%2].Put(t.Context(), session, 0, fmt.Append(nil, "writer ", i)) })
+		wg.Go(func() { errs[i] = []*Dir{d, second}[i%2].Put(t.Context(), session, 0, text(fmt.Sprint("writer ", i))) })
 	}
 	wg.Wait()
 	winner := -1
@@ -126,15 +130,15 @@ func TestNamesAreChecked(t *testing.T) {
 	bad := []string{"", "..", "ssh_", "ssh_short", "ssh_../../outside", "ssh_0123456789ABC", "ses_0123456789abcdef",
 		"ssh_0123456789\n", "ssh_" + strings.Repeat("a", 41), "ssh_0123456789/x", "/ssh_0123456789abc"}
 	for _, id := range bad {
-		_, readErr := d.Reader(t.Context(), id)
+		_, readErr := d.Reader(t.Context(), id, 0)
 		_, sizeErr := d.Size(t.Context(), id)
 		_, upErr := NewUploader(UploaderConfig{Store: d, Spool: "x", SessionID: id})
-		if err := d.Put(t.Context(), id, 0, nil); err == nil || readErr == nil || sizeErr == nil || upErr == nil {
+		if err := d.Put(t.Context(), id, 0, text("")); err == nil || readErr == nil || sizeErr == nil || upErr == nil {
 			t.Errorf("%q taken", id)
 		}
 	}
 	for _, seq := range []int{-1, maxObjects} {
-		if err := d.Put(t.Context(), session, seq, nil); err == nil {
+		if err := d.Put(t.Context(), session, seq, text("")); err == nil {
 			t.Errorf("number %d taken", seq)
 		}
 	}
@@ -146,7 +150,7 @@ func TestNamesAreChecked(t *testing.T) {
 func TestNothingThere(t *testing.T) {
 	d, path := newDir(t)
 	for range 2 {
-		if _, err := d.Reader(t.Context(), session); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := d.Reader(t.Context(), session, 0); !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
 		if _, err := d.Size(t.Context(), session); !errors.Is(err, fs.ErrNotExist) {
@@ -163,11 +167,11 @@ func TestMissingNumberIsNamed(t *testing.T) {
 	for _, seq := range []int{0, 1, 2} {
 		d, path := newDir(t)
 		for i := range 4 {
-			must(t, d.Put(t.Context(), session, i, []byte("x")))
+			must(t, d.Put(t.Context(), session, i, text("x")))
 		}
 		name := fmt.Sprintf("%s/%08d", session, seq)
 		must(t, os.Remove(filepath.Join(path, name)))
-		_, err := d.Reader(t.Context(), session)
+		_, err := d.Reader(t.Context(), session, 0)
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%v, want it to name %s", err, name)
 		}
@@ -177,9 +181,9 @@ func TestMissingNumberIsNamed(t *testing.T) {
 func TestObjectThatGoesWhileReading(t *testing.T) {
 	d, path := newDir(t)
 	for i := range 2 {
-		must(t, d.Put(t.Context(), session, i, []byte("x")))
+		must(t, d.Put(t.Context(), session, i, text("x")))
 	}
-	r, err := d.Reader(t.Context(), session)
+	r, err := d.Reader(t.Context(), session, 0)
 	must(t, err)
 	must(t, os.Remove(filepath.Join(path, session, "00000001")))
 	if data, err := io.ReadAll(r); err == nil || !strings.Contains(err.Error(), "00000001") {
@@ -190,8 +194,8 @@ func TestObjectThatGoesWhileReading(t *testing.T) {
 func TestListShowsSessionsAlone(t *testing.T) {
 	d, path := newDir(t)
 	other := "ssh_aaaaaaaaaaaa"
-	must(t, d.Put(t.Context(), session, 0, nil))
-	must(t, d.Put(t.Context(), other, 0, nil))
+	must(t, d.Put(t.Context(), session, 0, text("")))
+	must(t, d.Put(t.Context(), other, 0, text("")))
 	must(t, os.Mkdir(filepath.Join(path, "lost+found"), 0o700))
 	must(t, os.WriteFile(filepath.Join(path, "ssh_bbbbbbbbbbbb"), nil, 0o600))
 	must(t, os.WriteFile(filepath.Join(path, session, "README"), []byte("not an object"), 0o600))
@@ -210,27 +214,27 @@ func TestNothingLeavesTheFolder(t *testing.T) {
 	outside := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(outside, "00000000"), []byte("secret"), 0o600))
 	must(t, os.Symlink(outside, filepath.Join(path, session)))
-	if r, err := d.Reader(t.Context(), session); err == nil {
+	if r, err := d.Reader(t.Context(), session, 0); err == nil {
 		data, err := io.ReadAll(r)
 		t.Fatalf("followed a link out: %q, %v", data, err)
 	}
-	if err := d.Put(t.Context(), session, 1, []byte("x")); err == nil {
+	if err := d.Put(t.Context(), session, 1, text("x")); err == nil {
 		t.Fatal("wrote through a link")
 	}
 	inside := "ssh_aaaaaaaaaaaa"
 	must(t, os.Mkdir(filepath.Join(path, inside), 0o700))
 	must(t, os.Symlink(filepath.Join(outside, "00000000"), filepath.Join(path, inside, "00000000")))
-	if _, err := d.Reader(t.Context(), inside); err == nil {
+	if _, err := d.Reader(t.Context(), inside, 0); err == nil {
 		t.Fatal("read a link")
 	}
 }
 
 func TestContextEnds(t *testing.T) {
 	d, _ := newDir(t)
-	must(t, d.Put(t.Context(), session, 0, bytes.Repeat([]byte("x"), 100)))
+	must(t, d.Put(t.Context(), session, 0, text(strings.Repeat("x", 100))))
 	why := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	r, err := d.Reader(ctx, session)
+	r, err := d.Reader(ctx, session, 0)
 	must(t, err)
 	cancel(why)
 	if _, err := r.Read(make([]byte, 1)); err != why {
@@ -238,7 +242,7 @@ func TestContextEnds(t *testing.T) {
 	}
 	_, sizeErr := d.Size(ctx, session)
 	_, listErr := d.List(ctx)
-	for _, err := range []error{sizeErr, listErr, d.Put(ctx, session, 1, nil)} {
+	for _, err := range []error{sizeErr, listErr, d.Put(ctx, session, 1, text(""))} {
 		if err != why {
 			t.Fatal(err)
 		}

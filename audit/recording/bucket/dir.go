@@ -1,17 +1,16 @@
 package bucket
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 )
 
 // ErrConflict means that an object exists with other bytes. Nothing in a bucket is ever replaced.
@@ -49,13 +48,8 @@ func checkSession(id string) error {
 	return nil
 }
 
-func objectName(sessionID string, seq int) string {
-	return path.Join(sessionID, fmt.Sprintf("%08d", seq))
-}
-
-// Put makes an object durable: when it returns nil, the object's bytes and its name are on disk.
-// Putting the same bytes again is no error; other bytes under the name are ErrConflict.
-func (d *Dir) Put(ctx context.Context, sessionID string, seq int, data []byte) error {
+// checkPut checks what every Put does first.
+func checkPut(ctx context.Context, sessionID string, seq int) error {
 	if err := checkSession(sessionID); err != nil {
 		return err
 	}
@@ -65,13 +59,26 @@ func (d *Dir) Put(ctx context.Context, sessionID string, seq int, data []byte) e
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	return nil
+}
+
+func objectName(sessionID string, seq int) string {
+	return path.Join(sessionID, fmt.Sprintf("%08d", seq))
+}
+
+// Put makes an object durable: when it returns nil, the object's bytes and its name are on disk.
+// Putting the same bytes again is no error; other bytes under the name are ErrConflict.
+func (d *Dir) Put(ctx context.Context, sessionID string, seq int, data *io.SectionReader) error {
+	if err := checkPut(ctx, sessionID, seq); err != nil {
+		return err
+	}
 	if err := d.put(sessionID, objectName(sessionID, seq), data); err != nil {
 		return fmt.Errorf("bucket: put %s: %w", objectName(sessionID, seq), err)
 	}
 	return nil
 }
 
-func (d *Dir) put(sessionID, name string, data []byte) error {
+func (d *Dir) put(sessionID, name string, data *io.SectionReader) error {
 	if err := d.makeFolder(sessionID); err != nil {
 		return err
 	}
@@ -97,12 +104,16 @@ func (d *Dir) makeFolder(sessionID string) error {
 	return d.syncFolder(".")
 }
 
-func (d *Dir) writeFile(name string, data []byte) error {
+// writeFile copies data into a new file. Of a file it is the kernel that copies.
+func (d *Dir) writeFile(name string, data *io.SectionReader) error {
 	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	n, err := io.Copy(f, source(data))
+	if err == nil && n != data.Size() {
+		err = io.ErrUnexpectedEOF
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -111,24 +122,33 @@ func (d *Dir) writeFile(name string, data []byte) error {
 
 // publish gives temp its name. A hard link never replaces what is there, not even what another
 // process has just put there; where the file system has none, a look before a rename must do.
-func (d *Dir) publish(temp, name string, data []byte) error {
+func (d *Dir) publish(temp, name string, data *io.SectionReader) error {
 	err := d.root.Link(temp, name)
 	if err == nil {
 		return nil
 	}
-	if there, err := d.root.ReadFile(name); err == nil {
-		return compare(there, data)
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	there, err := d.root.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d.root.Rename(temp, name)
+	}
+	if err != nil {
 		return err
 	}
-	return d.root.Rename(temp, name)
+	return errors.Join(same(there, data), there.Close())
 }
 
-func compare(there, data []byte) error {
-	if !bytes.Equal(there, data) {
-		return fmt.Errorf("%w: %d bytes there, %d bytes given", ErrConflict, len(there), len(data))
+// source is data in the form that io.Copy hands to copy_file_range, where data is of a file. It
+// moves that file's offset.
+func source(data *io.SectionReader) io.Reader {
+	from, at, n := data.Outer()
+	f, isFile := from.(*os.File)
+	if !isFile {
+		return io.NewSectionReader(data, 0, n)
 	}
-	return nil
+	if _, err := f.Seek(at, io.SeekStart); err != nil {
+		return io.NewSectionReader(data, 0, n)
+	}
+	return io.LimitReader(f, n)
 }
 
 func (d *Dir) syncFolder(name string) error {
@@ -139,72 +159,73 @@ func (d *Dir) syncFolder(name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// Extent is how much of a recording a bucket holds.
-type Extent struct {
-	Objects int
-	Bytes   int64
-}
-
 // Extent returns how much is there of a session: zeroes where there is nothing, an error that
 // names the first number which is missing.
 func (d *Dir) Extent(ctx context.Context, sessionID string) (Extent, error) {
-	if err := checkSession(sessionID); err != nil {
-		return Extent{}, err
-	}
-	if ctx.Err() != nil {
-		return Extent{}, context.Cause(ctx)
-	}
-	count, err := d.objects(sessionID)
-	if err != nil {
-		return Extent{}, err
-	}
-	e := Extent{Objects: count}
-	for seq := range count {
-		info, err := d.root.Lstat(objectName(sessionID, seq))
-		if err != nil {
-			return Extent{}, fmt.Errorf("bucket: %w", err)
-		}
-		e.Bytes += info.Size()
-	}
-	return e, nil
+	return extent(ctx, d, sessionID)
 }
 
 // Size returns the bytes of a recording, or fs.ErrNotExist, wrapped, where there is nothing.
 func (d *Dir) Size(ctx context.Context, sessionID string) (int64, error) {
-	e, err := d.Extent(ctx, sessionID)
-	if err == nil && e.Objects == 0 {
-		err = notExist(sessionID)
-	}
-	return e.Bytes, err
+	return size(ctx, d, sessionID)
 }
 
-func notExist(sessionID string) error {
-	return fmt.Errorf("bucket: recording %s: %w", sessionID, fs.ErrNotExist)
+// Reader returns a recording's bytes from a byte on: its objects one after the other. After io.EOF
+// it goes on with those that have come since. It returns fs.ErrNotExist, wrapped, where there is
+// nothing, ErrRange where there is less, and an error that names the first object which is missing.
+func (d *Dir) Reader(ctx context.Context, sessionID string, from int64) (io.ReadCloser, error) {
+	return newReader(ctx, d, sessionID, from)
 }
 
-// objects returns how many objects a session has, numbered without a gap.
-func (d *Dir) objects(sessionID string) (int, error) {
+func (d *Dir) sizes(_ context.Context, sessionID string) ([]int64, error) {
 	entries, err := fs.ReadDir(d.root.FS(), sessionID)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return nil, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("bucket: list %s: %w", sessionID, err)
+		return nil, fmt.Errorf("bucket: list %s: %w", sessionID, err)
 	}
-	count := 0
+	c := counter{session: sessionID}
 	for _, e := range entries { // in order of name, hence of number
 		if !objectPattern.MatchString(e.Name()) {
 			continue
 		}
-		if n, err := strconv.Atoi(e.Name()); err != nil || n != count {
-			return 0, fmt.Errorf("bucket: object %s is missing", objectName(sessionID, count))
+		info, err := d.regular(sessionID + "/" + e.Name())
+		if err != nil {
+			return nil, err
 		}
-		if !e.Type().IsRegular() {
-			return 0, fmt.Errorf("bucket: object %s is not a file", objectName(sessionID, count))
+		if err := c.add(e.Name(), info.Size()); err != nil {
+			return nil, err
 		}
-		count++
 	}
-	return count, nil
+	return c.sizes, nil
+}
+
+// regular refuses links and whatever else is no file.
+func (d *Dir) regular(name string) (fs.FileInfo, error) {
+	info, err := d.root.Lstat(name)
+	if err != nil {
+		return nil, fmt.Errorf("bucket: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("bucket: object %s is not a file", name)
+	}
+	return info, nil
+}
+
+func (d *Dir) open(_ context.Context, sessionID string, seq int, from int64) (io.ReadCloser, error) {
+	name := objectName(sessionID, seq)
+	if _, err := d.regular(name); err != nil {
+		return nil, err
+	}
+	f, err := d.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // List returns the IDs of all sessions that have a folder, in order.

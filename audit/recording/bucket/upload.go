@@ -10,16 +10,17 @@ import (
 	"time"
 )
 
-// Store is what an Uploader needs of a bucket. Dir is one.
+// Store is what an Uploader needs of a bucket. Dir and Cloud are two.
 type Store interface {
-	// Put makes an object durable; the same bytes again are no error, others are.
-	Put(ctx context.Context, sessionID string, seq int, data []byte) error
+	// Put makes an object durable; the same bytes again are no error, others are ErrConflict. It may
+	// move the offset of the file behind data.
+	Put(ctx context.Context, sessionID string, seq int, data *io.SectionReader) error
 	// Extent returns how much of a session is there, zeroes for nothing.
 	Extent(ctx context.Context, sessionID string) (Extent, error)
 }
 
 const (
-	defaultInterval = 5 * time.Second
+	defaultInterval = 2 * time.Second
 	defaultObject   = 8 << 20
 )
 
@@ -28,7 +29,7 @@ type UploaderConfig struct {
 	Store     Store
 	Spool     string // path
 	SessionID string
-	Interval  time.Duration // of Run; 0 for 5 s
+	Interval  time.Duration // of Run; 0 for 2 s
 	MaxObject int           // bytes; 0 for 8 MiB
 	OnError   func(error)   // is told of each failure that Run will repeat; may be nil
 }
@@ -76,9 +77,15 @@ func (u *Uploader) Upload(ctx context.Context, upTo int64) error {
 		return fmt.Errorf("bucket: upload: %w", err)
 	}
 	defer f.Close()
-	buf := make([]byte, min(upTo-u.done.Bytes, int64(u.cfg.MaxObject)))
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("bucket: upload: %w", err)
+	}
+	if info.Size() < upTo {
+		return fmt.Errorf("bucket: read spool: it has %d bytes, and %d are to be uploaded: %w", info.Size(), upTo, io.ErrUnexpectedEOF)
+	}
 	for u.done.Bytes < upTo {
-		if err := u.copyObject(ctx, f, buf[:min(upTo-u.done.Bytes, int64(len(buf)))]); err != nil {
+		if err := u.copyObject(ctx, f, min(upTo-u.done.Bytes, int64(u.cfg.MaxObject))); err != nil {
 			return err
 		}
 	}
@@ -107,19 +114,15 @@ func (u *Uploader) learn(ctx context.Context) error {
 	return nil
 }
 
-func (u *Uploader) copyObject(ctx context.Context, f *os.File, buf []byte) error {
-	if _, err := f.ReadAt(buf, u.done.Bytes); err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return fmt.Errorf("bucket: read spool: %w", err)
-	}
-	if err := u.cfg.Store.Put(ctx, u.cfg.SessionID, u.done.Objects, buf); err != nil {
+// copyObject uploads the next n bytes, by a reader of the file: what need not pass through our
+// memory does not.
+func (u *Uploader) copyObject(ctx context.Context, f *os.File, n int64) error {
+	if err := u.cfg.Store.Put(ctx, u.cfg.SessionID, u.done.Objects, io.NewSectionReader(f, u.done.Bytes, n)); err != nil {
 		u.known = false // the object may be there all the same: ask anew
 		return err
 	}
 	u.done.Objects++
-	u.done.Bytes += int64(len(buf))
+	u.done.Bytes += n
 	return nil
 }
 

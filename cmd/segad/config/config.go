@@ -32,7 +32,7 @@ type Broker struct {
 	AWS            AWS           `yaml:"aws"`
 	CA             CA            `yaml:"ca"`
 	Policy         string        `yaml:"policy"`     // folder of *.cedar files
-	Recordings     string        `yaml:"recordings"` // folder that bastions write to
+	Recordings     string        `yaml:"recordings"` // where bastions write to: ParseRecordings
 	Roles          []Role        `yaml:"roles"`
 	Hosts          []Host        `yaml:"hosts"`
 	Bastions       []Bastion     `yaml:"bastions"`
@@ -41,6 +41,8 @@ type Broker struct {
 	Login          time.Duration `yaml:"login,omitempty"`   // until a new login
 	Idle           time.Duration `yaml:"idle,omitempty"`    // of SSH sessions; 0: none
 	Lease          time.Duration `yaml:"lease,omitempty"`   // of bastions without the feed
+
+	RecordingsCredentials string `yaml:"recordings_credentials,omitempty"` // path of a shared credentials file; else the SDK's default chain
 
 	DatabasePasswordFile string `yaml:"database_password,omitempty"` // path of PostgreSQL's password
 }
@@ -123,8 +125,11 @@ type BastionServer struct {
 	LogKey     string      `yaml:"log_key"`           // verifier key of the broker's log, pinned
 	Data       string      `yaml:"data"`              // spool, machine key, marks
 	JoinToken  string      `yaml:"join_token,omitempty"`
-	Recordings string      `yaml:"recordings"`
+	Recordings string      `yaml:"recordings"` // ParseRecordings
 	Recipients []Recipient `yaml:"recipients"` // of recordings; two at least
+
+	RecordingsCredentials string        `yaml:"recordings_credentials,omitempty"` // path of a shared credentials file; else the SDK's default chain
+	UploadInterval        time.Duration `yaml:"upload_interval,omitempty"`        // of sessions that live, into recordings
 }
 
 // Recipient can read recordings.

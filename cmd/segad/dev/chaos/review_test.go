@@ -42,7 +42,7 @@ func verify(p *devtest.Person) {
 // play is what the host sent, as the recording has it.
 func play(p *devtest.Person, id string) string {
 	p.T.Helper()
-	res := p.Sega("audit", "play", id, "--instant")
+	res := p.Sega("audit", "play", id, "--instant", "--reason", "test")
 	if res.Code != 0 {
 		p.T.Errorf("audit play %s: exit %d\n%s", id, res.Code, res.Err)
 	}

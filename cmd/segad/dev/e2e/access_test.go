@@ -23,8 +23,8 @@ func testAccess(t *testing.T, e *devtest.Env) {
 		who  *devtest.Person
 		argv []string
 	}{
-		"sam replays":              {s, []string{"audit", "play", id}},
-		"alice replays her own":    {a, []string{"audit", "play", id}},
+		"sam replays":              {s, []string{"audit", "play", id, "--reason", "test"}},
+		"alice replays her own":    {a, []string{"audit", "play", id, "--reason", "test"}},
 		"alice looks at bob":       {a, []string{"audit", "query", "--user", bob}},
 		"alice looks at all":       {a, []string{"audit", "query", "--user", "*"}},
 		"alice verifies":           {a, []string{"audit", "verify"}},

@@ -126,7 +126,7 @@ func (w *witness) review(p *devtest.Person) {
 		return nil
 	})
 	devtest.Eventually(w.t, patience, "its recording", func() error {
-		if r := w.run(p, false, "sega", "audit", "play", id, "--instant"); r.Code != 0 {
+		if r := w.run(p, false, "sega", "audit", "play", id, "--instant", "--reason", "test"); r.Code != 0 {
 			return errors.New(r.Err)
 		}
 		return nil

@@ -135,7 +135,7 @@ func testDevice(t *testing.T, e *devtest.Env) {
 		allowed []string
 	}{
 		{sam, [][]string{{"revoke", "user", alice, "--yes", "--reason", "x"}, {"unblock", "user", alice, "--reason", "x"}}, []string{"sessions"}},
-		{carol, [][]string{{"audit", "play", id}}, []string{"audit", "verify"}},
+		{carol, [][]string{{"audit", "play", id, "--reason", "test"}}, []string{"audit", "verify"}},
 	} {
 		t.Run(tt.email, func(t *testing.T) {
 			t.Parallel() // the provider's interval is 5 s

@@ -46,8 +46,8 @@ func TestRestart(t *testing.T) {
 	expect(t, p.Sega("exec", "dev-admin", "--", "true"), 0)
 	expect(t, p.Sega("ssh", e.Host.Name, "--", "echo after"), 0)
 	expect(t, e.Person(alice).Login(), 0)
-	expect(t, reviewer.Sega("audit", "play", before), 0, "before")
-	expect(t, reviewer.Sega("audit", "play", ended(t, reviewer, "echo after")), 0, "after")
+	expect(t, reviewer.Sega("audit", "play", before, "--reason", "test"), 0, "before")
+	expect(t, reviewer.Sega("audit", "play", ended(t, reviewer, "echo after"), "--reason", "test"), 0, "after")
 	expect(t, verify(reviewer), 0, "2 recordings")
 	expect(t, verify(e.LoggedIn(carol)), 0, "2 recordings") // with a memory that starts now
 }

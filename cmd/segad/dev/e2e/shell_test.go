@@ -59,7 +59,7 @@ func testShell(t *testing.T, e *devtest.Env) {
 
 	sessions := reviewer.Events("--kind", "session.start", "--user", alice)
 	id := field(sessions[len(sessions)-1], "session_id")
-	replay := openTerminal(t, reviewer, 100, 30, "sega audit play --instant "+id)
+	replay := openTerminal(t, reviewer, 100, 30, "sega audit play --instant --reason test "+id)
 	replay.await("[exit 0]")
 	got, _, _ := strings.Cut(replay.quiet(), "\n[exit 0]")
 	if got = strings.TrimRight(got, "\n"); got != want {
@@ -87,5 +87,5 @@ func testHangup(t *testing.T, e *devtest.Env) {
 	if v := show(t, reviewer, live[0]); v.Recording != "complete" || v.Ended == nil {
 		t.Errorf("shown: %+v", v)
 	}
-	expect(t, reviewer.Sega("audit", "play", live[0]), 0, "last words")
+	expect(t, reviewer.Sega("audit", "play", live[0], "--reason", "test"), 0, "last words")
 }

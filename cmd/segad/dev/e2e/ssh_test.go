@@ -120,7 +120,7 @@ func testSSH(t *testing.T, e *devtest.Env) {
 				t.Errorf("exit %d, stdout %q, stderr %q; want 5, %q, %q", got.Code, got.Out, got.Err, out, errs)
 			}
 			id := ended(t, reviewer, command)
-			played := reviewer.Sega("audit", "play", id)
+			played := reviewer.Sega("audit", "play", id, "--reason", "test")
 			expect(t, played, 0)
 			if !strings.Contains(played.Out, out) || !strings.Contains(played.Out, errs) {
 				t.Errorf("the recording shows %q", played.Out)
@@ -208,7 +208,7 @@ func testTools(t *testing.T, e *devtest.Env) {
 	if len(v.Commands) != 3 || v.Recording != "complete" || v.Commands[0].Command != "echo shared 0; exit 1" {
 		t.Errorf("shown: %+v", v)
 	}
-	played := reviewer.Sega("audit", "play", v.ID)
+	played := reviewer.Sega("audit", "play", v.ID, "--reason", "test")
 	expect(t, played, 0, "shared 0\n", "shared 1\n", "shared 2\n")
 
 	repository, clone := filepath.Join(dir, "repository"), filepath.Join(dir, "clone")
@@ -228,7 +228,7 @@ func testIdentity(t *testing.T, e *devtest.Env) {
 		t.Fatal(err)
 	}
 	wrong := write(t, filepath.Join(t.TempDir(), "wrong"), stranger.String()+"\n")
-	without := []string{"-u", "SEGA_AUDIT_IDENTITY", "sega", "audit", "play", id}
+	without := []string{"-u", "SEGA_AUDIT_IDENTITY", "sega", "audit", "play", id, "--reason", "test"}
 	expect(t, reviewer.Run("env", append(without, "--identity", filepath.Join(e.Data, "reviewer.age"))...), 0, "sealed words")
 	expect(t, reviewer.Run("env", append(without, "--identity", filepath.Join(e.Data, "offline-recovery.age"))...), 0, "sealed words")
 	for name, r := range map[string]devtest.Result{

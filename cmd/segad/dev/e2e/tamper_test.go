@@ -228,7 +228,7 @@ func testTamperRecording(t *testing.T, e *devtest.Env, reviewer *devtest.Person,
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, argv := range [][]string{{"audit", "verify"}, {"audit", "play", session}} {
+			for _, argv := range [][]string{{"audit", "verify"}, {"audit", "play", session, "--reason", "test"}} {
 				if r := reviewer.Sega(argv...); r.Code != 1 || !strings.Contains(r.Out+r.Err, session) || strings.Contains(r.Out, "recorded") {
 					t.Errorf("%s: %q: exit %d, want 1 and %s named\n%s%s", name, argv, r.Code, session, r.Out, r.Err)
 				}
@@ -240,7 +240,7 @@ func testTamperRecording(t *testing.T, e *devtest.Env, reviewer *devtest.Person,
 		}
 	}
 	expect(t, verify(reviewer), 0)
-	expect(t, reviewer.Sega("audit", "play", session), 0, "recorded")
+	expect(t, reviewer.Sega("audit", "play", session, "--reason", "test"), 0, "recorded")
 }
 
 // testTamperStopped changes an event while nothing runs.

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"filippo.io/age"
+	"github.com/spf13/cobra"
+
+	"sega/audit/recording"
+	"sega/broker/client"
+)
+
+// viewing is what every look into a recording needs: a key and a reason.
+type viewing struct{ identity, reason string }
+
+func viewingFlags(c *cobra.Command, identity, reason *string) {
+	c.Flags().StringVar(identity, "identity", "", "file with the reviewer's age identity")
+	c.Flags().StringVar(reason, "reason", "", "why you look, for the log; asked for where it is missing")
+}
+
+// why returns the reason, asked for on the terminal where there is none.
+func (a *app) why(ctx context.Context, given string) (string, error) {
+	if given = strings.TrimSpace(given); given != "" {
+		return given, nil
+	}
+	answer, err := a.ask(ctx, "Why do you look into this recording (it goes into the log)? ")
+	var usage usageError
+	switch {
+	case errors.As(err, &usage), err == nil && answer == "":
+		return "", usagef("a recording is opened for a reason: --reason TEXT")
+	case errors.Is(err, io.EOF):
+		return "", errCancelled
+	}
+	return answer, err
+}
+
+// tape is a recording that was fetched and held against the log, with what opens it. It may be read
+// any number of times, by one reader at a time.
+type tape struct {
+	*evidence
+	verdict    recording.Verdict
+	file       *os.File
+	identities []age.Identity
+}
+
+// openTape fetches a recording for a purpose. It refuses one that is not what the log says of it.
+func (a *app) openTape(ctx context.Context, id, purpose string, o viewing) (*tape, error) {
+	identities, err := a.identities(o.identity)
+	if err != nil {
+		return nil, err
+	}
+	reason, err := a.why(ctx, o.reason)
+	if err != nil {
+		return nil, err
+	}
+	s, err := a.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.evidenceOf(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	file, err := s.fetch(ctx, client.RecordingRequest{ID: id, Purpose: purpose, Reason: reason})
+	if err != nil {
+		return nil, err
+	}
+	t := &tape{evidence: v, file: file, identities: identities}
+	if err := t.check(); err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *tape) check() (err error) {
+	if t.verdict, err = t.judge(t.file); err != nil {
+		return err
+	}
+	if !t.sound(t.verdict) {
+		return fmt.Errorf("the recording of %s is not what the log says: %s: %s", t.id, t.verdict.Status, t.verdict.Detail)
+	}
+	return nil
+}
+
+func (t *tape) close() { _ = t.file.Close() }
+
+// reader reads from the start.
+func (t *tape) reader() (*recording.Reader, error) {
+	if _, err := t.file.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return recording.Open(t.file, t.identities...)
+}
+
+// fetch downloads a recording into a file that has no name and goes with the process.
+func (s *session) fetch(ctx context.Context, what client.RecordingRequest) (*os.File, error) {
+	r, err := s.Recording(ctx, what)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Close() }()
+	f, err := os.CreateTemp("", "sega-recording-*")
+	if err != nil {
+		return nil, err
+	}
+	_ = os.Remove(f.Name())
+	if _, err := io.Copy(f, r); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return f, err
+}
+
+// identities reads the reviewer's age identities.
+func (a *app) identities(path string) ([]age.Identity, error) {
+	path = firstOf(path, a.getenv("SEGA_AUDIT_IDENTITY"))
+	if path == "" {
+		return nil, usagef("recordings open with a reviewer's identity: --identity FILE, or SEGA_AUDIT_IDENTITY")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	ids, err := age.ParseIdentities(io.LimitReader(f, 1<<20))
+	if err != nil {
+		return nil, withHint(fmt.Errorf("identity %s is not an age identity", path), "make one with: age-keygen -o reviewer.age")
+	}
+	return ids, nil
+}
