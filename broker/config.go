@@ -124,6 +124,7 @@ type Config struct {
 	Hosts                 []Host
 	Bastions              []Bastion
 	Recordings            Recordings
+	Redactions            []Redaction    // beside the defaults, or in place of those of their names (R11)
 	TrustedProxies        []netip.Prefix // whose X-Forwarded-For counts (R13)
 	Times                 Times
 	Limits                Limits

@@ -49,7 +49,11 @@ func (s *Server) reportOne(ctx context.Context, c *call, r api.Report) error {
 		op.reason, op.ticket = firstText(op.reason, ssh.Reason), ssh.Ticket
 	}
 	event := s.newEvent(c, op)
-	event.Outcome, event.Details = audit.Outcome(r.Outcome), r.Details
+	event.Outcome = audit.Outcome(r.Outcome)
+	var err error
+	if event.Details, err = s.redact.details(r.Kind, r.Details); err != nil {
+		return s.refuse(ctx, c, api.Errorf(api.KindInvalid, "the report's details are not those of its kind").WithCause(err))
+	}
 	event.Node = c.session.Email // where it happened
 	if t := r.Time.UTC(); !r.Time.IsZero() && t.Before(event.Time.Add(time.Minute)) {
 		event.Time = t // a report may come late, not from the future
@@ -61,7 +65,7 @@ func (s *Server) reportOne(ctx context.Context, c *call, r api.Report) error {
 		event.Actor = audit.Actor{Kind: "anonymous"}
 		event.Resource = "machine/" + c.session.Email
 	}
-	_, err := s.Log.Append(ctx, []audit.Event{event}, func(ctx context.Context, tx store.Tx) error {
+	_, err = s.Log.Append(ctx, []audit.Event{event}, func(ctx context.Context, tx store.Tx) error {
 		if err := state.UseReport(ctx, tx, c.session.Subject+"/"+r.ID, s.Now()); errors.Is(err, state.ErrExists) {
 			return errRepeat
 		} else if err != nil {

@@ -34,6 +34,7 @@ type Server struct {
 	hub       *hub
 	devices   *devices
 	limits    *limiter
+	redact    *redactor
 	metrics   *metrics
 	probe     probe
 	mux       *http.ServeMux
@@ -61,6 +62,11 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err := s.openProofs(); err != nil {
 		return nil, err
 	}
+	redact, err := newRedactor(c.Redactions)
+	if err != nil {
+		return nil, err
+	}
+	s.redact = redact
 	s.serials = &serials{log: c.Log, blocks: map[string]*block{}}
 	s.metrics = newMetrics(prometheus.NewRegistry(), s)
 	if err := s.settleIntents(ctx); err != nil {
@@ -130,6 +136,7 @@ func (s *Server) endpoints() []endpoint {
 		{"POST", api.RouteRevoke, authSession, s.revoke},
 		{"POST", api.RouteUnblock, authSession, s.unblock},
 		{"GET", api.RouteEvents, authSession, s.events},
+		{"GET", api.RouteCount, authSession, s.count},
 		{"GET", api.RouteLog, authSession, s.logRows},
 		{"GET", api.RouteCheckpoint, authNone, s.checkpoint},
 		{"GET", api.RouteConsistency, authNone, s.consistency},
