@@ -32,6 +32,7 @@ type Server struct {
 	strangers *dpop.Replay // of requests without a session
 	serials   *serials
 	hub       *hub
+	screens   *screens
 	devices   *devices
 	limits    *limiter
 	redact    *redactor
@@ -56,7 +57,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		Config: c, hub: newHub(c.bastionNames(), c.Now().Add(c.Times.Lease)), devices: newDevices(), limits: newLimiter(c.Limits, c.Now),
+		Config: c, hub: newHub(c.bastionNames(), c.Now().Add(c.Times.Lease)), screens: newScreens(), devices: newDevices(), limits: newLimiter(c.Limits, c.Now),
 		mux: http.NewServeMux(), stop: make(chan struct{}),
 	}
 	if err := s.openProofs(); err != nil {
@@ -139,14 +140,22 @@ func (s *Server) endpoints() []endpoint {
 		{"GET", api.RouteCount, authSession, s.count},
 		{"GET", api.RouteLog, authSession, s.logRows},
 		{"GET", api.RouteCheckpoint, authNone, s.checkpoint},
+		{"GET", api.RouteRollups, authSession, s.rollups},
+		{"GET", api.RouteProof, authSession, s.proof},
 		{"GET", api.RouteConsistency, authNone, s.consistency},
+		{"GET", api.RouteTile, authNone, s.tile},
+		{"GET", routeEntries, authSession, s.entries},
 		{"GET", api.RouteRecording, authSession, s.recording},
 		{"POST", api.RouteEnroll, authProof, s.enroll},
 		{"POST", api.RouteMachine, authProof, s.machineSession},
-		{"GET", api.RouteFeed, authMachine, s.feed},
-		{"POST", api.RouteAck, authMachine, s.ack},
-		{"POST", api.RouteHop, authMachine, s.hop},
-		{"POST", api.RouteFront, authMachine, s.front},
-		{"POST", api.RouteReport, authMachine, s.report},
+		{"GET", api.RouteFeed, authBastion, s.feed},
+		{"POST", api.RouteAck, authBastion, s.ack},
+		{"POST", api.RouteHop, authBastion, s.hop},
+		{"POST", api.RouteFront, authBastion, s.front},
+		{"POST", api.RouteReport, authBastion, s.report},
+		{"GET", api.RouteIndexSessions, authIndexer, s.indexSessions},
+		{"GET", api.RouteIndexRecording, authIndexer, s.indexRecording},
+		{"GET", api.RouteIndexSearches, authIndexer, s.indexSearches},
+		{"POST", api.RouteIndexHits, authIndexer, s.indexHits},
 	}
 }
