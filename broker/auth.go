@@ -23,7 +23,8 @@ const (
 	authProof                   // possession of a key (DPoP without a token)
 	authSession                 // a person's session
 	authRenew                   // a person's session that may have expired, to renew it
-	authMachine                 // a machine's session
+	authBastion                 // a bastion's session
+	authIndexer                 // an indexer's session
 )
 
 // authenticate fills in the call's proof and session, or says why not. Refusals are events. What
@@ -64,6 +65,39 @@ func (s *Server) authenticate(ctx context.Context, c *call, kind authKind) error
 	c.session = session
 	if problem := s.judgeSession(session, kind); problem != nil {
 		return s.refuse(ctx, c, problem)
+	}
+	return s.checkMachine(ctx, c, kind)
+}
+
+// machine returns the kind of machine that a kind of authentication is for, "" for people's.
+func (k authKind) machine() string {
+	switch k {
+	case authBastion:
+		return api.MachineBastion
+	case authIndexer:
+		return api.MachineIndexer
+	}
+	return ""
+}
+
+// checkMachine holds the kind that a machine enrolled as against the one that an endpoint is for:
+// what an indexer holds opens no host, and what a bastion holds reads no recording (R6).
+func (s *Server) checkMachine(ctx context.Context, c *call, kind authKind) error {
+	if kind.machine() == "" {
+		return nil
+	}
+	var m state.Machine
+	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) (err error) {
+		m, err = state.MachineByID(ctx, tx, c.session.Subject)
+		return err
+	})
+	switch {
+	case errors.Is(err, state.ErrNotFound):
+		return s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "this machine is enrolled no more").WithHint("give it a join_token in the broker's configuration, and restart the broker"))
+	case err != nil:
+		return unavailable(err)
+	case m.Kind != kind.machine():
+		return s.refuse(ctx, c, api.Errorf(api.KindDenied, "this endpoint is for a %s, and the machine enrolled as a %s", kind.machine(), m.Kind))
 	}
 	return nil
 }
@@ -124,7 +158,7 @@ func (s *Server) judgeSession(session state.Session, kind authKind) *api.Problem
 		return api.Errorf(api.KindUnauthenticated, "the session has ended (%s)", session.EndedWhy).WithHint("%s", login)
 	case now.After(session.NotAfter), now.After(session.Expires) && kind != authRenew:
 		return api.Errorf(api.KindUnauthenticated, "the session has expired").WithHint("%s", login)
-	case kind == authMachine && session.Kind != state.KindMachine, (kind == authSession || kind == authRenew) && session.Kind != state.KindLogin:
+	case kind.machine() != "" && session.Kind != state.KindMachine, (kind == authSession || kind == authRenew) && session.Kind != state.KindLogin:
 		return api.Errorf(api.KindDenied, "this endpoint is not for a %s's session", session.Kind)
 	}
 	return nil

@@ -178,13 +178,13 @@ func TestJudgeSession(t *testing.T) {
 		"revoked and expired":      {with(func(s *state.Session) { s.Ended, s.EndedWhy, s.Expires = now, state.EndedRevoked, now.Add(-1) }), authSession, api.KindRevoked},
 		"logged out":               {ended(state.EndedLogout), authSession, api.KindUnauthenticated},
 		"logged out, to renew":     {ended(state.EndedLogout), authRenew, api.KindUnauthenticated},
-		"replaced":                 {with(func(s *state.Session) { asMachine(s); s.Ended, s.EndedWhy = now, state.EndedReplaced }), authMachine, api.KindUnauthenticated},
+		"replaced":                 {with(func(s *state.Session) { asMachine(s); s.Ended, s.EndedWhy = now, state.EndedReplaced }), authBastion, api.KindUnauthenticated},
 		"recovered":                {ended(state.EndedRecovery), authSession, api.KindUnauthenticated},
-		"a machine for itself":     {with(asMachine), authMachine, ""},
+		"a machine for itself":     {with(asMachine), authBastion, ""},
 		"a machine for a person":   {with(asMachine), authSession, api.KindDenied},
 		"a machine to renew":       {with(asMachine), authRenew, api.KindDenied},
-		"a person for a machine":   {with(func(*state.Session) {}), authMachine, api.KindDenied},
-		"an expired machine":       {with(func(s *state.Session) { asMachine(s); s.Expires = now.Add(-1) }), authMachine, api.KindUnauthenticated},
+		"a person for a machine":   {with(func(*state.Session) {}), authBastion, api.KindDenied},
+		"an expired machine":       {with(func(s *state.Session) { asMachine(s); s.Expires = now.Add(-1) }), authBastion, api.KindUnauthenticated},
 		"another kind for persons": {with(func(s *state.Session) { s.Kind = "" }), authSession, api.KindDenied},
 	} {
 		t.Run(name, func(t *testing.T) {

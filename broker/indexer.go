@@ -2,13 +2,127 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
 
+	"sega/audit"
 	"sega/audit/query"
 	"sega/broker/api"
+	"sega/broker/policy"
 )
 
-// resolveScreens replaces what screens showed by the sessions that showed it, which only an indexer
-// can tell. This broker knows none.
-func (s *Server) resolveScreens(context.Context, *call, query.Expr) (query.Expr, error) {
-	return nil, api.Errorf(api.KindNotFound, "no indexer is connected, so what screens showed cannot be searched").WithHint("leave screen: out of the query")
+// indexPage is how many sessions an indexer is told of at once.
+const indexPage = 100
+
+// indexSessions tells an indexer of the sessions that have ended since, with what the log says of
+// their recordings. It is asked every second, decides nothing and hands out no content: that a
+// recording is fetched is the event.
+func (s *Server) indexSessions(ctx context.Context, c *call) (any, error) {
+	after, err := strconv.ParseInt(c.request.FormValue(api.ParamAfter), 10, 64)
+	if err != nil || after < -1 {
+		return nil, api.Errorf(api.KindInvalid, "after is the index of the last session.end that was indexed, or -1")
+	}
+	page, err := s.endedSessions(ctx, after)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return stream(func(w http.ResponseWriter) {
+		s.streamRows(w, c, func(emit func(any) error) error {
+			for _, v := range page {
+				if err := emit(v); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}), nil
+}
+
+func ofKind(kind string) query.Field {
+	return query.Field{Name: query.Kind, Op: query.Equal, Value: kind}
+}
+
+// endedSessions returns the next page of sessions that have ended, in the order of their ends.
+func (s *Server) endedSessions(ctx context.Context, after int64) ([]*api.IndexSession, error) {
+	var page []*api.IndexSession
+	of := map[string][]*api.IndexSession{}
+	for row, err := range s.Log.Search(ctx, query.Query{Where: ofKind(audit.KindSessionEnd), After: after, Limit: indexPage}) {
+		if err != nil {
+			return nil, err
+		}
+		e, err := audit.Parse(row.Body)
+		if err != nil {
+			return nil, err
+		}
+		v := &api.IndexSession{Index: row.Index, SessionID: e.SessionID, End: row.Details, Heads: []json.RawMessage{}}
+		page, of[e.SessionID] = append(page, v), append(of[e.SessionID], v)
+	}
+	if len(page) == 0 {
+		return nil, nil
+	}
+	first, err := s.addStarts(ctx, page)
+	if err != nil {
+		return nil, err
+	}
+	return page, s.addHeads(ctx, of, first, page[len(page)-1].Index)
+}
+
+// addStarts adds what session.start says, and returns the index of the earliest.
+func (s *Server) addStarts(ctx context.Context, page []*api.IndexSession) (first int64, err error) {
+	first = page[0].Index
+	for _, v := range page {
+		where := query.And{ofKind(audit.KindSessionStart), query.Field{Name: query.Session, Value: v.SessionID}, query.Field{Name: query.Outcome, Value: string(audit.Success)}}
+		for row, err := range s.Log.Search(ctx, query.Query{Where: where, After: -1, Before: v.Index, Limit: 1}) {
+			if err != nil {
+				return 0, err
+			}
+			v.Start, first = row.Details, min(first, row.Index)
+		}
+	}
+	return first, nil
+}
+
+// addHeads adds the heads that were witnessed while the sessions lived, in one pass over all of them.
+func (s *Server) addHeads(ctx context.Context, of map[string][]*api.IndexSession, from, to int64) error {
+	for row, err := range s.Log.Search(ctx, query.Query{Where: ofKind(audit.KindRecordingHeads), After: from, Before: to}) {
+		if err != nil {
+			return err
+		}
+		var heads struct {
+			Sessions []json.RawMessage `json:"sessions"`
+		}
+		if err := json.Unmarshal(row.Details, &heads); err != nil {
+			s.Logger.Error("an event of recording.heads cannot be read", "index", row.Index, "error", err)
+			continue
+		}
+		for _, head := range heads.Sessions {
+			var id struct {
+				ID string `json:"id"`
+			}
+			if json.Unmarshal(head, &id) != nil {
+				continue
+			}
+			for _, v := range of[id.ID] {
+				v.Heads = append(v.Heads, head)
+			}
+		}
+	}
+	return nil
+}
+
+// indexRecording hands a recording to an indexer as it was stored: ciphertext, one event each.
+func (s *Server) indexRecording(ctx context.Context, c *call) (any, error) {
+	v := wanted{id: c.request.PathValue("id"), purpose: api.PurposeIndex}
+	resource, err := s.recordingResource(ctx, v.id)
+	if err != nil {
+		return nil, err
+	}
+	id := printable(v.id, 64)
+	op := operation{kind: audit.KindRecordingRead, name: "recording/" + id, session: id, details: map[string]any{"purpose": v.purpose},
+		decide: s.request(c.session, policy.ActionIndex, resource, policy.Context{Source: c.source.String()})}
+	op.act = func(context.Context, policy.Decision, string) (effect, error) {
+		return s.sendRecording(ctx, c, v, op.decide)
+	}
+	return s.perform(ctx, c, op)
 }

@@ -30,6 +30,9 @@ func newMetrics(r *prometheus.Registry, s *Server) *metrics {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sega_feeds", Help: "Bastions that follow the revocation feed."}, func() float64 {
 			return float64(s.hub.connected())
 		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sega_indexers", Help: "Indexers that answer searches for what screens showed."}, func() float64 {
+			return float64(s.screens.connected())
+		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sega_ready", Help: "1 while /readyz answers 200."}, func() float64 {
 			if s.readiness() == nil {
 				return 1

@@ -2,8 +2,15 @@ package api
 
 import "encoding/json"
 
+// Kinds of machines.
+const (
+	MachineBastion = "bastion"
+	MachineIndexer = "indexer"
+)
+
 // IndexSession is a line of RouteIndexSessions: an SSH session that has ended, with what the log
-// says of its recording, so that an indexer can judge the recording before it opens it.
+// says of its recording, so that an indexer can judge the recording before it opens it. An answer
+// holds a hundred at most: ask again after the last.
 type IndexSession struct {
 	Index     int64             `json:"idx"` // of its session.end: where to go on after it
 	SessionID string            `json:"session_id"`
@@ -16,9 +23,16 @@ type IndexSession struct {
 // heartbeat, one a second.
 type IndexSearch struct {
 	ID    string `json:"id"`
-	Text  string `json:"text"`
+	Text  string `json:"text"`  // MinScreen characters at least, MaxScreen bytes at most, of one line
 	Limit int    `json:"limit"` // of sessions
+	UpTo  int64  `json:"up_to"` // sessions up to this index of the log are asked for
 }
+
+// Bounds of a text that screens are searched for. An index of three characters finds nothing shorter.
+const (
+	MinScreen = 3    // characters
+	MaxScreen = 1000 // bytes
+)
 
 // IndexHits answers one. The text that was found stays with the indexer (design R11).
 type IndexHits struct {

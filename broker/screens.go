@@ -1,0 +1,312 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"sega/audit"
+	"sega/audit/query"
+	"sega/audit/store"
+	"sega/broker/api"
+	"sega/broker/policy"
+	"sega/broker/state"
+)
+
+const (
+	searchWait     = 10 * time.Second // for an indexer's answer
+	searchSessions = 10_000           // that one text may have been shown in
+	searchQueue    = 16               // questions that wait for one indexer
+)
+
+// screens knows the indexers that hold a stream, and what they are asked.
+type screens struct {
+	wait time.Duration
+
+	mu       sync.Mutex
+	indexers map[string]*asked // by machine ID; a newer stream takes the place of an older
+	open     map[string]*question
+}
+
+// asked is the stream of one indexer.
+type asked struct {
+	questions chan api.IndexSearch
+	replaced  chan struct{} // closed by a newer stream of the machine
+}
+
+// question waits for answers.
+type question struct {
+	of      map[string]bool // machine IDs that were asked and have not answered
+	answers chan api.IndexHits
+}
+
+func newScreens() *screens {
+	return &screens{wait: searchWait, indexers: map[string]*asked{}, open: map[string]*question{}}
+}
+
+func (x *screens) connected() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.indexers)
+}
+
+func (x *screens) join(machine string) *asked {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if old := x.indexers[machine]; old != nil {
+		close(old.replaced)
+	}
+	a := &asked{questions: make(chan api.IndexSearch, searchQueue), replaced: make(chan struct{})}
+	x.indexers[machine] = a
+	return a
+}
+
+func (x *screens) leave(machine string, a *asked) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.indexers[machine] == a {
+		delete(x.indexers, machine)
+	}
+}
+
+// ask puts a question to every indexer. done must be called.
+func (x *screens) ask(search api.IndexSearch) (q *question, done func(), err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.indexers) == 0 {
+		return nil, nil, api.Errorf(api.KindUnavailable, "no indexer is connected, so what screens showed cannot be searched").
+			WithHint("start the indexer (segad indexer) or look at its log; without screen: the query works")
+	}
+	q = &question{of: map[string]bool{}, answers: make(chan api.IndexHits, len(x.indexers))}
+	for machine, a := range x.indexers {
+		select {
+		case a.questions <- search:
+			q.of[machine] = true
+		default:
+		}
+	}
+	if len(q.of) == 0 {
+		return nil, nil, api.Errorf(api.KindRateLimited, "the indexer has %d searches to do", searchQueue).WithHint("wait a few seconds and repeat")
+	}
+	x.open[search.ID] = q
+	return q, func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		delete(x.open, search.ID)
+	}, nil
+}
+
+// answer takes an indexer's answer to a question that it was asked. Any other is dropped: nobody waits.
+func (x *screens) answer(machine string, hits api.IndexHits) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if q := x.open[hits.ID]; q != nil && q.of[machine] {
+		delete(q.of, machine)
+		q.answers <- hits
+	}
+}
+
+// waiting returns how many indexers have not answered.
+func (x *screens) waiting(q *question) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(q.of)
+}
+
+// resolveScreens replaces what screens showed by the sessions that showed it and that the asker may
+// replay: the answer to a search tells what is on them (R11).
+func (s *Server) resolveScreens(ctx context.Context, c *call, x query.Expr) (query.Expr, error) {
+	found := map[string][]string{}
+	for _, text := range query.Screens(x) {
+		ids, err := s.searchScreens(ctx, text)
+		if err == nil {
+			ids, err = s.replayable(ctx, c, ids)
+		}
+		if err != nil {
+			return nil, err
+		}
+		found[text] = ids
+	}
+	return query.Replace(x, func(x query.Expr) query.Expr {
+		if screen, ok := x.(query.Screen); ok {
+			return query.Sessions{IDs: found[screen.Value]}
+		}
+		return x
+	}), nil
+}
+
+// searchScreens asks the indexers which sessions showed a text. The first answer that covers every
+// session that has ended by now is the answer: each indexer holds all that its identity opens.
+func (s *Server) searchScreens(ctx context.Context, text string) ([]string, error) {
+	if err := checkScreen(text); err != nil {
+		return nil, err
+	}
+	upTo, err := s.lastEnd(ctx)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	q, done, err := s.screens.ask(api.IndexSearch{ID: api.NewID("isr_"), Text: text, Limit: searchSessions, UpTo: upTo})
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return s.await(ctx, q, upTo)
+}
+
+// checkScreen refuses what an index cannot find.
+func checkScreen(text string) error {
+	switch {
+	case utf8.RuneCountInString(text) < api.MinScreen:
+		return api.Errorf(api.KindInvalid, "screens are searched for %d characters at least", api.MinScreen)
+	case len(text) > api.MaxScreen:
+		return api.Errorf(api.KindInvalid, "screens are searched for %d bytes at most", api.MaxScreen)
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return api.Errorf(api.KindInvalid, "screens are searched line by line: leave control characters out of the text")
+	}
+	return nil
+}
+
+// lastEnd returns the index of the last session.end, -1 without one.
+func (s *Server) lastEnd(ctx context.Context) (int64, error) {
+	for row, err := range s.Log.Search(ctx, query.Query{Where: ofKind(audit.KindSessionEnd), After: -1, Newest: true, Limit: 1}) {
+		return row.Index, err
+	}
+	return -1, nil
+}
+
+// await collects answers until one is good.
+func (s *Server) await(ctx context.Context, q *question, upTo int64) ([]string, error) {
+	timer := time.NewTimer(s.screens.wait)
+	defer timer.Stop()
+	problem := api.Errorf(api.KindUnavailable, "the indexer has not answered within %s", s.screens.wait).
+		WithHint("look at the indexer's log, or leave screen: out of the query")
+	for s.screens.waiting(q) > 0 || len(q.answers) > 0 {
+		select {
+		case hits := <-q.answers:
+			ids, err := judgeHits(hits, upTo)
+			if err == nil || api.IsKind(err, api.KindInvalid) {
+				return ids, err
+			}
+			problem = api.AsProblem(err)
+		case <-timer.C:
+			return nil, problem
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-s.stop:
+			return nil, api.Errorf(api.KindUnavailable, "the broker stops")
+		}
+	}
+	return nil, problem
+}
+
+// judgeHits says whether an answer is one.
+func judgeHits(hits api.IndexHits, upTo int64) ([]string, error) {
+	switch {
+	case hits.Error != "":
+		return nil, api.Errorf(api.KindUnavailable, "the indexer could not search: %s", printable(hits.Error, 200)).WithHint("look at the indexer's log")
+	case hits.UpTo < upTo:
+		return nil, api.Errorf(api.KindUnavailable, "the index is behind: it holds sessions up to event %d, and the last one ended with event %d", hits.UpTo, upTo).
+			WithHint("repeat in a while, or leave screen: out of the query")
+	case hits.More || len(hits.Sessions) > searchSessions:
+		return nil, api.Errorf(api.KindInvalid, "more than %d sessions showed this text", searchSessions).WithHint("look for a longer text")
+	}
+	ids := slices.Clone(hits.Sessions)
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+// replayable keeps the sessions that the asker may replay. Where a reason or a fresh login is all
+// that is missing, he is told so instead: nothing that he may see is left out without a word.
+func (s *Server) replayable(ctx context.Context, c *call, ids []string) ([]string, error) {
+	kept := []string{}
+	for _, id := range ids {
+		resource, err := s.recordingResource(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		op := operation{name: "the recordings that showed it", decide: s.request(c.session, policy.ActionReplay, resource, policy.Context{Source: c.source.String()})}
+		d := s.Policy.Decide(*op.decide)
+		problem := s.judge(d, op)
+		if problem != nil && d.Allow {
+			if problem.Kind != api.KindStepUp {
+				problem = problem.WithHint("a search cannot give it: leave screen: out of the query, and play the recordings")
+			}
+			return nil, problem
+		}
+		if problem == nil {
+			kept = append(kept, id)
+		}
+	}
+	return kept, nil
+}
+
+// indexSearches streams questions to an indexer, with a heartbeat a second, for as long as its
+// session stands.
+func (s *Server) indexSearches(ctx context.Context, c *call) (any, error) {
+	return stream(func(w http.ResponseWriter) {
+		a := s.screens.join(c.session.Subject)
+		defer s.screens.leave(c.session.Subject, a)
+		s.stamp(w)
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		if err := s.sendSearches(ctx, c, a, w); err != nil {
+			s.Logger.Info("searches ended", "indexer", c.session.Email, "request", c.id, "reason", err)
+		}
+	}), nil
+}
+
+func (s *Server) sendSearches(ctx context.Context, c *call, a *asked, w http.ResponseWriter) error {
+	control := http.NewResponseController(w)
+	encoder := json.NewEncoder(unhurried(w))
+	tick := time.NewTicker(s.Times.Heartbeat)
+	defer tick.Stop()
+	search := api.IndexSearch{} // the first line is a heartbeat: the stream stands
+	for {
+		if err := s.stillIndexes(ctx, c); err != nil {
+			return err
+		}
+		if err := errors.Join(encoder.Encode(search), control.Flush()); err != nil {
+			return err
+		}
+		select {
+		case search = <-a.questions:
+		case <-tick.C:
+			search = api.IndexSearch{}
+		case <-a.replaced:
+			return errors.New("the machine has opened another stream")
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.stop:
+			return nil
+		}
+	}
+}
+
+// stillIndexes ends the stream of a machine that was revoked meanwhile, before it is asked anything more.
+func (s *Server) stillIndexes(ctx context.Context, c *call) error {
+	ok := false
+	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) (err error) {
+		ok, err = state.Current(ctx, tx, c.bearer())
+		return err
+	})
+	if err == nil && (!ok || s.Now().After(c.session.NotAfter)) {
+		err = errRevoked
+	}
+	return err
+}
+
+// indexHits takes an indexer's answer. It is part of somebody's search, which is the event.
+func (s *Server) indexHits(_ context.Context, c *call) (any, error) {
+	var hits api.IndexHits
+	if err := decode(c, &hits); err != nil {
+		return nil, err
+	}
+	s.screens.answer(c.session.Subject, hits)
+	return api.Empty{}, nil
+}
