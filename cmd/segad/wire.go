@@ -47,7 +47,7 @@ type parts struct {
 func openBroker(ctx context.Context, path string, file config.Broker, log *slog.Logger) (p parts, err error) {
 	p.config = broker.Config{Origin: file.Origin, Node: file.Node, Version: version, Issuer: file.IDP.Issuer, ClientID: file.IDP.ClientID,
 		Scopes: file.IDP.Scopes, ACRValues: file.IDP.ACRValues, RedirectPorts: file.IDP.RedirectPorts, RedirectPath: file.IDP.RedirectPath,
-		DeviceGrant: file.IDP.DeviceGrant, TrustEmail: file.IDP.TrustEmail, Roles: roles(file), Hosts: hosts(file), Bastions: bastions(file), Times: times(file), Now: time.Now, Logger: log}
+		DeviceGrant: file.IDP.DeviceGrant, TrustEmail: file.IDP.TrustEmail, Roles: roles(file), Hosts: hosts(file), Bastions: bastions(file), Redactions: redactions(file), Times: times(file), Now: time.Now, Logger: log}
 	if p.config.TrustedProxies, err = prefixes(file.TrustedProxies); err != nil {
 		return p, err
 	}
@@ -297,6 +297,14 @@ func bastions(file config.Broker) []broker.Bastion {
 	var out []broker.Bastion
 	for _, b := range file.Bastions {
 		out = append(out, broker.Bastion{Name: b.Name, Address: b.Address, Egress: b.Egress})
+	}
+	return out
+}
+
+func redactions(file config.Broker) []broker.Redaction {
+	var out []broker.Redaction
+	for _, r := range file.Redact {
+		out = append(out, broker.Redaction{Name: r.Name, Pattern: r.Pattern})
 	}
 	return out
 }

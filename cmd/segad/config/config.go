@@ -37,6 +37,7 @@ type Broker struct {
 	Hosts          []Host        `yaml:"hosts"`
 	Bastions       []Bastion     `yaml:"bastions"`
 	TrustedProxies []string      `yaml:"trusted_proxies,omitempty"`
+	Redact         []Redaction   `yaml:"redact,omitempty"`  // beside the defaults of broker.DefaultRedactions
 	Session        time.Duration `yaml:"session,omitempty"` // until it must be renewed
 	Login          time.Duration `yaml:"login,omitempty"`   // until a new login
 	Idle           time.Duration `yaml:"idle,omitempty"`    // of SSH sessions; 0: none
@@ -136,6 +137,12 @@ type BastionServer struct {
 type Recipient struct {
 	Name string `yaml:"name"`
 	Age  string `yaml:"age"` // "age1…"
+}
+
+// Redaction is a pattern of secrets that never reach the log.
+type Redaction struct {
+	Name    string `yaml:"name"`
+	Pattern string `yaml:"pattern"` // RE2; empty with the name of a default: that one is off
 }
 
 // LoadBroker reads the file of a broker; paths in it are relative to it.
