@@ -26,7 +26,7 @@ func newAudit(a *app) *cobra.Command {
 			}
 			return usagef("say what: sega audit query, show, play or verify")
 		}}
-	c.AddCommand(newAuditQuery(a), newAuditShow(a), newAuditPlay(a), newAuditVerify(a))
+	c.AddCommand(newAuditQuery(a), newAuditShow(a), newAuditPlay(a), newAuditVerify(a), newAuditProve(a))
 	return c
 }
 

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"time"
 
@@ -12,84 +12,190 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
+	"sega/broker/client"
+)
+
+// Ways to verify the log.
+const (
+	modeWhole = "whole"
+	modeSince = "since-last"
 )
 
 // verification is what `audit verify --json` prints.
 type verification struct {
 	OK         bool            `json:"ok"`
-	Events     int64           `json:"events"`
+	Mode       string          `json:"mode"`
+	From       int64           `json:"from"`            // index of the first event that was read
+	Since      *time.Time      `json:"since,omitempty"` // when what lies before it was verified
+	Events     int64           `json:"events"`          // that were read
+	Size       int64           `json:"size"`            // of the log, as signed
 	Root       string          `json:"root"`
 	Remembered int             `json:"remembered_checkpoints"`
+	Rollups    int             `json:"rollups"`
+	RolledUp   int64           `json:"rolled_up"` // how many events the rollups count
 	Recordings int             `json:"recordings"`
 	Live       int             `json:"live_sessions"`
+	Found      int             `json:"found"`
 	Problems   []audit.Problem `json:"problems"`
 	Seconds    float64         `json:"seconds"`
 }
 
+// verifyOptions are the flags of `audit verify`.
+type verifyOptions struct {
+	asJSON, noRecordings, since bool
+	key                         string
+}
+
 func newAuditVerify(a *app) *cobra.Command {
-	var asJSON, noRecordings bool
-	c := &cobra.Command{Use: "verify", Short: "Verify the whole log and every recording on this machine", Args: atMost(0), Example: "  sega audit verify",
-		Long: "Recompute every leaf from its bytes and the root from the leaves, derive every indexed column anew, and hold the result against\n" +
-			"the checkpoint signed by the log's key, pinned at login, and against the checkpoint that this machine saw last. Then every\n" +
-			"recording is held against what the log says of it. Nothing is taken from the broker on trust.",
-		RunE: func(cmd *cobra.Command, _ []string) error {
+	var o verifyOptions
+	c := &cobra.Command{Use: "verify [BUNDLE…]", Short: "Verify the log and every recording on this machine, or bundles of `audit prove`", Args: cobra.ArbitraryArgs,
+		Example: "  sega audit verify\n  sega audit verify --since-last\n  sega audit verify --key 'sega.corp.example/audit+1a2b3c4d+AbCd…' evidence.json",
+		Long: "Recompute every leaf from its bytes and the root from the leaves, derive every indexed column and every rollup anew, and hold\n" +
+			"the result against the checkpoint signed by the log's key, pinned at login, and against the checkpoints that this machine has\n" +
+			"seen. Then every recording is held against what the log says of it. Nothing is taken from the broker on trust.\n\n" +
+			"What was verified is remembered. With --since-last, only what came since is read: the log must extend what was verified then.\n" +
+			"That finds a history that was rewritten in the tree, but not bytes that were changed in the database without it; only the\n" +
+			"whole log shows those, and the rollups.\n\n" +
+			"With a BUNDLE, a file of `sega audit prove`, nothing is asked of any network: the log's public key is all that is needed.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				if o.since || o.noRecordings {
+					return usagef("a bundle is verified by itself: leave out --since-last and --no-recordings")
+				}
+				return a.verifyBundles(args, o)
+			}
+			if o.key != "" {
+				return usagef("--key is for bundles: the log is verified with the key that was pinned at login")
+			}
 			s, err := a.open(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return s.verifyLog(cmd.Context(), asJSON, noRecordings)
+			return s.verifyLog(cmd.Context(), o)
 		}}
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	c.Flags().BoolVar(&noRecordings, "no-recordings", false, "the log alone")
+	f := c.Flags()
+	f.BoolVar(&o.asJSON, "json", false, "print one JSON object; for bundles, one a line")
+	f.BoolVar(&o.since, "since-last", false, "only what came since the last verification on this machine")
+	f.BoolVar(&o.noRecordings, "no-recordings", false, "the log alone; such a verification is not remembered")
+	f.StringVar(&o.key, "key", "", "public key of the bundle's log, origin+hash+key, or a file that holds it; default: the one pinned at login")
 	return c
 }
 
-func (s *session) verifyLog(ctx context.Context, asJSON, noRecordings bool) error {
-	start := s.app.now()
+// verifying is one verification of the log.
+type verifying struct {
+	*session
+	verifyOptions
+	verifier note.Verifier
+	start    time.Time
+	before   tlog.Tree // that this machine remembered before it asked for anything
+	last     verified  // the verification before, where one is gone on from
+	signed   []byte    // the checkpoint that is verified
+	found    *collector
+	out      verification
+}
+
+func (s *session) verifyLog(ctx context.Context, o verifyOptions) error {
 	verifier, err := note.NewVerifier(s.saved.LogKey)
 	if err != nil {
 		return err
 	}
-	_, before := s.app.witness.Latest()
-	msg, err := s.Checkpoint(ctx)
-	if err != nil {
-		return s.alarm(err)
+	v := &verifying{session: s, verifyOptions: o, verifier: verifier, start: s.app.now(), found: newCollector(), out: verification{Mode: modeWhole, Problems: []audit.Problem{}}}
+	_, v.before = s.app.witness.Latest()
+	if err := v.run(ctx); err != nil {
+		return v.contradicted(err)
 	}
-	signed, err := audit.OpenCheckpoint(msg, verifier)
-	if err != nil {
-		return err
-	}
-	found := newCollector()
-	v := audit.Verifier{Checkpoint: signed.Tree, Event: found.add}
-	if before.N > 0 {
-		v.Remembered = []tlog.Tree{before}
-	}
-	report, err := v.Verify(s.rows(ctx, signed.Tree.N))
+	return v.conclude()
+}
+
+func (v *verifying) run(ctx context.Context) error {
+	known, err := v.checkpoint(ctx, 0)
 	if err != nil {
 		return err
 	}
-	out := verification{Events: report.Rows, Root: report.Tree.Hash.String(), Remembered: report.Remembered, Problems: report.Problems}
-	if !noRecordings {
-		if err := s.verifyRecordings(ctx, found, &out); err != nil {
+	judge := audit.Verifier{Event: v.take, Prove: func(from, to int64) (tlog.TreeProof, error) { return v.Proof(ctx, from, to) }}
+	if v.since {
+		judge.From, err = v.goOn(ctx, known)
+	} else {
+		judge.Rollups, err = v.rollups(ctx, known.Tree.N)
+	}
+	if err != nil {
+		return err
+	}
+	signed := known
+	if judge.Rollups != nil { // they may be of a later moment than the checkpoint
+		v.out.RolledUp = judge.Rollups.UpTo()
+		if signed, err = v.checkpoint(ctx, v.out.RolledUp); err != nil {
 			return err
 		}
 	}
-	out.OK, out.Seconds = len(out.Problems) == 0, s.app.now().Sub(start).Seconds()
-	return s.app.report(out, report.Found, asJSON)
+	judge.Checkpoint, v.out.From = signed.Tree, judge.From.Size()
+	for _, tree := range []tlog.Tree{v.before, v.last.tree} {
+		if tree.N > 0 && tree.N >= v.out.From {
+			judge.Remembered = append(judge.Remembered, tree)
+		}
+	}
+	report, err := judge.Verify(v.rows(ctx, v.out.From, signed.Tree.N))
+	if err != nil {
+		return err
+	}
+	v.out.Events, v.out.Size, v.out.Root, v.out.Remembered, v.out.Rollups = report.Rows, signed.Tree.N, report.Tree.Hash.String(), report.Remembered, report.Rollups
+	v.out.Problems, v.out.Found = report.Problems, report.Found
+	if v.noRecordings {
+		return nil
+	}
+	return v.recordings(ctx)
 }
 
-// alarm says what it means when the broker's checkpoint contradicts what was seen before.
-func (s *session) alarm(err error) error {
-	if errors.Is(err, audit.ErrRollback) || errors.Is(err, audit.ErrFork) {
-		return withHint(err, "keep this machine's %s as evidence and tell the security staff", checkpointFile(s.saved.Origin))
+// settled is how often, and how long apart, the log's checkpoint is asked for until it covers the
+// rollups: with several brokers, one may know of another's commit a second late.
+const (
+	settledTries = 20
+	settledPause = 100 * time.Millisecond
+)
+
+// checkpoint returns the log's checkpoint, of at least that size where it comes to have one.
+func (v *verifying) checkpoint(ctx context.Context, size int64) (audit.Checkpoint, error) {
+	for try := 1; ; try++ {
+		msg, err := v.Checkpoint(ctx)
+		if err != nil {
+			return audit.Checkpoint{}, err
+		}
+		if err := v.app.witness.Observe(ctx, msg); err != nil {
+			return audit.Checkpoint{}, err
+		}
+		v.signed = msg
+		c, err := audit.OpenCheckpoint(msg, v.verifier)
+		if err != nil || c.Tree.N >= size || try == settledTries {
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return c, ctx.Err()
+		case <-time.After(settledPause):
+		}
 	}
-	return err
+}
+
+// rollups reads the log's rollups, which are to be held against its events.
+func (v *verifying) rollups(ctx context.Context, size int64) (check *audit.RollupCheck, err error) {
+	err = v.Rollups(ctx, func(upTo int64) { check = audit.NewRollupCheck(upTo, size) }, func(r client.Rollup) {
+		check.Add(audit.Rollup{RollupKey: audit.RollupKey{Cube: r.Cube, Day: r.Day, Kind: r.Kind, Outcome: r.Outcome, Email: r.Email, Sub: r.Sub, Target: r.Target}, N: r.N})
+	})
+	return check, err
+}
+
+// take gathers what recordings are held against; commands, of which there may be many, are not among it.
+func (v *verifying) take(index int64, e audit.Event) error {
+	if e.Kind == audit.KindSessionCommand {
+		return nil
+	}
+	return v.found.add(index, e)
 }
 
 // rows reads the log as stored.
-func (s *session) rows(ctx context.Context, size int64) iter.Seq2[audit.Row, error] {
+func (s *session) rows(ctx context.Context, from, to int64) iter.Seq2[audit.Row, error] {
 	return func(yield func(audit.Row, error) bool) {
-		for r, err := range s.LogRows(ctx, 0, size) {
+		for r, err := range s.LogRows(ctx, from, to) {
 			if !yield(audit.Row{Index: r.Index, Body: r.Body, Salt: r.Salt, Details: r.Details, Columns: r.Columns, Leaf: r.Leaf}, err) || err != nil {
 				return
 			}
@@ -97,45 +203,80 @@ func (s *session) rows(ctx context.Context, size int64) iter.Seq2[audit.Row, err
 	}
 }
 
-// verifyRecordings holds every recording against the log, and the log against the recordings.
-func (s *session) verifyRecordings(ctx context.Context, found *collector, out *verification) error {
-	for _, id := range found.order {
-		v := found.sessions[id]
-		if !v.recorded() {
+// recordings holds every recording against the log, and the log against the recordings.
+func (v *verifying) recordings(ctx context.Context) error {
+	for _, id := range v.found.order {
+		e := v.found.sessions[id]
+		if !e.recorded() {
 			continue
 		}
-		verdict, err := s.verdict(ctx, v)
+		verdict, err := v.verdict(ctx, e)
 		if err != nil {
 			return fmt.Errorf("recording of %s: %w", id, err)
 		}
-		out.Recordings++
-		if v.end == nil {
-			out.Live++
+		v.out.Recordings++
+		if e.end == nil {
+			v.out.Live++
 		}
-		if !v.sound(verdict) {
-			out.Problems = append(out.Problems, audit.Problem{Index: -1, ID: id, What: fmt.Sprintf("recording %s: %s: %s", id, verdict.Status, verdict.Detail)})
+		if !e.sound(verdict) {
+			v.out.Found++
+			v.out.Problems = append(v.out.Problems, audit.Problem{Index: -1, ID: id, Finding: audit.FindingRecording, What: fmt.Sprintf("recording %s: %s: %s", id, verdict.Status, verdict.Detail)})
 		}
 	}
 	return nil
 }
 
-// report prints the verdict; anything wrong is an error that names what.
-func (a *app) report(v verification, found int, asJSON bool) error {
+// contradicted prints what an error says about the log, where it says something, and returns it.
+func (v *verifying) contradicted(err error) error {
+	finding := audit.FindingOf(err)
+	if finding == "" {
+		return err
+	}
+	v.out.Found++
+	v.out.Problems = append(v.out.Problems, audit.Problem{Index: -1, Finding: finding, What: err.Error()})
+	v.out.Seconds = v.app.now().Sub(v.start).Seconds()
+	if printErr := v.out.print(v.app.out, v.asJSON); printErr != nil {
+		return printErr
+	}
+	return withHint(err, "keep this machine's %s as evidence and tell the security staff", checkpointFile(v.saved.Origin))
+}
+
+// conclude prints the verdict and remembers a good one; anything wrong is an error.
+func (v *verifying) conclude() error {
+	v.out.OK, v.out.Seconds = v.out.Found == 0, v.app.now().Sub(v.start).Seconds()
+	if err := v.out.print(v.app.out, v.asJSON); err != nil {
+		return err
+	}
+	if !v.out.OK {
+		return withHint(fmt.Errorf("the audit log does not verify: %d problems", v.out.Found), "keep the database and this machine's sega folder as evidence")
+	}
+	if v.noRecordings {
+		return nil
+	}
+	return v.remember()
+}
+
+func (o verification) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		if err := writeJSON(a.out, v); err != nil {
+		return writeJSON(w, o)
+	}
+	for _, p := range o.Problems {
+		if _, err := fmt.Fprintf(w, "BAD  %s: %s\n", p.Finding, escape(p.What)); err != nil {
 			return err
 		}
+	}
+	if !o.OK {
+		return nil
+	}
+	if o.Mode == modeSince {
+		fmt.Fprintf(w, "ok   %d events since the %d that were verified on %s, root %s\n", o.Events, o.From, stamp(*o.Since), o.Root)
 	} else {
-		for _, p := range v.Problems {
-			fmt.Fprintf(a.out, "BAD  %s\n", escape(p.What))
-		}
+		fmt.Fprintf(w, "ok   %d events, root %s\n", o.Events, o.Root)
 	}
-	if !v.OK {
-		return withHint(fmt.Errorf("the audit log does not verify: %d problems", max(found, len(v.Problems))), "keep the database and this machine's sega folder as evidence")
+	fmt.Fprintf(w, "ok   consistent with %d checkpoints that this machine saw before\n", o.Remembered)
+	if o.Mode == modeWhole {
+		fmt.Fprintf(w, "ok   %d rollups of the first %d events\n", o.Rollups, o.RolledUp)
 	}
-	if !asJSON {
-		fmt.Fprintf(a.out, "ok   %d events, root %s\nok   consistent with %d checkpoints that this machine saw before\nok   %d recordings, %d of them of sessions that are still live\n     in %s\n",
-			v.Events, v.Root, v.Remembered, v.Recordings, v.Live, time.Duration(v.Seconds*float64(time.Second)).Round(time.Millisecond))
-	}
-	return nil
+	_, err := fmt.Fprintf(w, "ok   %d recordings, %d of them of sessions that are still live\n     in %s\n", o.Recordings, o.Live, time.Duration(o.Seconds*float64(time.Second)).Round(time.Millisecond))
+	return err
 }

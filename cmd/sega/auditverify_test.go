@@ -1,0 +1,296 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"sega/audit"
+	"sega/broker/api"
+)
+
+func TestVerifyWhole(t *testing.T) {
+	b := newLogBroker(t, audit.SegmentSize+30)
+	r := b.reviewer()
+	code, v := r.verify()
+	if code != 0 || !v.OK || v.Mode != modeWhole || v.Events != audit.SegmentSize+30 || v.Size != v.Events || v.RolledUp != audit.SegmentSize || v.Rollups < 3 || len(v.Problems) != 0 {
+		t.Fatalf("exit %d, %+v\n%s", code, v, r.talk)
+	}
+	b.grow(5)
+	if code := r.sega("audit", "verify"); code != 0 || !strings.Contains(r.out.String(), "ok   2083 events, root ") || !strings.Contains(r.out.String(), "rollups of the first 2048 events") {
+		t.Errorf("exit %d\n%s%s", code, r.out, r.talk)
+	}
+}
+
+// lie is what a broker, or the owner of its database, may do.
+type lie struct {
+	name  string
+	do    func(b *logBroker)
+	want  audit.Finding
+	since bool // what happened before the last verification shows there too
+}
+
+func lies() []lie {
+	rows := func(f func(r []audit.Row) []audit.Row) func(*logBroker) { return func(b *logBroker) { b.serve = f } }
+	renumber := func(r []audit.Row) []audit.Row {
+		for i := range r {
+			r[i].Place(int64(i))
+		}
+		return r
+	}
+	made := func() audit.Row { row, _ := audit.Seal(event(audit.KindUserLogin, audit.Success, "", "")); return row }
+	return []lie{
+		{"rewritten", rows(func(r []audit.Row) []audit.Row {
+			e, _ := audit.Parse(r[25].Body)
+			e.Reason, e.DetailsDigest = "x", ""
+			row, _ := audit.Seal(e)
+			row.Place(25)
+			r[25] = row
+			return r
+		}), audit.FindingRewritten, true},
+		{"dropped", rows(func(r []audit.Row) []audit.Row { return slices.Delete(r, 25, 26) }), audit.FindingDropped, true},
+		{"dropped, renumbered", rows(func(r []audit.Row) []audit.Row { return renumber(slices.Delete(r, 25, 26)) }), audit.FindingDropped, true},
+		{"reordered", rows(func(r []audit.Row) []audit.Row { r[25], r[26] = r[26], r[25]; return r }), audit.FindingReordered, true},
+		{"reordered, renumbered", rows(func(r []audit.Row) []audit.Row { r[25], r[26] = r[26], r[25]; return renumber(r) }), audit.FindingReordered, true},
+		{"inserted, renumbered", rows(func(r []audit.Row) []audit.Row { return renumber(slices.Insert(r, 25, made())) }), audit.FindingInserted, true},
+		{"sent twice", rows(func(r []audit.Row) []audit.Row { return slices.Insert(r, 26, r[25]) }), audit.FindingInserted, true},
+		{"truncated", rows(func(r []audit.Row) []audit.Row { return r[:25] }), audit.FindingTruncated, true},
+		{"a column", rows(func(r []audit.Row) []audit.Row { r[25].Columns["email"] = "eve@example.com"; return r }), audit.FindingColumn, true},
+		{"details", rows(func(r []audit.Row) []audit.Row { r[28].Details[0] ^= 1; return r }), audit.FindingDetails, true},
+		{"no event", rows(func(r []audit.Row) []audit.Row { r[25].Body = []byte("{}"); return r }), audit.FindingMalformed, true},
+		{"rewritten before", rows(func(r []audit.Row) []audit.Row {
+			r[5].Body = []byte(strings.Replace(string(r[5].Body), "db1", "db2", 1))
+			return r
+		}), audit.FindingRewritten, false},
+		{"forked", func(b *logBroker) { b.rewrite(5) }, audit.FindingForked, true},
+		{"rolled back", func(b *logBroker) { b.rows, b.hashes, b.edge = nil, nil, audit.Frontier{}; b.sign(); b.grow(10) }, audit.FindingRolledBack, true},
+		{"forged checkpoint", func(b *logBroker) {
+			other, _ := audit.GenerateLogKey(b.key.Name())
+			b.key = other
+			b.sign()
+		}, audit.FindingForged, true},
+		{"not a checkpoint", func(b *logBroker) { b.note = []byte("sega.test/audit\n30\nAAAA\n\n— sega.test/audit AAAA\n") }, audit.FindingForged, true},
+		{"rollups", func(b *logBroker) { b.rollups = func(upTo *int64, _ *[]audit.Rollup) { *upTo = audit.SegmentSize } }, audit.FindingRollup, false},
+		{"rollups made up", func(b *logBroker) {
+			b.rollups = func(_ *int64, r *[]audit.Rollup) {
+				*r = append(*r, audit.Rollup{RollupKey: audit.RollupKey{Cube: audit.CubeUser}, N: 1})
+			}
+		}, audit.FindingRollup, false},
+	}
+}
+
+// TestVerifyFindsLies: each lie is found, and named as what it is, in the whole log and, where
+// it shows there, in what came since the last verification.
+func TestVerifyFindsLies(t *testing.T) {
+	for _, l := range lies() {
+		for _, mode := range []string{modeWhole, modeSince} {
+			t.Run(l.name+"/"+mode, func(t *testing.T) {
+				b := newLogBroker(t, 20)
+				r := b.reviewer()
+				if code, _ := r.verify(); code != 0 {
+					t.Fatalf("exit %d: %s", code, r.talk)
+				}
+				b.grow(20)
+				verifyLie(t, b, r, l, mode)
+			})
+		}
+	}
+}
+
+// verifyLie lets a machine that knows 20 events judge a log of 40 about which the broker lies.
+func verifyLie(t *testing.T, b *logBroker, r *reviewer, l lie, mode string) {
+	t.Helper()
+	before := r.remembered()
+	l.do(b)
+	args := []string{}
+	if mode == modeSince {
+		args = append(args, "--since-last")
+	}
+	code, v := r.verify(args...)
+	if mode == modeSince && !l.since {
+		if code != 0 {
+			t.Errorf("exit %d: %+v", code, v)
+		}
+		return
+	}
+	if code != 1 || v.OK || !v.has(l.want) || v.Found < len(v.Problems) {
+		t.Errorf("exit %d, want %s among %+v\n%s", code, l.want, v.Problems, r.talk)
+	}
+	if after := r.remembered(); after != before {
+		t.Errorf("a log that does not verify is remembered: %s", after)
+	}
+	// What is printed for people names it too.
+	if code := r.sega(append([]string{"audit", "verify"}, args...)...); code != 1 || !strings.Contains(r.out.String(), "BAD  "+string(l.want)) {
+		t.Errorf("exit %d, printed is\n%s%s", code, r.out, r.talk)
+	}
+}
+
+// remembered is the file of the last verification.
+func (r *reviewer) remembered() string {
+	home, _ := r.app.home()
+	data, err := os.ReadFile(filepath.Join(home, verifiedFile(r.b.server.URL)))
+	if err != nil {
+		return ""
+	}
+	return string(data)
+}
+
+func TestSinceLast(t *testing.T) {
+	b := newLogBroker(t, 300)
+	r := b.reviewer()
+	if code, _ := r.verify("--since-last"); code != 1 || !strings.Contains(r.talk.String(), "run: sega audit verify") {
+		t.Errorf("without a last time: exit %d: %s", code, r.talk)
+	}
+	if code, _ := r.verify("--no-recordings"); code != 0 || r.remembered() != "" {
+		t.Errorf("exit %d; without recordings it is remembered: %s", code, r.remembered())
+	}
+	if code, _ := r.verify(); code != 0 || !strings.Contains(r.remembered(), `sega.test/audit\n300\n`) {
+		t.Fatalf("exit %d: %s", code, r.remembered())
+	}
+	for _, more := range []int{0, 1, 255, 3} {
+		from := int64(len(b.rows))
+		b.grow(more)
+		b.asked = nil
+		code, v := r.verify("--since-last")
+		if code != 0 || v.Mode != modeSince || v.From != from || v.Events != int64(more) || v.Size != from+int64(more) || v.Since == nil || v.Remembered == 0 {
+			t.Fatalf("exit %d: %+v %s", code, v, r.talk)
+		}
+		for _, path := range b.asked {
+			if strings.HasPrefix(path, api.RouteLog) && path != fmt.Sprintf("%s?from=%d&to=%d", api.RouteLog, from, from+int64(more)) || strings.HasPrefix(path, api.RouteRollups) {
+				t.Errorf("it asked for %s", path)
+			}
+		}
+	}
+	if code := r.sega("audit", "verify", "--since-last"); code != 0 || !strings.Contains(r.out.String(), "ok   0 events since the 559 that were verified on 2030-01-02") {
+		t.Errorf("exit %d\n%s%s", code, r.out, r.talk)
+	}
+}
+
+// TestSinceLastOfLiars: what a broker may say of the edge that is gone on from.
+func TestSinceLastOfLiars(t *testing.T) {
+	for name, do := range map[string]func(b *logBroker){
+		"another tile": func(b *logBroker) {
+			b.answer = func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasPrefix(r.URL.Path, "/tlog/tile/0/000") {
+					return false
+				}
+				w.Header().Set("Content-Type", "application/octet-stream")
+				_, _ = w.Write(make([]byte, 20*32))
+				return true
+			}
+		},
+		"another proof": func(b *logBroker) {
+			b.answer = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path == api.RouteConsistency {
+					b.json(w, api.Consistency{From: 20, To: 40, Proof: [][]byte{make([]byte, 32)}})
+				}
+				return r.URL.Path == api.RouteConsistency
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newLogBroker(t, 20)
+			r := b.reviewer()
+			if code, _ := r.verify(); code != 0 {
+				t.Fatal(r.talk)
+			}
+			b.grow(20)
+			do(b)
+			if code, v := r.verify("--since-last"); code != 1 || !v.has(audit.FindingForked) {
+				t.Errorf("exit %d: %+v\n%s", code, v, r.talk)
+			}
+		})
+	}
+}
+
+// TestRememberedDamaged: what cannot be read is not gone on from, and says what to do.
+func TestRememberedDamaged(t *testing.T) {
+	b := newLogBroker(t, 20)
+	r := b.reviewer()
+	if code, _ := r.verify(); code != 0 {
+		t.Fatal(r.talk)
+	}
+	good := r.remembered()
+	other := newLogBroker(t, 3)
+	for name, text := range map[string]string{"empty": "", "cut": good[:len(good)/2], "another version": strings.Replace(good, `"v": 1`, `"v": 2`, 1),
+		"no checkpoint": `{"v":1}`, "of another key": strings.Replace(good, strings.Split(good, `"checkpoint": "`)[1][:60], strings.ReplaceAll(string(other.note), "\n", `\n`)[:60], 1)} {
+		if err := r.app.writeFile(verifiedFile(b.server.URL), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code, v := r.verify("--since-last"); code != 1 || v.Found != 0 || !strings.Contains(r.talk.String(), "sega audit verify") {
+			t.Errorf("%s: exit %d: %+v %s", name, code, v, r.talk)
+		}
+	}
+	if code, _ := r.verify(); code != 0 || r.remembered() == "" {
+		t.Errorf("the whole log does not mend it: %d", code)
+	}
+	if code, _ := r.verify("--since-last"); code != 0 {
+		t.Errorf("exit %d: %s", code, r.talk)
+	}
+}
+
+// recordedDetail announces a recording under a key that could be one.
+var recordedDetail = strings.Replace(startDetail, "AAEC", base64.StdEncoding.EncodeToString(make([]byte, 32)), 1)
+
+// TestSinceLastKeepsSessions: a session that lived at the last verification is judged by what comes.
+func TestSinceLastKeepsSessions(t *testing.T) {
+	b := newLogBroker(t, 5)
+	b.append(event(audit.KindSessionStart, audit.Success, "ssh_1", recordedDetail))
+	b.append(event(audit.KindSessionStart, audit.Success, "ssh_2", recordedDetail))
+	r := b.reviewer()
+	if code, v := r.verify(); code != 0 || v.Live != 2 {
+		t.Fatalf("exit %d: %+v", code, v)
+	}
+	b.append(event(audit.KindSessionEnd, audit.Success, "ssh_2", `{"recording":{"head":{"segments":0,"bytes":0,"hash":""},"verdict":"missing"}}`))
+	if code, v := r.verify("--since-last"); code != 0 || v.Recordings != 2 || v.Live != 1 {
+		t.Fatalf("exit %d: %+v %s", code, v, r.talk)
+	}
+	b.append(event(audit.KindSessionEnd, audit.Success, "ssh_1", `{"recording":{"head":{"segments":2,"bytes":30,"hash":"c"},"verdict":"complete"}}`))
+	code, v := r.verify("--since-last")
+	if code != 1 || v.Recordings != 1 || !v.has(audit.FindingRecording) || v.Problems[0].ID != "ssh_1" {
+		t.Errorf("exit %d: %+v", code, v)
+	}
+	// A session that starts a second time is a contradiction, though its first start is not read again.
+	b = newLogBroker(t, 5)
+	b.append(event(audit.KindSessionStart, audit.Success, "ssh_1", recordedDetail))
+	r = b.reviewer()
+	if code, _ := r.verify(); code != 0 {
+		t.Fatal(r.talk)
+	}
+	b.append(event(audit.KindSessionStart, audit.Success, "ssh_1", recordedDetail))
+	if code, v := r.verify("--since-last"); code != 1 || !v.has(audit.FindingSession) {
+		t.Errorf("exit %d: %+v", code, v)
+	}
+}
+
+// TestRollupsOfALaterMoment: the log grows between checkpoint and rollups.
+func TestRollupsOfALaterMoment(t *testing.T) {
+	b := newLogBroker(t, audit.SegmentSize-2)
+	r := b.reviewer()
+	b.answer = func(_ http.ResponseWriter, req *http.Request) bool {
+		if req.URL.Path == api.RouteRollups && len(b.rows) < audit.SegmentSize {
+			b.mu.Unlock()
+			b.grow(5)
+			b.mu.Lock()
+		}
+		return false
+	}
+	if code, v := r.verify(); code != 0 || v.RolledUp != audit.SegmentSize || v.Events != audit.SegmentSize+3 {
+		t.Errorf("exit %d: %+v %s", code, v, r.talk)
+	}
+}
+
+func TestVerifyUsage(t *testing.T) {
+	b := newLogBroker(t, 1)
+	r := b.reviewer()
+	for _, args := range [][]string{{"--key", "x"}, {"--since-last", "file.json"}, {"--no-recordings", "file.json"}, {"--key", "a+b+c", "file.json"}} {
+		if code := r.sega(append([]string{"audit", "verify"}, args...)...); code != exitUsage {
+			t.Errorf("%q: exit %d: %s", args, code, r.talk)
+		}
+	}
+}
