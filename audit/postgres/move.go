@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"sega/audit"
@@ -47,7 +48,7 @@ func openMove(ctx context.Context, cfg Config) (*Move, error) {
 		return nil, err
 	}
 	c, err := connect(ctx, t.with(map[string]string{"application_name": "segad audit migrate", "default_transaction_read_only": "off", "client_min_messages": "warning",
-		"lock_timeout": millis(lockTime), "idle_in_transaction_session_timeout": "0", "statement_timeout": "0"}))
+		"lock_timeout": millis(leaveTime), "idle_in_transaction_session_timeout": "0", "statement_timeout": "0"}))
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +60,9 @@ func openMove(ctx context.Context, cfg Config) (*Move, error) {
 	}
 	return m, nil
 }
+
+// leaveTime is how long the server may take to notice that a broker has ended.
+const leaveTime = 3 * time.Second
 
 // sqlOpenLock is the advisory lock of whoever has the log of a schema open: shared by brokers, alone for a move.
 const sqlOpenLock = `(%d, hashtext('%s'))`
@@ -78,12 +82,13 @@ func holdOpen(ctx context.Context, c *pgx.Conn, schema string) error {
 
 // take locks out every broker, idle ones included, and begins the transaction.
 func (m *Move) take(ctx context.Context) error {
-	var alone bool
-	if err := m.conn.Conn().QueryRow(ctx, `SELECT pg_try_advisory_lock`+openLock(m.target.schema)).Scan(&alone); err != nil {
-		return err
+	_, err := m.conn.Conn().Exec(ctx, `SELECT pg_advisory_lock`+openLock(m.target.schema))
+	var e *pgconn.PgError
+	if errors.As(err, &e) && e.Code == "55P03" {
+		return fmt.Errorf("the database is in use; stop the brokers that have it open: %w", err)
 	}
-	if !alone {
-		return errors.New("the database is in use; stop the brokers that have it open")
+	if err != nil {
+		return err
 	}
 	return m.Begin(ctx)
 }
