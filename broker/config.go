@@ -123,6 +123,7 @@ type Config struct {
 	Roles                 []Role
 	Hosts                 []Host
 	Bastions              []Bastion
+	Indexers              []string // names, as enrolled
 	Recordings            Recordings
 	Redactions            []Redaction    // beside the defaults, or in place of those of their names (R11)
 	TrustedProxies        []netip.Prefix // whose X-Forwarded-For counts (R13)
@@ -163,6 +164,12 @@ func (c *Config) validateNames() error {
 			return fmt.Errorf("broker: bastion %q is configured twice", b.Name)
 		}
 		seen[b.Name] = true
+	}
+	for _, name := range c.Indexers {
+		if seen[name] { // enrolment under a name replaces the machine that has it
+			return fmt.Errorf("broker: indexer %q has the name of another machine", name)
+		}
+		seen[name] = true
 	}
 	for _, h := range c.Hosts {
 		// R7: a mask or an enrolled host must not pose as a bastion.

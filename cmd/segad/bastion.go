@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sega/audit/recording"
+	"sega/broker/api"
 	"sega/broker/bastion"
 	"sega/cmd/segad/config"
 )
@@ -48,7 +49,7 @@ func runBastion(ctx context.Context, path string, acceptNewLog bool, log *slog.L
 			}
 		}
 	}
-	control, err := openControl(controlConfig{origin: file.Broker, caFile: config.Path(path, file.CAFile), logKey: file.LogKey, name: file.Name,
+	control, err := openControl(controlConfig{origin: file.Broker, caFile: config.Path(path, file.CAFile), logKey: file.LogKey, name: file.Name, kind: api.MachineBastion,
 		data: data, joinToken: config.Path(path, file.JoinToken), log: log})
 	if err != nil {
 		return err

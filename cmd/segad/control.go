@@ -21,18 +21,18 @@ import (
 	"sega/keychain/secret"
 )
 
-// Files in a bastion's data folder.
+// Files in a machine's data folder.
 const (
 	machineKeyName = "machine.key"
 	checkpointName = "checkpoint"
 )
 
 type controlConfig struct {
-	origin, caFile, logKey, name, data, joinToken string
-	log                                           *slog.Logger
+	origin, caFile, logKey, name, kind, data, joinToken string
+	log                                                 *slog.Logger
 }
 
-// control is the broker as a bastion needs it: broker/client with a machine's session, which is
+// control is the broker as a machine needs it: broker/client with a machine's session, which is
 // opened anew when it has ended.
 type control struct {
 	controlConfig
@@ -160,9 +160,9 @@ func (c *control) session(ctx context.Context, old secret.Secret) error {
 func (c *control) enroll(ctx context.Context) error {
 	token, err := config.Secret(c.joinToken)
 	if err != nil {
-		return fmt.Errorf("this bastion is not enrolled: %w", err)
+		return fmt.Errorf("this %s is not enrolled: %w", c.kind, err)
 	}
-	machine, err := c.client.Enroll(ctx, api.EnrollRequest{Token: token, Name: c.name, Kind: "bastion"})
+	machine, err := c.client.Enroll(ctx, api.EnrollRequest{Token: token, Name: c.name, Kind: c.kind})
 	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
 	}

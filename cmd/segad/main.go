@@ -55,10 +55,10 @@ var errUsage = errors.New("usage")
 func newRoot() *cobra.Command {
 	root := group(&cobra.Command{
 		Use: "segad", Short: "sega's servers", Version: version,
-		Long:          "segad runs the broker (decides and hands out), the bastion (proxies and records SSH), and their keys.",
+		Long:          "segad runs the broker (decides and hands out), the bastion (proxies and records SSH), the indexer (finds what screens showed), and their keys.",
 		SilenceErrors: true, SilenceUsage: true, Example: "  segad dev up\n  segad broker --config /etc/sega/broker.yaml",
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-	}, newBroker(), newBastion(), newCA(), newPolicy(), newDev())
+	}, newBroker(), newBastion(), newIndexer(), newCA(), newPolicy(), newDev())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	return root
 }

@@ -21,6 +21,7 @@ import (
 	"sega/audit/sqlite"
 	"sega/audit/store"
 	"sega/broker"
+	"sega/broker/api"
 	"sega/broker/awssts"
 	"sega/broker/policy"
 	"sega/broker/state"
@@ -47,7 +48,7 @@ type parts struct {
 func openBroker(ctx context.Context, path string, file config.Broker, log *slog.Logger) (p parts, err error) {
 	p.config = broker.Config{Origin: file.Origin, Node: file.Node, Version: version, Issuer: file.IDP.Issuer, ClientID: file.IDP.ClientID,
 		Scopes: file.IDP.Scopes, ACRValues: file.IDP.ACRValues, RedirectPorts: file.IDP.RedirectPorts, RedirectPath: file.IDP.RedirectPath,
-		DeviceGrant: file.IDP.DeviceGrant, TrustEmail: file.IDP.TrustEmail, Roles: roles(file), Hosts: hosts(file), Bastions: bastions(file), Redactions: redactions(file), Times: times(file), Now: time.Now, Logger: log}
+		DeviceGrant: file.IDP.DeviceGrant, TrustEmail: file.IDP.TrustEmail, Roles: roles(file), Hosts: hosts(file), Bastions: bastions(file), Indexers: indexers(file), Redactions: redactions(file), Times: times(file), Now: time.Now, Logger: log}
 	if p.config.TrustedProxies, err = prefixes(file.TrustedProxies); err != nil {
 		return p, err
 	}
@@ -158,14 +159,24 @@ func asEnd[E migrate.End](e E, err error) (migrate.End, error) {
 	return e, nil
 }
 
+// machineToken is a configured join token.
+type machineToken struct{ name, kind, path string }
+
 // addJoinTokens makes the configured join tokens known. One that was seen before stays as it is:
 // spent is spent.
 func addJoinTokens(ctx context.Context, path string, file config.Broker, log store.Log) error {
+	machines := []machineToken{}
 	for _, b := range file.Bastions {
-		if b.JoinToken == "" {
+		machines = append(machines, machineToken{b.Name, api.MachineBastion, b.JoinToken})
+	}
+	for _, x := range file.Indexers {
+		machines = append(machines, machineToken{x.Name, api.MachineIndexer, x.JoinToken})
+	}
+	for _, m := range machines {
+		if m.path == "" {
 			continue
 		}
-		token, err := config.Secret(config.Path(path, b.JoinToken))
+		token, err := config.Secret(config.Path(path, m.path))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // removed after the enrolment, as it should be
 		}
@@ -173,7 +184,7 @@ func addJoinTokens(ctx context.Context, path string, file config.Broker, log sto
 			return err
 		}
 		hash := sha256.Sum256(token.Reveal())
-		err = broker.AddJoinToken(ctx, log, hash[:], b.Name, "bastion", time.Now().Add(joinLife))
+		err = broker.AddJoinToken(ctx, log, hash[:], m.name, m.kind, time.Now().Add(joinLife))
 		if err != nil && !errors.Is(err, state.ErrExists) {
 			return err
 		}
@@ -299,6 +310,13 @@ func bastions(file config.Broker) []broker.Bastion {
 		out = append(out, broker.Bastion{Name: b.Name, Address: b.Address, Egress: b.Egress})
 	}
 	return out
+}
+
+func indexers(file config.Broker) (names []string) {
+	for _, x := range file.Indexers {
+		names = append(names, x.Name)
+	}
+	return names
 }
 
 func redactions(file config.Broker) []broker.Redaction {

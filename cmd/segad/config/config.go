@@ -36,6 +36,7 @@ type Broker struct {
 	Roles          []Role        `yaml:"roles"`
 	Hosts          []Host        `yaml:"hosts"`
 	Bastions       []Bastion     `yaml:"bastions"`
+	Indexers       []Indexer     `yaml:"indexers,omitempty"`
 	TrustedProxies []string      `yaml:"trusted_proxies,omitempty"`
 	Redact         []Redaction   `yaml:"redact,omitempty"`  // beside the defaults of broker.DefaultRedactions
 	Session        time.Duration `yaml:"session,omitempty"` // until it must be renewed

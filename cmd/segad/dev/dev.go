@@ -205,11 +205,12 @@ func (e *environment) start(ctx context.Context, p *process) {
 	e.group.Go(func() error { return p.run(ctx, e.log) })
 }
 
-// startServers starts broker and bastion. The broker ends after the bastion, which tells it how
+// startServers starts broker, indexer and bastion. The broker ends after the bastion, which tells it how
 // its sessions have ended.
 func (e *environment) startServers(ctx context.Context) error {
 	longer, stopBroker := context.WithCancel(context.WithoutCancel(ctx))
 	e.start(longer, &process{name: "broker", argv: []string{e.Self, "broker", "--config", e.file("broker.yaml")}, log: e.file("log", "broker.log")})
+	e.start(ctx, &process{name: "indexer", argv: []string{e.Self, "indexer", "--config", e.file("indexer.yaml")}, log: e.file("log", "indexer.log")})
 	bastion := &process{name: "bastion", argv: []string{e.Self, "bastion", "--config", e.file("bastion.yaml")}, log: e.file("log", "bastion.log")}
 	e.running = append(e.running, bastion)
 	e.group.Go(func() error {
@@ -219,8 +220,8 @@ func (e *environment) startServers(ctx context.Context) error {
 	return nil
 }
 
-// awaitAll waits until broker, bastion and host answer. The bastion answers when it has a
-// certificate and the feed.
+// awaitAll waits until broker, bastion, indexer and host answer. The bastion answers when it has a
+// certificate and the feed, the indexer when it takes searches.
 func (e *environment) awaitAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
@@ -256,6 +257,16 @@ func (e *environment) awaitAll(ctx context.Context) error {
 			return err
 		}
 		return banner(e.address("bastion"))
+	})
+	if err != nil {
+		return err
+	}
+	err = await(ctx, "the indexer ("+e.file("log", "indexer.log")+")", func(context.Context) error {
+		body, err := get("/metrics")
+		if err == nil && !strings.Contains(body, "\nsega_indexers 1") {
+			err = errors.New("it does not take searches")
+		}
+		return err
 	})
 	if err != nil {
 		return err

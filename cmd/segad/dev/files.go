@@ -36,6 +36,7 @@ var policies embed.FS
 const (
 	hostName    = "dev-host"
 	bastionName = "dev-bastion"
+	indexerName = "dev-indexer"
 	region      = "us-east-1"
 	brokerARN   = "arn:aws:sts::111111111111:assumed-role/sega-broker/dev"
 )
@@ -47,7 +48,7 @@ var awsRoles = []config.Role{
 
 // makeKeys makes what does not exist yet: TLS, log key, CAs, join token, policies.
 func (e *environment) makeKeys() error {
-	for _, dir := range []string{"ca", "policy", "recordings", "bastion", "host", "log", "aws", "run"} {
+	for _, dir := range []string{"ca", "policy", "recordings", "bastion", "indexer", "host", "log", "aws", "run"} {
 		if err := os.MkdirAll(e.file(dir), 0o700); err != nil {
 			return err
 		}
@@ -57,7 +58,7 @@ func (e *environment) makeKeys() error {
 		make func(path string) error
 	}{
 		{"tls.key", e.makeTLS}, {"log.key", e.makeLogKey}, {"ca.passphrase", func(p string) error { return config.WriteFile(p, []byte(randomText(24)+"\n"), 0o600) }},
-		{"bastion.join", func(p string) error { return config.WriteFile(p, []byte("sega_join_"+randomText(32)+"\n"), 0o600) }},
+		{"bastion.join", makeJoinToken}, {"indexer.join", makeJoinToken},
 		{"policy/access.cedar", e.makePolicies},
 	}
 	for _, s := range steps {
@@ -70,6 +71,10 @@ func (e *environment) makeKeys() error {
 		}
 	}
 	return e.openCAs()
+}
+
+func makeJoinToken(path string) error {
+	return config.WriteFile(path, []byte("sega_join_"+randomText(32)+"\n"), 0o600)
 }
 
 func (e *environment) makeLogKey(path string) error {
@@ -170,12 +175,16 @@ func (e *environment) writeConfigs() error {
 		AWS:      config.AWS{Region: region, Endpoint: e.sts.URL(), Credentials: "aws/credentials"},
 		CA:       config.CA{Access: "ca/access", Hop: "ca/hop", Front: "ca/front", Host: "ca/host", Passphrase: "ca.passphrase"},
 		Hosts:    []config.Host{{Name: hostName, Address: e.address("host"), Logins: []string{e.login}, Labels: map[string]string{"env": "dev"}}},
-		Bastions: []config.Bastion{{Name: bastionName, Address: e.address("bastion"), Egress: []string{"127.0.0.1/32"}, JoinToken: "bastion.join"}}}
+		Bastions: []config.Bastion{{Name: bastionName, Address: e.address("bastion"), Egress: []string{"127.0.0.1/32"}, JoinToken: "bastion.join"}},
+		Indexers: []config.Indexer{{Name: indexerName, JoinToken: "indexer.join"}}}
 	bastion := config.BastionServer{Name: bastionName, Listen: e.address("bastion"), Broker: e.origin(), CAFile: "ca.pem", LogKey: e.saved.LogVerifierKey,
 		Data: "bastion", JoinToken: "bastion.join", Recordings: "recordings",
 		Recipients: []config.Recipient{{Name: "reviewers", Age: e.saved.ReviewerAge}, {Name: "offline-recovery", Age: e.saved.RecoveryAge}}}
+	indexer := config.IndexerServer{Name: indexerName, Broker: e.origin(), CAFile: "ca.pem", LogKey: e.saved.LogVerifierKey,
+		Data: "indexer", JoinToken: "indexer.join", Identity: "reviewer.age"}
 	credentials := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", e.saved.AWSKeyID, e.saved.AWSSecret)
-	return errors.Join(writeYAML(e.file("broker.yaml"), broker), writeYAML(e.file("bastion.yaml"), bastion), config.WriteFile(e.file("aws", "credentials"), []byte(credentials), 0o600))
+	return errors.Join(writeYAML(e.file("broker.yaml"), broker), writeYAML(e.file("bastion.yaml"), bastion), writeYAML(e.file("indexer.yaml"), indexer),
+		config.WriteFile(e.file("aws", "credentials"), []byte(credentials), 0o600))
 }
 
 func writeYAML(path string, v any) error {
