@@ -3,13 +3,18 @@ package state_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"sega/audit"
+	"sega/audit/postgres"
+	"sega/audit/postgres/pgtest"
 	"sega/audit/sqlite"
 	"sega/audit/store"
 	"sega/broker/state"
@@ -38,7 +43,7 @@ func onEach(t *testing.T, test func(t *testing.T, open opener)) {
 	for _, b := range []struct {
 		name string
 		open func(t testing.TB, key *audit.LogKey) (store.Log, error)
-	}{{"sqlite", onSQLite}} {
+	}{{"sqlite", onSQLite}, {"postgres", onPostgres}} {
 		t.Run(b.name, func(t *testing.T) {
 			test(t, func(t testing.TB) db {
 				t.Helper()
@@ -63,6 +68,31 @@ func onEach(t *testing.T, test func(t *testing.T, open opener)) {
 
 func onSQLite(t testing.TB, key *audit.LogKey) (store.Log, error) {
 	return sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "sega.db"), Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
+}
+
+// server is one for all tests; each database is another.
+var server = sync.OnceValues(func() (*pgtest.Server, error) { return pgtest.Run("") })
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if s, err := server(); err == nil {
+		if err := s.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+func onPostgres(t testing.TB, key *audit.LogKey) (store.Log, error) {
+	s, err := server()
+	if errors.Is(err, pgtest.ErrMissing) && os.Getenv("CI") == "" {
+		t.Skip(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return postgres.Open(t.Context(), postgres.Config{URL: s.URL(s.NewDatabase(t)), Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
 }
 
 // try writes in a transaction of the committer and returns its error.
@@ -127,7 +157,7 @@ func TestSchemaTwice(t *testing.T) {
 	onEach(t, func(t *testing.T, open opener) {
 		d := open(t)
 		d.write(func(ctx context.Context, q state.Querier) error { return state.AddSession(ctx, q, login("ses_1")) })
-		d.write(migrate)
+		d.write(d.migrate)
 		want(d, func(ctx context.Context, q state.Querier) (state.Session, error) {
 			return state.SessionByID(ctx, q, "ses_1")
 		}, login("ses_1"))

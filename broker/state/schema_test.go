@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sega/audit"
+	"sega/audit/postgres"
 	"sega/audit/sqlite"
 	"sega/broker/state"
 )
@@ -21,9 +22,12 @@ func (d db) version() (version int) {
 	return version
 }
 
-// migrate runs the schema as a backend does when it opens.
-func migrate(ctx context.Context, q state.Querier) error {
+// migrate runs the schema as the backend does when it opens.
+func (d db) migrate(ctx context.Context, q state.Querier) error {
 	for _, ddl := range state.Schema {
+		if _, is := d.log.(*postgres.Log); is {
+			ddl = postgres.Translate(ddl)
+		}
 		if _, err := q.ExecContext(ctx, ddl); err != nil {
 			return err
 		}
@@ -47,7 +51,7 @@ func TestNewerState(t *testing.T) {
 		}
 		d.write(exec(`UPDATE state_version SET version=?`, state.Version+1))
 		d.write(exec(`DROP TABLE probe`)) // the newer one has no use for it
-		err := d.try(migrate)
+		err := d.try(d.migrate)
 		if err == nil || !strings.Contains(err.Error(), "state_is_of_a_newer_segad_run_that_one") {
 			t.Errorf("got %v", err)
 		}
