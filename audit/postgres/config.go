@@ -130,11 +130,13 @@ func dialer(ctx context.Context, network, addr string) (net.Conn, error) {
 	return d.DialContext(ctx, network, addr)
 }
 
-// with returns the configuration of a kind of connection.
+// with returns the configuration of a kind of connection. Timeouts that the URL names stay.
 func (t target) with(params map[string]string) pgx.ConnConfig {
 	c := t.base.Copy()
 	for name, value := range params {
-		c.RuntimeParams[name] = value
+		if _, named := c.RuntimeParams[name]; !named || !strings.HasSuffix(name, "_timeout") {
+			c.RuntimeParams[name] = value
+		}
 	}
 	return *c
 }

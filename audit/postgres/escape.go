@@ -26,7 +26,10 @@ func escape(s string) string {
 func unescape(s string) (text string, ok bool) {
 	head, rest, found := strings.Cut(s, escapeByte)
 	if !found {
-		return s, true
+		return s, !strings.Contains(s, "\x00")
+	}
+	if strings.Contains(s, "\x00") {
+		return "", false
 	}
 	var b strings.Builder
 	for found {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,14 +23,14 @@ import (
 
 // shared is the server of all tests that do not harm it.
 var shared struct {
+	sync.Once
 	*pgtest.Server
 	err error
 }
 
 func TestMain(m *testing.M) {
-	shared.Server, shared.err = pgtest.Run("")
 	code := m.Run()
-	if shared.err == nil {
+	if shared.Server != nil {
 		if err := shared.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
@@ -41,6 +42,7 @@ func TestMain(m *testing.M) {
 // server returns the shared server.
 func server(tb testing.TB) *pgtest.Server {
 	tb.Helper()
+	shared.Do(func() { shared.Server, shared.err = pgtest.Run("") })
 	if errors.Is(shared.err, pgtest.ErrMissing) && os.Getenv("CI") == "" {
 		tb.Skip(shared.err)
 	}
