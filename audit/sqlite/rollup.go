@@ -20,9 +20,10 @@ type cube struct {
 	key  []string // columns of the primary key, in its order
 }
 
+// cubes in the order of their size: of 5 million events they are 0.6, 1.3 and 2.7 million rollups.
 var cubes = [...]cube{
-	{audit.CubeUser, []string{"day", "email", "sub", "kind", "outcome"}},
 	{audit.CubeTarget, []string{"day", "target", "kind", "outcome"}},
+	{audit.CubeUser, []string{"day", "email", "sub", "kind", "outcome"}},
 	{audit.CubeFull, []string{"day", "email", "sub", "target", "kind", "outcome"}},
 }
 
