@@ -2,6 +2,7 @@ package indexer
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func parseClaim(s api.IndexSession) (claim, error) {
 	var end struct {
 		Recording *recording.End `json:"recording"`
 	}
-	if err := json.Unmarshal(s.Start, &start); err != nil || len(start.Recording.PublicKey) == 0 {
+	if err := json.Unmarshal(s.Start, &start); err != nil || len(start.Recording.PublicKey) != ed25519.PublicKeySize {
 		return claim{}, errors.New("no session.start announces a recording")
 	}
 	if err := json.Unmarshal(s.End, &end); err != nil || end.Recording == nil {
@@ -66,8 +67,12 @@ type finding struct {
 // machine's own disk.
 func judge(f *os.File, c claim, identities []age.Identity) (finding, error) {
 	v, err := recording.Verify(f, c.announce, c.heads, &c.end)
-	if err != nil {
+	var disk *os.PathError
+	switch {
+	case errors.As(err, &disk):
 		return finding{}, err
+	case err != nil: // of a header that this version does not know
+		return finding{verdict: VerdictUnreadable, detail: err.Error()}, nil
 	}
 	if v.Status != recording.StatusComplete && v.Status != recording.StatusInterrupted {
 		return finding{verdict: v.Status, detail: v.Detail, later: v.Status == recording.StatusMissing || strings.HasPrefix(v.Status, "gap ")}, nil
