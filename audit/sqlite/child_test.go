@@ -16,6 +16,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
+	"sega/audit/query"
 	"sega/audit/store"
 	"sega/audit/store/storetest"
 )
@@ -65,6 +66,7 @@ func childAppend(dir string) error {
 		go func() {
 			for i := 0; ; i++ {
 				e := testEvent(w)
+				e.Reason = "outage of " + e.ID
 				e.Details = []byte(fmt.Sprintf(`{"i":%d,"pad":%q}`, i, strings.Repeat("x", i*37%3000)))
 				first, err := l.Append(context.Background(), []audit.Event{e}, func(ctx context.Context, tx store.Tx) error {
 					_, err := tx.ExecContext(ctx, `INSERT INTO storetest_state (name, n) VALUES (?, ?)`, e.ID, tx.Next)
@@ -138,6 +140,10 @@ func TestKill9(t *testing.T) {
 			t.Fatalf("%+v, %v", report, err)
 		}
 		trees = append(trees, tree)
+		settle(t, l)
+		if got := found(t, l, query.Text{Value: "OUTAGE of"}); int64(len(got)) != tree.N {
+			t.Fatalf("%d of %d events are found by their text", len(got), tree.N)
+		}
 		var states int64
 		if err := l.reads.QueryRow(`SELECT count(*) FROM storetest_state s JOIN events e ON e.id = s.name AND e.idx = s.n`).Scan(&states); err != nil || states != tree.N {
 			t.Fatalf("%d states for %d events, %v", states, tree.N, err)

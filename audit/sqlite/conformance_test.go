@@ -1,8 +1,10 @@
 package sqlite
 
 import (
+	"context"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"sega/audit/store"
 	"sega/audit/store/storetest"
@@ -17,6 +19,7 @@ func TestConformance(t *testing.T) {
 			path = filepath.Join(t.TempDir(), "a?b#c%41.db")
 			return openTest(t, cfg())
 		},
+		Settle: func(t *testing.T, l store.Log) { settle(t, l.(*Log)) },
 		Reopen: func(t *testing.T, l store.Log) store.Log {
 			if err := l.Close(); err != nil {
 				t.Fatal(err)
@@ -24,4 +27,15 @@ func TestConformance(t *testing.T) {
 			return openTest(t, cfg())
 		},
 	})
+}
+
+// settle waits until the text index covers the log.
+func settle(t *testing.T, l *Log) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, tree := l.Head()
+	if err := l.Indexed(ctx, tree.N); err != nil {
+		t.Fatalf("the text index does not catch up: %v", err)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"sega/audit"
+	"sega/audit/query"
 	"sega/audit/store"
 )
 
@@ -80,6 +81,7 @@ type filler struct {
 func (f *filler) append(n int) error {
 	for range n {
 		e := testEvent(1)
+		e.Reason = "outage of " + e.ID
 		e.Details = []byte(`"` + strings.Repeat("x", 5000) + `"`)
 		first, err := f.l.Append(context.Background(), []audit.Event{e}, nil)
 		f.mu.Lock()
@@ -128,6 +130,16 @@ func (f *filler) check() error {
 		if f.refused[row.Columns["id"]] {
 			return fmt.Errorf("event %d was refused, but is stored", row.Index)
 		}
+	}
+	texts := 0
+	for _, err := range f.l.Search(context.Background(), query.Query{After: -1, Where: query.Text{Value: "outage"}}) {
+		if err != nil {
+			return err
+		}
+		texts++
+	}
+	if texts != len(stored) {
+		return fmt.Errorf("%d of %d events are found by their text", texts, len(stored))
 	}
 	for id, index := range f.acked {
 		if got, ok := stored[id]; !ok || got != index {

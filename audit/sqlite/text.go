@@ -31,8 +31,8 @@ const textVersion = 1
 // textSchema: the index knows which event has which three letters in a row and nothing else (no
 // text, no positions), so that it is small; what it finds is looked at again. mark says what it covers.
 const textSchema = `
-CREATE VIRTUAL TABLE IF NOT EXISTS texts USING fts5 (text, content='', detail=none, columnsize=0, tokenize='trigram');
-CREATE TABLE IF NOT EXISTS mark (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
+CREATE VIRTUAL TABLE texts USING fts5 (text, content='', detail=none, columnsize=0, tokenize='trigram');
+CREATE TABLE mark (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
 `
 
 // Pace of the text index.
@@ -41,6 +41,7 @@ const (
 	textDelay = 200 * time.Millisecond // that it waits for more after an append
 	textRetry = 30 * time.Second       // after a failure
 	textYield = 4                      // times as long as it has worked it rests while events are appended
+	textSpare = 64 << 20               // bytes of the disk that it leaves to the log
 )
 
 // textIndex is the index of what is searched as free text: reason, ticket and content of each
@@ -126,28 +127,39 @@ func (l *Log) Indexed(ctx context.Context, size int64) error {
 	}
 }
 
+// errSpare means that the disk has too little left for the text index.
+var errSpare = errors.New("the disk is nearly full; what is left is the log's")
+
 // run keeps the index behind the log until the log is closed.
 func (t *textIndex) run(ctx context.Context) {
 	defer close(t.done)
 	t.appended() // what was appended before
-	for t.rest(ctx) {
+	for failed := false; t.rest(ctx); {
 		err := t.catchUp(ctx)
+		if err == nil {
+			failed = false
+			continue
+		}
 		if ctx.Err() != nil {
 			return
 		}
-		if err == nil {
-			continue
-		}
 		t.log.Warn("audit store: the text index does not follow; searches read rows instead", "covered", t.upTo.Load(), "error", explain(err))
-		if c := code(err) & 0xff; c != sqlite3.SQLITE_FULL && c != sqlite3.SQLITE_BUSY {
+		again := !failed && !passing(err) // anew, at once
+		if failed = true; !passing(err) {
 			t.bad.Store(true)
 			t.cover(0)
 		}
-		if !t.pause(ctx, textRetry) {
+		if !again && !t.pause(ctx, textRetry) {
 			return
 		}
 		t.appended()
 	}
+}
+
+// passing reports whether a failure says nothing against the index: it goes on where it is.
+func passing(err error) bool {
+	c := code(err) & 0xff
+	return errors.Is(err, errSpare) || c == sqlite3.SQLITE_FULL || c == sqlite3.SQLITE_BUSY
 }
 
 // rest waits for something to do, and then a little for more of it.
@@ -181,6 +193,9 @@ func (t *textIndex) catchUp(ctx context.Context) error {
 		from := t.upTo.Load()
 		if t.bad.Load() || from >= size {
 			return nil
+		}
+		if free, known := freeBytes(t.path); known && free < textSpare {
+			return errSpare
 		}
 		if err := t.batch(ctx, from, min(from+textBatch, size)); err != nil {
 			return err
@@ -259,6 +274,9 @@ func textTables(ctx context.Context, db *sql.DB) error {
 	}
 	if version != 0 && version != textVersion {
 		return fmt.Errorf("version %d, want %d", version, textVersion)
+	}
+	if version == textVersion {
+		return nil
 	}
 	_, err := db.ExecContext(ctx, `BEGIN; `+textSchema+fmt.Sprintf(`PRAGMA user_version = %d; COMMIT`, textVersion))
 	return err

@@ -87,7 +87,10 @@ func testCount(t *testing.T, b Backend) {
 	r := rand.New(rand.NewPCG(3, 4))
 	events := fillSpread(t, l, r, manyEvents)
 	matched := 0
-	for range 400 {
+	for n := range 400 {
+		if n == 200 {
+			b.settle(t, l)
+		}
 		q, by := variedQuery(r), variedDimensions(r)
 		if r.IntN(3) > 0 { // what rollups answer
 			q.After, q.Before = -1, 0

@@ -101,7 +101,10 @@ func testSearch(t *testing.T, b Backend) {
 	}
 	mustAppend(t, l, events...)
 	matched := 0
-	for range 2000 {
+	for n := range 2000 {
+		if n == 1000 {
+			b.settle(t, l)
+		}
 		q := variedQuery(r)
 		want := selected(events, q)
 		var got []int64

@@ -24,6 +24,16 @@ type Backend struct {
 	Verifier note.Verifier
 	Open     func(t *testing.T) store.Log
 	Reopen   func(t *testing.T, l store.Log) store.Log
+
+	// Settle, where set, waits until whatever the backend keeps behind its log has caught up with it.
+	// The suite then asks the same questions before and after.
+	Settle func(t *testing.T, l store.Log)
+}
+
+func (b Backend) settle(t *testing.T, l store.Log) {
+	if b.Settle != nil {
+		b.Settle(t, l)
+	}
 }
 
 // Run runs the suite.
