@@ -36,11 +36,12 @@ type logBroker struct {
 	edge   audit.Frontier
 	note   []byte // the signed checkpoint
 
-	serve   func(rows []audit.Row) []audit.Row                // what is sent of the rows; nil: as they are
-	rollups func(upTo *int64, r *[]audit.Rollup)              // what is sent of the rollups
-	answer  func(w http.ResponseWriter, r *http.Request) bool // true: it has answered
-	proof   func(p *api.Proof)
-	asked   []string
+	serve    func(rows []audit.Row) []audit.Row                // what is sent of the rows; nil: as they are
+	rollups  func(upTo *int64, r *[]audit.Rollup)              // what is sent of the rollups
+	answer   func(w http.ResponseWriter, r *http.Request) bool // true: it has answered
+	proof    func(p *api.Proof)
+	asked    []string
+	stopping bool // streams that follow end
 }
 
 func newLogBroker(t testing.TB, n int) *logBroker {
