@@ -23,6 +23,12 @@ func (s *Server) indexSessions(ctx context.Context, c *call) (any, error) {
 	if err != nil || after < -1 {
 		return nil, api.Errorf(api.KindInvalid, "after is the index of the last session.end that was indexed, or -1")
 	}
+	if tree, err := s.treeWith(ctx, after+1); err != nil {
+		return nil, err
+	} else if after >= tree.N { // sessions that end now would be passed over
+		return nil, api.Errorf(api.KindConflict, "the broker's log has %d events and no session.end of index %d", tree.N, after).
+			WithHint("check the broker's log.recovery events, then restart the indexer with --accept-new-log")
+	}
 	page, err := s.endedSessions(ctx, after)
 	if err != nil {
 		return nil, unavailable(err)
