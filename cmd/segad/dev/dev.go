@@ -41,6 +41,9 @@ type Options struct {
 	Self string       // path of segad
 	Log  *slog.Logger // of the environment itself
 	Out  io.Writer    // is told when everything answers; may be nil
+
+	Database         string // of the broker, as in its file; "": sega.db in the folder
+	DatabasePassword string // path of the password for it
 }
 
 // environment is one run of `segad dev up`.
@@ -296,7 +299,7 @@ func banner(addr string) error {
 
 // announce writes dev.json when everything answers.
 func (e *environment) announce() error {
-	d := Dev{Broker: e.origin(), Issuer: e.provider.Issuer(), STS: e.sts.URL(), Bastion: e.address("bastion"), Database: e.file("sega.db"),
+	d := Dev{Broker: e.origin(), Issuer: e.provider.Issuer(), STS: e.sts.URL(), Bastion: e.address("bastion"), Database: e.database(),
 		Host: DevHost{Name: hostName, Login: e.login}, Users: e.saved.Users, PIDs: map[string]int{}, Env: map[string]string{
 			"SEGA_BROKER": e.origin(), "SEGA_CA_FILE": e.file("ca.pem"), "SEGA_DEV": e.data,
 			"AWS_REGION": region, "AWS_DEFAULT_REGION": region, "AWS_EC2_METADATA_DISABLED": "true",

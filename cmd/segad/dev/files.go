@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -169,7 +170,7 @@ func (e *environment) makeTLS(keyPath string) error {
 // writeConfigs writes the servers' configuration files for the ports of this run.
 func (e *environment) writeConfigs() error {
 	broker := config.Broker{Origin: e.origin(), Listen: e.address("broker"), Node: "dev-broker", TLS: config.TLS{Certificate: "tls.pem", Key: "tls.key"},
-		Database: "sega.db", LogKey: "log.key", Policy: "policy", Recordings: "recordings", Roles: awsRoles,
+		Database: e.database(), DatabasePasswordFile: e.password(), LogKey: "log.key", Policy: "policy", Recordings: "recordings", Roles: awsRoles,
 		IDP: config.IDP{Issuer: e.provider.Issuer(), ClientID: clientID, Scopes: []string{"openid", "profile", "email", "groups", "offline_access"},
 			RedirectPorts: e.saved.RedirectPorts, RedirectPath: redirectPath, DeviceGrant: true},
 		AWS:      config.AWS{Region: region, Endpoint: e.sts.URL(), Credentials: "aws/credentials"},
@@ -185,6 +186,32 @@ func (e *environment) writeConfigs() error {
 	credentials := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", e.saved.AWSKeyID, e.saved.AWSSecret)
 	return errors.Join(writeYAML(e.file("broker.yaml"), broker), writeYAML(e.file("bastion.yaml"), bastion), writeYAML(e.file("indexer.yaml"), indexer),
 		config.WriteFile(e.file("aws", "credentials"), []byte(credentials), 0o600))
+}
+
+// database is what stands in the broker's file: a path from where this was started is made absolute.
+func (e *environment) database() string {
+	path, isPath := strings.CutPrefix(e.Database, "sqlite:")
+	switch {
+	case e.Database == "":
+		return e.file("sega.db")
+	case strings.Contains(e.Database, "://") && !isPath:
+		return e.Database
+	}
+	return absolute(path)
+}
+
+func (e *environment) password() string {
+	if e.DatabasePassword == "" {
+		return ""
+	}
+	return absolute(e.DatabasePassword)
+}
+
+func absolute(path string) string {
+	if full, err := filepath.Abs(path); err == nil {
+		return full
+	}
+	return path
 }
 
 func writeYAML(path string, v any) error {

@@ -76,6 +76,7 @@ type Env struct {
 	T    testing.TB
 	Data string
 	Bin  string
+	Args []string // more of `segad dev up`
 
 	up    *exec.Cmd
 	done  chan struct{} // closed when up has ended
@@ -102,6 +103,15 @@ func UpAt(t testing.TB, data string) *Env {
 	return e
 }
 
+// UpWith is Up with more arguments of `segad dev up`.
+func UpWith(t testing.TB, args ...string) *Env {
+	t.Helper()
+	e := &Env{T: t, Data: filepath.Join(t.TempDir(), "dev"), Bin: Bin(t), Args: args, homes: t.TempDir()}
+	e.Start()
+	t.Cleanup(e.Stop)
+	return e
+}
+
 // With returns the same environment for a subtest, which then is what fails.
 func (e *Env) With(t testing.TB) *Env {
 	sub := *e
@@ -113,7 +123,7 @@ func (e *Env) With(t testing.TB) *Env {
 func (e *Env) Start() {
 	e.T.Helper()
 	e.out = &bytes.Buffer{}
-	e.up = exec.Command(filepath.Join(e.Bin, "segad"), "dev", "up", "--data", e.Data)
+	e.up = exec.Command(filepath.Join(e.Bin, "segad"), append([]string{"dev", "up", "--data", e.Data}, e.Args...)...)
 	e.up.Stdout, e.up.Stderr = e.out, e.out
 	// A group of its own, and gone with the test process.
 	e.up.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
