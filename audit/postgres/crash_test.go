@@ -98,7 +98,7 @@ func TestStateOfOthers(t *testing.T) {
 }
 
 // eventually waits until a condition holds.
-func eventually(t *testing.T, what string, ok func() error) {
+func eventually(t testing.TB, what string, ok func() error) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for {

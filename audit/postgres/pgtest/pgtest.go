@@ -1,7 +1,6 @@
 package pgtest
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -13,6 +12,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -93,7 +93,7 @@ func Start(t testing.TB, settings ...string) *Server {
 
 // Run makes a database cluster in dir, or takes the one that Run made there before, and starts a
 // server on it. An empty dir is a new one, which Close removes. Settings are name=value; without
-// any the server is durable: fsync, full_page_writes and synchronous_commit are on. Unix alone:
+// any the server is as durable as PostgreSQL is by default. Unix alone:
 // elsewhere it is ErrMissing. A root process runs the server as postgres or nobody, as it refuses root.
 func Run(dir string, settings ...string) (*Server, error) {
 	bin, err := Binaries()
@@ -212,7 +212,7 @@ func (s *Server) Restart(settings ...string) error {
 	}
 	args := []string{"-D", filepath.Join(s.Dir, "data")}
 	for _, kv := range append([]string{"listen_addresses=127.0.0.1", "port=" + strconv.Itoa(s.Port), "unix_socket_directories=" + s.Dir,
-		"fsync=on", "full_page_writes=on", "synchronous_commit=on", "max_connections=100", "log_min_messages=warning"}, s.settings...) {
+		"max_connections=100", "log_min_messages=warning"}, s.settings...) {
 		args = append(args, "-c", kv)
 	}
 	log, err := os.OpenFile(filepath.Join(s.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -323,10 +323,10 @@ func (s *Server) TCP(database string, params ...string) string {
 func (s *Server) url(database string, params []string) string {
 	q := url.Values{}
 	for _, kv := range params {
-		name, value, _ := bytes.Cut([]byte(kv), []byte("="))
-		q.Set(string(name), string(value))
+		name, value, _ := strings.Cut(kv, "=")
+		q.Set(name, value)
 	}
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(superuser, s.password), Path: "/" + database, RawQuery: q.Encode()}
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(superuser, s.password), Path: "/" + database, RawQuery: strings.ReplaceAll(q.Encode(), "+", "%20")} // libpq reads + as it is
 	return u.String()
 }
 

@@ -1,0 +1,126 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sega/audit"
+	"sega/audit/query"
+	"sega/audit/store/storetest"
+)
+
+// waitIndexed waits until the text index covers all complete segments.
+func waitIndexed(tb testing.TB, l *Log) {
+	tb.Helper()
+	eventually(tb, "the text index", func() error {
+		_, tree := l.Head()
+		var end int64
+		err := l.read(tb.Context(), func(ctx context.Context, tx *sql.Tx) (err error) {
+			end, err = textEnd(ctx, tx)
+			return err
+		})
+		if err == nil && end < audit.RolledUp(tree.N) {
+			err = fmt.Errorf("%d of %d events", end, tree.N)
+		}
+		return err
+	})
+}
+
+// TestTextIndex searches events of which most are in the text index and some are not yet, with the
+// trigram index and without it, and holds the answers against query.Query.Match.
+func TestTextIndex(t *testing.T) {
+	s := server(t)
+	for _, trigrams := range []bool{true, false} {
+		t.Run(fmt.Sprintf("trigrams %v", trigrams), func(t *testing.T) {
+			db := s.NewDatabase(t)
+			l := openTest(t, config(t, s.URL(db)))
+			if !trigrams {
+				if err := s.Exec(t.Context(), db, `DROP EXTENSION pg_trgm CASCADE`); err != nil {
+					t.Fatal(err)
+				}
+			}
+			g := storetest.NewGeneratorOf(7, 3*audit.SegmentSize)
+			var events []audit.Event
+			for range 2*audit.SegmentSize + 500 {
+				events = append(events, g.Next())
+			}
+			odd := []string{"Ünïcode ÄRGER", "a\x00b", "100%_\\", "line\nbreak", "<&>\u2028", "İstanbul ΟΔΟΣ"}
+			for i := range events {
+				if i%97 == 0 {
+					events[i].Reason = odd[i/97%len(odd)]
+				}
+				if i%211 == 0 {
+					events[i].Kind, events[i].Details = audit.KindSessionCommand, []byte([]string{`{"command":"r\u006d -rf \/tmp"}`, `{"raw":"cm0gLXJmIP8="}`, `{"COMMAND":"RM -RF É"}`}[i/211%3])
+				}
+			}
+			if _, err := l.Append(t.Context(), events, nil); err != nil {
+				t.Fatal(err)
+			}
+			waitIndexed(t, l)
+			r := rand.New(rand.NewPCG(3, 4))
+			matched := 0
+			for range 150 {
+				q := textQuery(r)
+				var want, got []int64
+				for n := range events {
+					i := n
+					if q.Newest {
+						i = len(events) - 1 - n
+					}
+					if q.Match(int64(i), events[i]) && (q.Limit == 0 || len(want) < q.Limit) {
+						want = append(want, int64(i))
+					}
+				}
+				for row, err := range l.Search(t.Context(), q) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					got = append(got, row.Index)
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Fatalf("query %#v: %s", q, diff)
+				}
+				matched += len(want)
+			}
+			if matched < 500 {
+				t.Errorf("the queries match %d rows in all: they test little", matched)
+			}
+		})
+	}
+}
+
+// textQuery asks for some text in some way.
+func textQuery(r *rand.Rand) query.Query {
+	pick := func(s ...string) string { return s[r.IntN(len(s))] }
+	text := func() query.Expr {
+		v := pick("rm -rf", "RM -rf", "Ärger", "ÄRGER", "ünï", "Ünï", "b", "a\x00b", "\x00", "%_", "\\", "e\nb", "<&", "\u2028", "οδος", "ΟΔΟΣ", "İst", "incident", "OPS", "a", "-rf /tmp", "-RF É", "no such text", "\xff")
+		if r.IntN(3) == 0 {
+			return query.Field{Name: query.Name(pick("reason", "ticket")), Op: query.Op(r.IntN(3)), Value: v}
+		}
+		return query.Text{Value: v, Envelope: r.IntN(3) == 0}
+	}
+	q := query.Query{After: -1, Intents: r.IntN(2) == 0, Newest: r.IntN(2) == 0, Limit: []int{0, 1, 10, 200}[r.IntN(4)]}
+	q.Where = text()
+	switch r.IntN(5) {
+	case 0:
+		q.Where = query.And{q.Where, text()}
+	case 1:
+		q.Where = query.Or{q.Where, text()}
+	case 2:
+		q.Where = query.And{q.Where, query.Field{Name: query.Kind, Op: query.Prefix, Value: pick("ssh.", "session.", "aws")}}
+	case 3:
+		q.Where = query.And{query.Not{X: text()}, q.Where}
+	}
+	if r.IntN(4) == 0 {
+		q.After = int64(r.IntN(5000))
+	}
+	if r.IntN(4) == 0 {
+		q.Before = int64(r.IntN(5000))
+	}
+	return q
+}
