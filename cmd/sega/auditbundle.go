@@ -166,9 +166,9 @@ func (v provenBundle) print(w io.Writer, asJSON bool) error {
 		return err
 	}
 	e := v.Event
-	seen := "this machine has not seen that checkpoint: compare it with somebody who follows the log"
+	seen := "this machine remembers no checkpoint of that size: compare it with somebody who follows the log"
 	if v.Witnessed {
-		seen = "this machine has seen that checkpoint itself"
+		seen = "it is the one that this machine remembers"
 	}
 	rows := [][]string{{"event", e.ID}, {"time", e.Time.Format("2006-01-02T15:04:05.999999999Z07:00")}, {"kind", e.Kind + " " + string(e.Outcome)}, {"actor", strings.TrimSpace(actorName(e.Actor) + " " + e.Actor.Sub + " " + e.Actor.Iss)},
 		{"resource", e.Resource}, {"reason", e.Reason}, {"source", e.Source}, {"details", v.Details}}

@@ -55,7 +55,7 @@ func TestProveAndVerifyOffline(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range []string{b.key.VerifierKey(), keyFile} {
-		if code := run(t.Context(), []string{"audit", "verify", "--key", key, file}, stranger); code != 0 || !strings.Contains(out.String(), "has not seen that checkpoint") {
+		if code := run(t.Context(), []string{"audit", "verify", "--key", key, file}, stranger); code != 0 || !strings.Contains(out.String(), "remembers no checkpoint of that size") {
 			t.Errorf("exit %d: %s%s", code, out, talk)
 		}
 	}
