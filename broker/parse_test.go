@@ -11,7 +11,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-
 	"sega/audit/store"
 	"sega/broker/api"
 )

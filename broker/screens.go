@@ -194,7 +194,7 @@ func (s *Server) await(ctx context.Context, q *question, upTo int64) ([]string, 
 			if err == nil || api.IsKind(err, api.KindInvalid) {
 				return ids, err
 			}
-			problem = api.AsProblem(err)
+			problem = asProblem(err)
 		case <-timer.C:
 			return nil, problem
 		case <-ctx.Done():

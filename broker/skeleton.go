@@ -239,7 +239,7 @@ func (s *Server) conclude(ctx context.Context, c *call, event audit.Event, op op
 	case errors.As(err, &problem):
 		return nil, s.close(ctx, event, op, outcomeOf(problem.Kind), problem)
 	case !errors.Is(err, store.ErrUnavailable): // the records refuse, the log does not
-		return nil, s.close(ctx, event, op, audit.Failure, api.AsProblem(err))
+		return nil, s.close(ctx, event, op, audit.Failure, asProblem(err))
 	}
 	return nil, unavailable(err)
 }
@@ -248,7 +248,7 @@ func (s *Server) conclude(ctx context.Context, c *call, event audit.Event, op op
 func (s *Server) failed(ctx context.Context, event audit.Event, op operation, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
 	defer cancel()
-	problem := api.AsProblem(err)
+	problem := asProblem(err)
 	outcome := outcomeOf(problem.Kind)
 	if problem.Kind == api.KindUnreachable && op.external {
 		outcome = audit.Unknown // the call may have arrived
@@ -316,9 +316,18 @@ func unavailable(err error) error {
 	if err == nil {
 		return nil
 	}
+	return asProblem(err)
+}
+
+// asProblem is api.AsProblem, and knows the store's errors.
+func asProblem(err error) *api.Problem {
 	var p *api.Problem
 	if errors.As(err, &p) {
-		return err
+		return p
+	}
+	if errors.Is(err, store.ErrUnreadable) {
+		return api.Errorf(api.KindUnavailable, "the broker's database does not answer, so nothing is issued").
+			WithHint("start the database or repair it; service resumes by itself").WithCause(err)
 	}
 	if errors.Is(err, store.ErrUnavailable) && !errors.Is(err, audit.ErrInvalid) {
 		return api.Errorf(api.KindUnavailable, "the broker cannot write its audit log, so nothing is issued: %s", storeReason(err)).
@@ -409,7 +418,7 @@ func (s *Server) stamp(w http.ResponseWriter) {
 
 // fail writes a problem (RFC 9457) and returns its status. The cause goes to our own log only.
 func (s *Server) fail(w http.ResponseWriter, c *call, err error) int {
-	p := *api.AsProblem(err)
+	p := *asProblem(err)
 	p.RequestID, p.Status = c.id, p.Kind.Status()
 	if p.Cause != nil || p.Status >= http.StatusInternalServerError {
 		s.Logger.Error("request failed", "request", c.id, "route", c.request.Pattern, "kind", string(p.Kind), "detail", p.Detail, "cause", fmt.Sprint(p.Cause))

@@ -8,8 +8,6 @@ import (
 	"io"
 	"net/http"
 	"time"
-
-	"sega/broker/api"
 )
 
 // lastLine ends a complete stream: without it the client knows that lines are missing.
@@ -59,7 +57,7 @@ func (l *lines) end() {
 // breakOff says why there is no last line, where somebody is there to read it.
 func (l *lines) breakOff(ctx context.Context, err error) {
 	if ctx.Err() == nil && !errors.Is(err, context.Canceled) {
-		_ = l.emit(map[string]any{"problem": api.AsProblem(err)}) // an api.EventLine
+		_ = l.emit(map[string]any{"problem": asProblem(err)}) // an api.EventLine
 	}
 	_ = l.Flush()
 }

@@ -121,7 +121,7 @@ func (s *Server) targetSession(ctx context.Context, q state.Querier, id string) 
 // noTarget answers a request about somebody or something that is not there, or is several: to those
 // who might stop anybody. Everybody else is denied as if it were there, and learns nothing.
 func (s *Server) noTarget(ctx context.Context, c *call, op operation, action string, err error) (any, error) {
-	p := api.AsProblem(err)
+	p := asProblem(err)
 	if p.Kind != api.KindNotFound && p.Kind != api.KindConflict {
 		return nil, err
 	}

@@ -194,7 +194,7 @@ func (s *Server) bundle(ctx context.Context, from, to int64) (data []byte, err e
 			break
 		}
 		if data, err = audit.AppendEntry(data, row.Body); err != nil {
-			return nil, api.AsProblem(err)
+			return nil, asProblem(err)
 		}
 		next++
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"iter"
 	"strconv"
@@ -45,10 +46,17 @@ func (l *Log) Read(ctx context.Context, f func(ctx context.Context, q store.Quer
 func (l *Log) read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
 	tx, err := l.reads.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
-		return fmt.Errorf("audit store: read: %w", err)
+		return fmt.Errorf("%w: %w", store.ErrUnreadable, explain(err))
 	}
 	defer tx.Rollback()
-	return f(ctx, tx)
+	if err = f(ctx, tx); err == nil {
+		return nil
+	}
+	// A connection that was lost in between cannot roll back either.
+	if undo := tx.Rollback(); failing(err) || undo != nil && !errors.Is(undo, sql.ErrTxDone) {
+		return fmt.Errorf("%w: %w", store.ErrUnreadable, explain(err))
+	}
+	return err
 }
 
 // Hashes implements store.Log.

@@ -35,10 +35,13 @@ func (l *Log) Read(ctx context.Context, f func(ctx context.Context, q store.Quer
 func (l *Log) read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
 	tx, err := l.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return fmt.Errorf("audit store: read: %w", err)
+		return fmt.Errorf("%w: %w", store.ErrUnreadable, explain(err))
 	}
 	defer tx.Rollback()
-	return f(ctx, tx)
+	if err = f(ctx, tx); failing(err) {
+		return fmt.Errorf("%w: %w", store.ErrUnreadable, explain(err))
+	}
+	return err
 }
 
 // Hashes implements store.Log.

@@ -25,6 +25,9 @@ var ErrUnavailable = errors.New("audit store: events cannot be made durable")
 // that append alone changed nothing, and a retry would not either.
 var ErrDuplicate = errors.New("audit store: an event of this ID exists")
 
+// ErrUnreadable means that the database does not answer: nothing can be said of what is in it.
+var ErrUnreadable = errors.New("audit store: the database does not answer")
+
 // ErrNoEvent means that the log has no event of an ID.
 var ErrNoEvent = errors.New("audit store: no such event")
 
@@ -82,7 +85,8 @@ type Log interface {
 	// Hashes returns stored hashes of the tree by their tlog index (tlog.StoredHashIndex).
 	Hashes(ctx context.Context, indexes []int64) ([]tlog.Hash, error)
 
-	// Read runs f in a read transaction that does not block the committer.
+	// Read runs f in a read transaction that does not block the committer. Its error is that of f, or
+	// ErrUnreadable (wrapped) where the database failed.
 	Read(ctx context.Context, f func(ctx context.Context, q Querier) error) error
 
 	// Close waits for what is under way and closes the database.
