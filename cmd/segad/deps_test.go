@@ -17,7 +17,9 @@ var allowed = []struct {
 	may  []string
 	whys string
 }{
-	{"cmd/sega", []string{"broker/api", "broker/api/dpop", "broker/client", "idp", "keychain", "keychain/secret", "audit", "audit/query", "audit/recording", "audit/recording/export", "audit/recording/screen", "sshca"}, "a laptop carries no server"},
+	{"cmd/sega", []string{"broker/api", "broker/api/dpop", "broker/client", "idp", "keychain", "keychain/secret", "audit", "audit/query", "audit/recording", "audit/recording/export", "audit/recording/screen", "sshca", "cmd/sega/browse"}, "a laptop carries no server"},
+	{"cmd/sega/browse", []string{"audit", "audit/query", "broker/api", "cmd/sega/browse/unasked"}, "a screen: how the broker is reached is the command's"},
+	{"cmd/sega/browse/unasked", nil, "initialised before all else"},
 	{"cmd/segad", []string{"*"}, "the wiring"},
 	{"cmd/segad/…", []string{"*"}, "the wiring, and what stands in for IdP and AWS"},
 	{"broker", []string{"broker/api", "broker/api/dpop", "broker/policy", "broker/state", "broker/awssts", "idp", "sshca", "audit", "audit/query", "audit/store", "keychain/secret"}, "no backend, no bastion"},

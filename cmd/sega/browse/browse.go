@@ -1,0 +1,62 @@
+package browse
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"net/url"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"sega/broker/api"
+	"sega/cmd/sega/browse/unasked"
+)
+
+// errUnasked is kept for Run: nothing can be said while packages are initialised.
+var errUnasked = unasked.Done()
+
+// Source is where events come from: the names of the query are api.Param…, an error is the last
+// thing yielded. It is safe for concurrent use.
+type Source interface {
+	Events(ctx context.Context, query url.Values) iter.Seq2[api.Event, error]
+}
+
+// Config is what a browser works with.
+type Config struct {
+	Source Source
+	Query  string // to begin with
+	// Play replays the recording of an SSH session on the terminal, which is in its ordinary state
+	// meanwhile. Reason is what the reviewer said, never empty.
+	Play    func(ctx context.Context, session, reason string) error
+	Explain func(error) string // what failed and what to do next, on one or more lines
+	Now     func() time.Time   // in the zone in which times are shown
+	In      io.Reader
+	Out     io.Writer
+	Colour  bool // false where the person wants none (NO_COLOR)
+}
+
+func (c Config) validate() error {
+	if c.Source == nil || c.Play == nil || c.Explain == nil || c.Now == nil || c.In == nil || c.Out == nil {
+		return errors.New("browse: the source, the player, the explanation of errors, the clock, the input and the output are needed")
+	}
+	return errUnasked
+}
+
+// Run shows the browser on a terminal until the person leaves it or ctx ends, and leaves the
+// terminal as it was, after a panic too. When it returns, nothing of it runs.
+func Run(ctx context.Context, c Config) error {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	m := newModel(ctx, c)
+	_, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(c.In), tea.WithOutput(c.Out), tea.WithAltScreen(), tea.WithoutSignalHandler()).Run()
+	cancel()
+	m.fetches.end()
+	if errors.Is(err, tea.ErrProgramKilled) && !errors.Is(err, tea.ErrProgramPanic) && context.Cause(ctx) != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}

@@ -1,0 +1,214 @@
+package browse
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"unicode"
+
+	"github.com/charmbracelet/x/ansi"
+	"github.com/charmbracelet/x/exp/golden"
+	"github.com/google/go-cmp/cmp"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"sega/audit"
+	"sega/broker/api"
+)
+
+// TestGolden holds what the screen looks like. Update with go test -update, and look at it.
+func TestGolden(t *testing.T) {
+	for name, c := range map[string]struct {
+		width, height int
+		query         string
+		keys          []string
+	}{
+		"list 80x24":     {80, 24, "", []string{"esc", "down"}},
+		"list 120x40":    {120, 40, "since:7d", nil},
+		"list 60x15":     {60, 15, "", []string{"esc"}},
+		"detail 80x24":   {80, 24, "", []string{"down", "down", "down", "down", "enter"}},
+		"detail 120x40":  {120, 40, "outcome:denied", []string{"enter"}},
+		"split 200x50":   {200, 50, "", []string{"down", "down", "down", "down", "enter"}},
+		"help 80x24":     {80, 24, "", []string{"f1"}},
+		"reason 80x24":   {80, 24, "", []string{"esc", "down", "p", "I", "N", "C", "-", "7"}},
+		"nothing 80x24":  {80, 24, "user:nobody@example.com", nil},
+		"suggests 80x24": {80, 24, "outcome:denied k", nil},
+		"syntax 80x24":   {80, 24, "outcome:denied (kind:aws.*", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := show(t, usual(), c.width, c.height, c.query)
+				s.press(c.keys...)
+				fits(t, s)
+				var b strings.Builder
+				for l := range strings.SplitSeq(s.View(), "\n") {
+					b.WriteString(strings.TrimRight(l, " ") + "\n")
+				}
+				golden.RequireEqual(t, []byte(b.String()))
+			})
+		})
+	}
+}
+
+// hostile are words that somebody wrote for the one who reads them.
+var hostile = []string{
+	"\x1b]0;title\x07\x1b[2J\x1b[31mred", "\x9b31m\u009b31m", "line\nfeed\rreturn\ttab\vvt", "\u202eevil\u2066\u2069", "zero\u200bwidth\u200d\ufeff\u00ad\u2060", "日本語のテキストは幅が広い日本語のテキスト",
+	"Z͑ͫ̓ͪ̂ͫ̽͏̴̙̤̞͉͚̯̞̠͍A̴̵̜̰͔ͫ͗͢L̠ͨͧͩ͘G̴̻͈͍͔̹̑͗̎̅͛́Ǫ̵̹̻̝̳͂̌̌͘", "👨‍👩‍👧‍👦👍🏽🇩🇪✈️", "\u3164\u115f\u2800\u00a0x", "\xff\xfe\xc0", strings.Repeat("wide日", 400), "\U000e0041tag", "\u0600prefix", "\u2028line\u2029paragraph",
+}
+
+func hostileLog() *fakeLog {
+	l := &fakeLog{}
+	for _, text := range hostile {
+		details, err := json.Marshal(map[string]any{"type": "exec", "command": text, text: text})
+		if err != nil {
+			panic(err)
+		}
+		l.add(audit.Event{Kind: audit.KindSessionCommand, Actor: audit.Actor{Kind: audit.ActorUser, Iss: text, Sub: text, Email: text}, LoginID: text, SessionID: "ssh_" + text, Resource: audit.ResourceHost + text,
+			Reason: text, Ticket: text, Source: text, Node: text, Action: text, PolicyIDs: []string{text}, RequestID: text, Details: details})
+		l.add(audit.Event{Kind: audit.KindSessionCommand, Actor: audit.Actor{Kind: audit.ActorUser}, Resource: text, Details: details})
+	}
+	return l
+}
+
+// fits fails the test unless the screen has exactly its lines, none wider than it, and nothing in
+// them that a terminal would act on or not show.
+func fits(t *testing.T, s *screen) {
+	t.Helper()
+	lines := strings.Split(s.View(), "\n")
+	if len(lines) != s.height {
+		t.Errorf("%dx%d: %d lines", s.width, s.height, len(lines))
+	}
+	for _, l := range lines {
+		if n := max(cells(l), ansi.StringWidth(l)); n > s.width {
+			t.Errorf("%dx%d: a line has %d cells: %q", s.width, s.height, n, l)
+		}
+		for _, r := range l {
+			if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co) || r == 0xfe0f || unicode.Is(unicode.Bidi_Control, r) {
+				t.Errorf("%dx%d: %U is on the screen: %q", s.width, s.height, r, l)
+			}
+		}
+	}
+}
+
+// TestFits shows every part of the browser on screens of all sizes, with hostile words in all places.
+func TestFits(t *testing.T) {
+	sizes := [][2]int{{1, 1}, {2, 2}, {5, 3}, {10, 4}, {20, 7}, {33, 8}, {60, 15}, {80, 24}, {120, 40}, {139, 24}, {140, 24}, {200, 50}, {400, 100}}
+	parts := map[string][]string{"query": nil, "list": {"esc"}, "detail": {"enter"}, "end of the detail": {"enter", "end"}, "help": {"f1"}, "end of the help": {"f1", "pgdown", "pgdown", "pgdown"},
+		"reason": {"esc", "p", "日", "e", "\u0301"}, "reason from the detail": {"enter", "p", "x"}, "session": {"esc", "s"}, "user": {"esc", "u"}, "host": {"esc", "h", "/"}, "action": {"esc", "a", "/", "ctrl+a"}, "intents": {"esc", "i"}}
+	for name, keys := range parts {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				for i := range 2 * len(hostile) {
+					s := show(t, hostileLog(), 80, 24, "")
+					for range i {
+						s.press("down")
+					}
+					s.press(keys...)
+					for _, size := range sizes {
+						s.Update(tea.WindowSizeMsg{Width: size[0], Height: size[1]})
+						fits(t, s)
+					}
+				}
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		l := hostileLog()
+		s := show(t, l, 80, 24, strings.Join(hostile[:6], " "))
+		l.fail = fmt.Errorf("%s", strings.Join(hostile, " "))
+		s.press("ctrl+u")
+		s.write("a")
+		for _, size := range sizes {
+			s.Update(tea.WindowSizeMsg{Width: size[0], Height: size[1]})
+			fits(t, s)
+		}
+	})
+}
+
+// TestUnreadable: an event that this program cannot read hides no other, and is shown as what it is.
+func TestUnreadable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := show(t, usual(), 100, 24, "")
+		s.Update(page{request: s.request, rows: []row{newRow(api.Event{Index: 9, Envelope: json.RawMessage(`{"v":2,"new":"\u001b[2J"}`)}), newRow(answer(s.log.events, nil)[0])}})
+		s.has("unreadable", "user.login")
+		s.press("enter")
+		s.has("event 9", "unreadable")
+		fits(t, s)
+		s.press("p", "s", "u")
+		if len(s.history) != 0 || s.at != onDetail {
+			t.Error("it leads somewhere")
+		}
+	})
+}
+
+// TestLongDetails: details of any length take bounded memory, and it is said where they are.
+func TestLongDetails(t *testing.T) {
+	long, err := json.Marshal(map[string]string{"command": strings.Repeat("x", detailsLimit)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &fakeLog{}
+	l.add(audit.Event{Kind: audit.KindSessionCommand, Details: long})
+	s := show(t, l, 80, 24, "")
+	if s.list.bytes > 2000 {
+		t.Errorf("%d bytes are kept", s.list.bytes)
+	}
+	s.press("enter")
+	s.has("262158 bytes, too long for here", "sega audit query")
+}
+
+// TestStyles: without colour nothing is coloured, and the chosen row still stands out.
+func TestStyles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, colour := range []bool{true, false} {
+			s := show(t, usual(), 80, 24, "")
+			s.styles = newStyles(colour, false)
+			s.press("esc")
+			view := s.View()
+			if got := strings.Contains(view, "\x1b[31m"); got != colour {
+				t.Errorf("colour %v: red is there: %v", colour, got)
+			}
+			if !strings.Contains(view, "\x1b[7m> ") {
+				t.Errorf("colour %v: the chosen row does not stand out:\n%q", colour, view)
+			}
+			s.styles = newStyles(false, true)
+			if diff := cmp.Diff(s.View(), ansi.Strip(view)); diff != "" {
+				t.Errorf("-plain +styled\n%s", diff)
+			}
+		}
+	})
+}
+
+func FuzzText(f *testing.F) {
+	for _, text := range hostile[:10] {
+		f.Add(text, 7)
+	}
+	f.Fuzz(func(t *testing.T, text string, width int) {
+		width = max(min(width, 200), 0)
+		shown := clean(text)
+		for _, r := range shown {
+			if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co, unicode.Cs) {
+				t.Fatalf("%U in %q", r, shown)
+			}
+		}
+		if clean(shown) != shown {
+			t.Errorf("%q is cleaned again to %q", shown, clean(shown))
+		}
+		if c := cut(shown, width); cells(c) > width || ansi.StringWidth(c) > width {
+			t.Errorf("%q has %d cells of %d", c, cells(c), width)
+		}
+		if cells(fit(shown, width)) != width {
+			t.Errorf("%q has %d cells, not %d", fit(shown, width), cells(fit(shown, width)), width)
+		}
+		if joined := strings.Join(wrap(shown, width), ""); strings.ReplaceAll(joined, " ", "") != strings.ReplaceAll(shown, " ", "") {
+			t.Errorf("%q is wrapped to %q", shown, joined)
+		}
+		for _, l := range wrap(shown, width) {
+			if cells(l) > max(width, 2) {
+				t.Errorf("%q is wider than %d", l, width)
+			}
+		}
+	})
+}
