@@ -1,6 +1,7 @@
 package recording
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type Reader struct {
 	out, in *ratchet // nil where no identity opens them
 	nonce   [12]byte
 	aad     []byte
+	digest  string // of the header
 	last    time.Duration
 	reason  string
 	err     error // sticky
@@ -51,7 +53,7 @@ func Open(r io.Reader, identities ...age.Identity) (*Reader, error) {
 		return nil, ErrNoIdentity
 	}
 	aad := append(make([]byte, 1+8+4), scan.header.SessionID...)
-	return &Reader{scan: scan, out: out, in: in, aad: aad}, nil
+	return &Reader{scan: scan, out: out, in: in, aad: aad, digest: hexDigest(scan.head.hash)}, nil
 }
 
 // Format implements fmt.Formatter for every verb and shows no key.
@@ -61,6 +63,23 @@ func (r *Reader) Format(f fmt.State, _ rune) {
 
 // Header returns the recording's header.
 func (r *Reader) Header() Header { return r.scan.header }
+
+// Announced returns an error unless the log announced this very recording. Whoever shows frames before
+// Verify has seen the end asks it first: the rest of the chain hangs on the header.
+func (r *Reader) Announced(a Announcement) error {
+	if r.digest != a.HeaderDigest || !bytes.Equal(r.scan.header.PublicKey, a.PublicKey) {
+		return &misfitError{detail: "the header is not the one that was announced"}
+	}
+	return nil
+}
+
+// Opens reports whether an identity opens the frames of a stream.
+func (r *Reader) Opens(s Stream) bool {
+	if s == StreamIn {
+		return r.in != nil
+	}
+	return r.out != nil
+}
 
 // Reason says why the recording ended and when; both are empty until Next has returned io.EOF, and
 // for a reader of input alone.

@@ -447,3 +447,41 @@ func runScript(t *testing.T, w *Writer, script []byte) []Frame {
 	}
 	return want
 }
+
+// TestReaderKnowsItsAnnouncement: who shows frames before the end has been verified holds at least
+// the header against the log.
+func TestReaderKnowsItsAnnouncement(t *testing.T) {
+	s, other := newSample(t), newSample(t)
+	r, err := Open(bytes.NewReader(s.raw), s.people.reviewer)
+	must(t, err)
+	must(t, r.Announced(s.announce))
+	for {
+		if _, err := r.Next(); err != nil {
+			break
+		}
+	}
+	must(t, r.Announced(s.announce)) // still, when heads have moved on
+	key, digest := s.announce, s.announce
+	key.PublicKey, digest.HeaderDigest = other.announce.PublicKey, other.announce.HeaderDigest
+	for name, a := range map[string]Announcement{"another": other.announce, "another key": key, "another digest": digest, "none": {}} {
+		if err := r.Announced(a); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+func TestReaderSaysWhatItOpens(t *testing.T) {
+	s := newSample(t)
+	for name, c := range map[string]struct {
+		id      age.Identity
+		out, in bool
+	}{
+		"reviewer": {s.people.reviewer, true, false}, "input's": {s.people.inputReviewer, false, true}, "recovery": {s.people.recovery, true, true},
+	} {
+		r, err := Open(bytes.NewReader(s.raw), c.id)
+		must(t, err)
+		if r.Opens(StreamOut) != c.out || r.Opens(StreamErr) != c.out || r.Opens(StreamEvent) != c.out || r.Opens(StreamIn) != c.in {
+			t.Errorf("%s: out %v, in %v", name, r.Opens(StreamOut), r.Opens(StreamIn))
+		}
+	}
+}

@@ -53,7 +53,7 @@ func TestCommandTree(t *testing.T) {
 		})
 	})
 	for _, want := range []string{"login", "logout", "status", "roles", "exec", "env", "credential-process", "hosts", "ssh", "configure", "sessions", "sessions kill",
-		"revoke user", "revoke session", "unblock user", "audit query", "audit show", "audit play", "audit verify"} {
+		"revoke user", "revoke session", "unblock user", "audit query", "audit show", "audit play", "audit export", "audit verify"} {
 		if !seen["sega "+want] {
 			t.Errorf("there is no %q", want)
 		}

@@ -40,7 +40,7 @@ func (a *app) why(ctx context.Context, given string) (string, error) {
 }
 
 // tape is a recording that was fetched and held against the log, with what opens it. It may be read
-// any number of times, by one reader at a time.
+// any number of times, by several readers at once.
 type tape struct {
 	*evidence
 	verdict    recording.Verdict
@@ -92,10 +92,11 @@ func (t *tape) close() { _ = t.file.Close() }
 
 // reader reads from the start.
 func (t *tape) reader() (*recording.Reader, error) {
-	if _, err := t.file.Seek(0, io.SeekStart); err != nil {
+	info, err := t.file.Stat()
+	if err != nil {
 		return nil, err
 	}
-	return recording.Open(t.file, t.identities...)
+	return recording.Open(io.NewSectionReader(t.file, 0, info.Size()), t.identities...)
 }
 
 // fetch downloads a recording into a file that has no name and goes with the process.
