@@ -67,7 +67,7 @@ func (w *world) append(events ...made) {
 	for _, e := range events {
 		all = append(all, audit.Event(e))
 	}
-	if _, err := w.sqlite.Append(context.Background(), all, nil); err != nil {
+	if _, err := w.db.Append(context.Background(), all, nil); err != nil {
 		w.t.Fatal(err)
 	}
 }

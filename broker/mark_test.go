@@ -96,8 +96,8 @@ func TestCheckMark(t *testing.T) {
 			w := newWorld(t)
 			alice, bastion := w.login(), w.machine()
 			alice.assume("dev-admin")
-			_, tree := w.sqlite.Head()
-			first, err := store.Root(t.Context(), w.sqlite, 1)
+			_, tree := w.db.Head()
+			first, err := store.Root(t.Context(), w.db, 1)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,7 +115,7 @@ func TestCheckMark(t *testing.T) {
 
 func (w *world) current(p caller) (ok bool) {
 	w.t.Helper()
-	err := w.sqlite.Read(context.Background(), func(ctx context.Context, tx store.Querier) (err error) {
+	err := w.db.Read(context.Background(), func(ctx context.Context, tx store.Querier) (err error) {
 		c := call{session: p.session}
 		ok, err = state.Current(ctx, tx, c.bearer())
 		return err

@@ -45,7 +45,7 @@ func tlogWorld(t testing.TB, n int) *world {
 	}
 	for len(events) > 0 {
 		part := events[:min(len(events), 500)]
-		if _, err := w.sqlite.Append(t.Context(), part, nil); err != nil {
+		if _, err := w.db.Append(t.Context(), part, nil); err != nil {
 			t.Fatal(err)
 		}
 		events = events[len(part):]
@@ -138,12 +138,12 @@ func TestForeignMonitor(t *testing.T) {
 	var before tlog.Tree
 	for _, more := range []int{0, 5, 1, 1, 254, 1, 2, 255, 300} {
 		if more > 0 {
-			if _, err := w.sqlite.Append(t.Context(), systemEvents(more, w.clock.now()), nil); err != nil {
+			if _, err := w.db.Append(t.Context(), systemEvents(more, w.clock.now()), nil); err != nil {
 				t.Fatal(err)
 			}
 		}
 		tree := m.checkpoint(w.logKey.VerifierKey())
-		for row, err := range w.sqlite.Rows(t.Context(), int64(len(rows)), tree.N) {
+		for row, err := range w.db.Rows(t.Context(), int64(len(rows)), tree.N) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -195,7 +195,7 @@ func systemEvents(n int, now time.Time) (out []audit.Event) {
 func TestTiles(t *testing.T) {
 	w := tlogWorld(t, 600)
 	m := watch(t, w)
-	_, tree := w.sqlite.Head()
+	_, tree := w.db.Head()
 	if tree.N != 600 {
 		t.Fatalf("%d events", tree.N)
 	}
@@ -282,8 +282,8 @@ func TestRollupsRoute(t *testing.T) {
 		}
 		check.Add(r)
 	}
-	_, tree := w.sqlite.Head()
-	report, err := audit.Verifier{Checkpoint: tree, Rollups: check}.Verify(w.sqlite.Rows(t.Context(), 0, tree.N))
+	_, tree := w.db.Head()
+	report, err := audit.Verifier{Checkpoint: tree, Rollups: check}.Verify(w.db.Rows(t.Context(), 0, tree.N))
 	if err != nil || !report.OK() || report.Rollups < 10 {
 		t.Errorf("%+v, %v", report, err)
 	}
@@ -348,7 +348,7 @@ func TestProof(t *testing.T) {
 // TestProofOfTamperedRow: the broker hands out what it has; the proof does not fit it.
 func TestProofOfTamperedRow(t *testing.T) {
 	w := tlogWorld(t, 20)
-	row, err := w.sqlite.Event(t.Context(), w.events()[7].ID)
+	row, err := w.db.Event(t.Context(), w.events()[7].ID)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -146,7 +146,7 @@ func (noRecordings) Reader(context.Context, string, int64) (io.ReadCloser, error
 type world struct {
 	t      testing.TB
 	clock  *clock
-	sqlite *sqlite.Log
+	db     store.Log
 	log    *brittleLog
 	logKey *audit.LogKey
 	minter *minter
@@ -171,8 +171,21 @@ func signer(t testing.TB) ssh.Signer {
 	return s
 }
 
-// newWorld starts a broker; change alters its configuration.
+// newWorld starts a broker on SQLite; change alters its configuration.
 func newWorld(t testing.TB, change ...func(*Config)) *world {
+	t.Helper()
+	return newWorldOn(t, onSQLite, change...)
+}
+
+// opener opens a fresh log of a backend.
+type opener func(t testing.TB, key *audit.LogKey) (store.Log, error)
+
+func onSQLite(t testing.TB, key *audit.LogKey) (store.Log, error) {
+	return sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "sega.db"), Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
+}
+
+// newWorldOn is newWorld on any backend.
+func newWorldOn(t testing.TB, open opener, change ...func(*Config)) *world {
 	t.Helper()
 	key, err := audit.GenerateLogKey("sega.test/log")
 	if err != nil {
@@ -180,12 +193,11 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 	}
 	w := &world{t: t, clock: &clock{t: time.Date(2030, 1, 2, 12, 0, 0, 0, time.UTC)}, logKey: key, minter: &minter{do: minted}, logs: &bytes.Buffer{},
 		policy: fstest.MapFS{"p.cedar": {Data: []byte(policies)}}}
-	w.sqlite, err = sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "sega.db"), Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
-	if err != nil {
+	if w.db, err = open(t, key); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = w.sqlite.Close() })
-	w.log = &brittleLog{Log: w.sqlite}
+	t.Cleanup(func() { _ = w.db.Close() })
+	w.log = &brittleLog{Log: w.db}
 	w.config = w.configuration()
 	for _, f := range change {
 		f(&w.config)
@@ -270,7 +282,7 @@ func (w *world) login(change ...func(*state.Session)) caller {
 
 func (w *world) write(apply func(context.Context, store.Tx) error) {
 	w.t.Helper()
-	if _, err := w.sqlite.Append(context.Background(), nil, apply); err != nil {
+	if _, err := w.db.Append(context.Background(), nil, apply); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -331,8 +343,8 @@ func problemOf(t testing.TB, rec *httptest.ResponseRecorder) api.Problem {
 // events are those of the log, intents too, with their details.
 func (w *world) events() (all []audit.Event) {
 	w.t.Helper()
-	_, tree := w.sqlite.Head()
-	for row, err := range w.sqlite.Rows(context.Background(), 0, tree.N) {
+	_, tree := w.db.Head()
+	for row, err := range w.db.Rows(context.Background(), 0, tree.N) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -367,7 +379,7 @@ func (w *world) openIntents() int {
 
 func (w *world) grants() (n int) {
 	w.t.Helper()
-	err := w.sqlite.Read(context.Background(), func(ctx context.Context, tx store.Querier) error {
+	err := w.db.Read(context.Background(), func(ctx context.Context, tx store.Querier) error {
 		return tx.QueryRowContext(ctx, `SELECT count(*) FROM grants`).Scan(&n)
 	})
 	if err != nil {
