@@ -87,10 +87,18 @@ var errStop = errors.New("stopped")
 // stream yields the items of an NDJSON answer that has an end. What goes wrong, a missing end
 // included, is yielded last, with a zero item.
 func stream[T any](ctx context.Context, c *Client, k call) iter.Seq2[T, error] {
+	return streamOf(ctx, c, k, func(line []byte) (item T, err error) {
+		err = json.Unmarshal(line, &item)
+		return item, err
+	})
+}
+
+// streamOf is stream with a decoder of its lines.
+func streamOf[T any](ctx context.Context, c *Client, k call, decode func(line []byte) (T, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		err := c.run(ctx, k, func(line []byte) error {
-			var item T
-			if err := json.Unmarshal(line, &item); err != nil {
+			item, err := decode(line)
+			if err != nil {
 				return c.notSega("a line that does not fit its type")
 			}
 			if !yield(item, nil) {

@@ -20,7 +20,7 @@ const maxTile = 256 * tlog.HashSize
 // order in it is for the verifier to judge and to name; here an error, the last thing yielded, says
 // that the list did not arrive whole.
 func (c *Client) LogRows(ctx context.Context, from, to int64) iter.Seq2[api.LogRow, error] {
-	return stream[api.LogRow](ctx, c, get(api.RouteLog, span(from, to), typeNDJSON))
+	return streamOf(ctx, c, get(api.RouteLog, span(from, to), typeNDJSON), decodeRow)
 }
 
 // Rollup is a line of RouteRollups: a count as stored.
