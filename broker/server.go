@@ -33,7 +33,6 @@ type Server struct {
 	serials   *serials
 	hub       *hub
 	screens   *screens
-	screens   *screens
 	devices   *devices
 	limits    *limiter
 	redact    *redactor
@@ -58,7 +57,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		Config: c, hub: newHub(c.bastionNames(), c.Now().Add(c.Times.Lease)), screens: newScreens(), screens: newScreens(), devices: newDevices(), limits: newLimiter(c.Limits, c.Now),
+		Config: c, hub: newHub(c.bastionNames(), c.Now().Add(c.Times.Lease)), screens: newScreens(), devices: newDevices(), limits: newLimiter(c.Limits, c.Now),
 		mux: http.NewServeMux(), stop: make(chan struct{}),
 	}
 	if err := s.openProofs(); err != nil {
@@ -154,10 +153,6 @@ func (s *Server) endpoints() []endpoint {
 		{"POST", api.RouteHop, authBastion, s.hop},
 		{"POST", api.RouteFront, authBastion, s.front},
 		{"POST", api.RouteReport, authBastion, s.report},
-		{"GET", api.RouteIndexSessions, authIndexer, s.indexSessions},
-		{"GET", api.RouteIndexRecording, authIndexer, s.indexRecording},
-		{"GET", api.RouteIndexSearches, authIndexer, s.indexSearches},
-		{"POST", api.RouteIndexHits, authIndexer, s.indexHits},
 		{"GET", api.RouteIndexSessions, authIndexer, s.indexSessions},
 		{"GET", api.RouteIndexRecording, authIndexer, s.indexRecording},
 		{"GET", api.RouteIndexSearches, authIndexer, s.indexSearches},
