@@ -51,11 +51,13 @@ The index is as secret as the recordings' text: keep its folder on an encrypted 
 	c.Flags().BoolVar(&o.status, "status", false, "print what is not indexed, one JSON object a line, and end")
 	c.Flags().BoolVar(&o.newLog, "accept-new-log", false, "forget the checkpoint of the broker's log: after the broker was restored from a backup")
 	_ = c.MarkFlagRequired("config")
-	c.MarkFlagsMutuallyExclusive("retry", "status", "accept-new-log")
 	return c
 }
 
 func (o indexerRun) run(ctx context.Context, out io.Writer, log *slog.Logger) error {
+	if o.retry && o.status || o.newLog && (o.retry || o.status) {
+		return fmt.Errorf("%w: --retry, --status and --accept-new-log do not go together", errUsage)
+	}
 	file, err := config.LoadIndexer(o.config)
 	if err != nil {
 		return err

@@ -191,10 +191,10 @@ func (e *Env) Logs() string {
 	return b.String()
 }
 
-// PID returns the process ID that a server ("broker", "bastion", "host") has now.
+// PID returns the process ID that a server ("broker", "bastion", "indexer", "host") has now.
 func (e *Env) PID(name string) int {
 	e.T.Helper()
-	pattern := map[string]string{"broker": "segad broker --config " + e.Data, "bastion": "segad bastion --config " + e.Data, "host": "sshd.*" + e.Data + "/host/sshd_config"}[name]
+	pattern := map[string]string{"broker": "segad broker --config " + e.Data, "bastion": "segad bastion --config " + e.Data, "indexer": "segad indexer --config " + e.Data, "host": "sshd.*" + e.Data + "/host/sshd_config"}[name]
 	var pid int
 	Eventually(e.T, 20*time.Second, "no process of "+name, func() error {
 		out, err := exec.Command("pgrep", "-f", pattern).Output()

@@ -87,9 +87,14 @@ func TestTamper(t *testing.T) {
 	t.Run("columns", func(t *testing.T) { testTamperColumns(t, reviewer, db) })
 	t.Run("body", func(t *testing.T) { testTamperBody(t, reviewer, db) })
 	t.Run("rows", func(t *testing.T) { testTamperRows(t, reviewer, db) })
+	t.Run("order", func(t *testing.T) { testTamperOrder(t, reviewer, db) })
+	t.Run("tree", func(t *testing.T) { testTamperTree(t, reviewer, db) })
 	t.Run("recording", func(t *testing.T) { testTamperRecording(t, e.With(t), reviewer, session) })
 	expect(t, verify(reviewer), 0)
+	t.Run("bundle", func(t *testing.T) { testTamperBundle(t, reviewer) })
 	t.Run("stopped", func(t *testing.T) { testTamperStopped(t, e, reviewer) })
+	t.Run("rollups", func(t *testing.T) { testTamperRollups(t, e, reviewer) })
+	t.Run("checkpoint", func(t *testing.T) { testTamperCheckpoint(t, e, reviewer) })
 	t.Run("rollback", func(t *testing.T) { testRollback(t, e, reviewer, p) })
 }
 
@@ -247,12 +252,16 @@ func testTamperRecording(t *testing.T, e *devtest.Env, reviewer *devtest.Person,
 func testTamperStopped(t *testing.T, e *devtest.Env, reviewer *devtest.Person) {
 	e.Stop()
 	db := breakIn(t, e)
-	db.exec(`UPDATE events SET body = replace(body, 'alice', 'Alice') WHERE idx = 4`)
+	var first int
+	if err := db.QueryRow(`SELECT min(idx) FROM events WHERE body LIKE '%alice%'`).Scan(&first); err != nil {
+		t.Fatal(err)
+	}
+	db.exec(`UPDATE events SET body = replace(body, 'alice', 'Alice') WHERE idx = ?`, first)
 	_ = db.Close()
 	e.Start()
-	expect(t, verify(reviewer), 1, "event 4")
+	expect(t, verify(reviewer), 1, fmt.Sprintf("event %d", first))
 	db = breakIn(t, e)
-	db.exec(`UPDATE events SET body = replace(body, 'Alice', 'alice') WHERE idx = 4`)
+	db.exec(`UPDATE events SET body = replace(body, 'Alice', 'alice') WHERE idx = ?`, first)
 	expect(t, verify(reviewer), 0)
 }
 
