@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -38,8 +39,7 @@ const immutable = "public, max-age=31536000, immutable"
 
 // logRows sends rows exactly as stored, for verification.
 func (s *Server) logRows(ctx context.Context, c *call) (any, error) {
-	_, tree := s.Log.Head()
-	from, to, err := parseRange(c.request.URL.Query(), tree.N)
+	from, to, err := s.sizes(ctx, c.request.URL.Query())
 	if err != nil {
 		return nil, err
 	}
@@ -106,8 +106,7 @@ func (s *Server) checkpoint(context.Context, *call) (any, error) {
 
 // consistency proves that the log of one size extends that of another.
 func (s *Server) consistency(ctx context.Context, c *call) (any, error) {
-	_, tree := s.Log.Head()
-	from, to, err := parseRange(c.request.URL.Query(), tree.N)
+	from, to, err := s.sizes(ctx, c.request.URL.Query())
 	if err != nil {
 		return nil, err
 	}
@@ -258,6 +257,7 @@ func (c *call) did(row audit.Row) bool {
 // prove proves a row in the latest checkpoint. Details are in the answer where all of them may be
 // read: what is left of others would not match their digest.
 func (s *Server) prove(ctx context.Context, r reading, row audit.Row) (any, error) {
+	s.awaitTree(ctx, row.Index+1) // another broker may have appended it just now
 	note, tree := s.Log.Head()
 	if row.Index >= tree.N {
 		return nil, api.Errorf(api.KindUnavailable, "event %d is not under a checkpoint yet", row.Index).WithHint("repeat in a second")
@@ -271,6 +271,15 @@ func (s *Server) prove(ctx context.Context, r reading, row audit.Row) (any, erro
 		out.Salt, out.Details = row.Salt, row.Details
 	}
 	return out, nil
+}
+
+// sizes reads two sizes of the log. Who names one that another broker on the same database has just
+// reached is let wait for it: that we do not know it would say that the log went back.
+func (s *Server) sizes(ctx context.Context, q url.Values) (from, to int64, err error) {
+	if from, to, err = parseRange(q, math.MaxInt64); err != nil {
+		return 0, 0, err
+	}
+	return parseRange(q, s.awaitTree(ctx, to).N)
 }
 
 func parseRange(q url.Values, size int64) (from, to int64, err error) {
