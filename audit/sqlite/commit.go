@@ -84,7 +84,7 @@ func (l *Log) batch(waiting []*request) {
 		}
 		r.answer(r.first, nil)
 	}
-	if err := l.w.tidy(l.cfg.Path); err != nil {
+	if err := l.w.tidy(l.copier); err != nil {
 		l.cfg.Log.Warn("audit store: checkpoint of the WAL failed, it keeps growing", "error", err)
 	}
 }

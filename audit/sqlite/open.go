@@ -60,6 +60,8 @@ type Log struct {
 	last  atomic.Pointer[head]
 	text  *textIndex
 
+	copier *copier
+
 	queue   chan *request
 	closing chan struct{} // closed by Close
 	stopped chan struct{} // closed by the committer when it has answered everything
@@ -115,7 +117,7 @@ func open(ctx context.Context, cfg Config, dial func(context.Context) (conn, err
 		closing: make(chan struct{}), stopped: make(chan struct{})}
 	h := w.edge.head
 	l.last.Store(&h)
-	l.text = startText(l)
+	l.text, l.copier = startText(l), startCopier(l)
 	go l.run()
 	return l, nil
 }
@@ -232,6 +234,7 @@ func (l *Log) Close() error {
 		close(l.closing)
 		<-l.stopped
 		l.text.close()
+		l.copier.close()
 		errs := []error{l.reads.Close()}
 		if l.w != nil {
 			if _, err := l.w.checkpoint.ints(3); err != nil { // what is in the WAL is durable there

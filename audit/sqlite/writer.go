@@ -36,6 +36,7 @@ type writer struct {
 	db    *sql.DB // on apply
 	all   []*stmt
 	edge  edge
+	since int // commits since the WAL was copied
 
 	begin, commit, rollback, savepoint, undo, release *stmt
 	insert, putChunk, putHead, getStamp               *stmt
@@ -216,31 +217,4 @@ func (w *writer) mark() error {
 	}
 	w.edge = next
 	return nil
-}
-
-// walLimit is the number of frames (pages) in the WAL from which on it is checkpointed: 32 MiB.
-// Each checkpoint costs some ten ms between two commits, so it must be rarer than one commit in a
-// hundred even where each commit is of one event.
-const walLimit = 8192
-
-// pageSize is SQLite's own default, in bytes.
-const pageSize = 4096
-
-// smallWAL is the number of frames that are not worth a checkpoint, however small the disk is.
-const smallWAL = 128
-
-// tidy copies the WAL into the database where it has grown, on a small disk sooner: a WAL that
-// takes the last space cannot be copied any more. The committer is the only writer, so the copy is
-// complete unless a reader still needs an older state, and the next commit starts the WAL from its
-// beginning.
-func (w *writer) tidy(path string) error {
-	frames, err := w.walFrames.ints(3)
-	if err != nil || frames[1] < smallWAL {
-		return err
-	}
-	if free, known := freeBytes(path); frames[1] < walLimit && (!known || frames[1]*pageSize < free/2) {
-		return nil
-	}
-	_, err = w.checkpoint.ints(3)
-	return err
 }
