@@ -24,6 +24,10 @@ type outcome struct {
 // already. An error is the transaction's, not a request's.
 func (w *writer) requests(batch []*request, found map[string]bool) (outcome, error) {
 	var out outcome
+	for _, r := range batch {
+		out.rows.left += len(r.rows)
+	}
+	out.leaves = make([]tlog.Hash, 0, out.rows.left)
 	mark := savepoint{w: w}
 	for _, r := range batch {
 		r.first, r.failed = w.edge.tree.N+int64(len(out.leaves)), nil

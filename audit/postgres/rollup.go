@@ -50,7 +50,7 @@ func rollupSchema() string {
 }
 
 // rollUp is the statement that adds the events of two bounds, the first index and the one after the
-// last, to the cube.
+// last, to the cube, in the order of its key: neighbours fall into one page.
 func (c cube) rollUp() string {
 	var from, group []string
 	for i, k := range c.key {
@@ -58,8 +58,8 @@ func (c cube) rollUp() string {
 		group = append(group, fmt.Sprint("c", i))
 	}
 	key := strings.Join(c.key, ", ")
-	return fmt.Sprintf(`INSERT INTO %s AS r (%s, n) SELECT %s, count(*) FROM events WHERE idx >= $1 AND idx < $2 GROUP BY %s
-		ON CONFLICT (%s) DO UPDATE SET n = r.n + excluded.n`, c.table(), key, strings.Join(from, ", "), strings.Join(group, ", "), key)
+	return fmt.Sprintf(`INSERT INTO %s AS r (%s, n) SELECT %s, count(*) FROM events WHERE idx >= $1 AND idx < $2 GROUP BY %s ORDER BY %[4]s
+		ON CONFLICT (%[2]s) DO UPDATE SET n = r.n + excluded.n`, c.table(), key, strings.Join(from, ", "), strings.Join(group, ", "))
 }
 
 // Rollups implements store.Log. What is yielded is the state of one moment, that of the call: a

@@ -135,6 +135,7 @@ func (w *writer) committed(ctx context.Context, stamp int64) (bool, error) {
 // them, as a parameter has 1 GB at most.
 type rowArrays struct {
 	parts []*rowPart
+	left  int // rows that may still come
 }
 
 const statementBytes = 8 << 20
@@ -146,11 +147,21 @@ type rowPart struct {
 	body, salt, details [][]byte
 }
 
+func newRowPart(n int) *rowPart {
+	p := &rowPart{idx: make([]int64, 0, n), time: make([]int64, 0, n), body: make([][]byte, 0, n), salt: make([][]byte, 0, n), details: make([][]byte, 0, n)}
+	texts := make([]string, len(columns)*n)
+	for i := range p.texts {
+		p.texts[i] = texts[i*n : i*n : (i+1)*n]
+	}
+	return p
+}
+
 // add takes a row that has its place.
 func (a *rowArrays) add(row *audit.Row, ns int64) {
 	if n := len(a.parts); n == 0 || a.parts[n-1].size > statementBytes {
-		a.parts = append(a.parts, &rowPart{})
+		a.parts = append(a.parts, newRowPart(a.left))
 	}
+	a.left--
 	p := a.parts[len(a.parts)-1]
 	p.idx, p.time = append(p.idx, row.Index), append(p.time, ns)
 	for i, name := range columns {
