@@ -182,7 +182,7 @@ func (s *session) printEvents(ctx context.Context, q url.Values, asJSON bool) er
 			err = out.add(e)
 		}
 		if err != nil {
-			return errors.Join(out.flush(), err)
+			return errors.Join(out.salvage(), err)
 		}
 	}
 	return out.flush()
@@ -218,6 +218,13 @@ func (l *eventList) flush() error {
 		return l.send()
 	}
 	return l.columns.flush()
+}
+
+func (l *eventList) salvage() error {
+	if l.asJSON {
+		return l.send()
+	}
+	return l.columns.salvage()
 }
 
 // flatten is the envelope's own fields, then idx and details, as one object on one line.

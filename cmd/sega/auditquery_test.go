@@ -203,6 +203,34 @@ func TestAuditQueryTable(t *testing.T) {
 	}
 }
 
+// TestAuditQueryBreaksOff: a refusal prints no header; what came before a failure is printed.
+func TestAuditQueryBreaksOff(t *testing.T) {
+	for _, asJSON := range []bool{false, true} {
+		for rows, want := range map[int]int{0: 0, 2: 3} {
+			b, r := queryWorld(t)
+			b.answer = func(w http.ResponseWriter, _ *http.Request) bool {
+				if rows == 0 {
+					b.refuse(w, api.Errorf(api.KindDenied, "that was all"))
+					return true
+				}
+				w.Header().Set("Content-Type", "application/x-ndjson")
+				for _, row := range b.rows[:rows] {
+					b.sendEvent(w, row)
+				}
+				_ = json.NewEncoder(w).Encode(map[string]any{"problem": api.Errorf(api.KindDenied, "that was all")})
+				return true
+			}
+			code := r.sega("audit", "query", fmt.Sprintf("--json=%v", asJSON))
+			if asJSON {
+				want = rows
+			}
+			if got := strings.Count(r.out.String(), "\n"); code != exitDenied || got != want || !strings.Contains(r.talk.String(), "sega: that was all") {
+				t.Errorf("json %v: exit %d, %d lines, want %d\n%s%s", asJSON, code, got, want, r.out, r.talk)
+			}
+		}
+	}
+}
+
 func TestAuditCount(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string

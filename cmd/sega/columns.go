@@ -17,8 +17,7 @@ const columnsPage = 200
 type columns struct {
 	out    *bufio.Writer
 	widths []int
-	held   [][]string // rows not printed yet; nil once the widths stand
-	rows   int
+	held   [][]string // the header and rows, not printed yet; nil once the widths stand
 }
 
 func newColumns(w io.Writer, header ...string) *columns {
@@ -75,6 +74,14 @@ func (c *columns) print(cells []string) error {
 func (c *columns) write(text string) error {
 	_, err := c.out.WriteString(text)
 	return printed(err)
+}
+
+// salvage prints what came before an error, and no header alone.
+func (c *columns) salvage() error {
+	if len(c.held) == 1 {
+		c.held = nil
+	}
+	return c.flush()
 }
 
 // flush prints all that was taken.
