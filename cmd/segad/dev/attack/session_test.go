@@ -111,7 +111,10 @@ func TestWhoMayStopAndRead(t *testing.T) {
 		"carol revokes":                 {carol.revoke("user", "bob@example.com"), "user.revoke"},
 		"alice unblocks":                {alice.unblock("bob@example.com"), "user.unblock"},
 		"alice unblocks nobody":         {alice.unblock("nobody@example.com"), "user.unblock"},
-		"alice reads bob's events":      {alice.get(api.RouteEvents + "?user=bob@example.com"), "audit.read"},
+		"alice reads bob's events":      {alice.get(api.RouteEvents + "?q=user:bob@example.com"), "audit.read"},
+		"alice counts bob's events":     {alice.get(api.RouteCount + "?q=user:bob@example.com&by=kind"), "audit.read"},
+		"alice follows bob's events":    {alice.get(api.RouteEvents + "?q=user:bob@example.com&follow=1"), "audit.read"},
+		"sam searches screens":          {sam.get(api.RouteEvents + "?q=screen:secret"), "audit.read"},
 		"alice verifies":                {alice.get(api.RouteLog + "?from=0&to=1"), "audit.read"},
 		"sam replays":                   {sam.get("/v1/recordings/ssh_abcdefghijkmnpqr2345?purpose=play&reason=x"), "recording.read"},
 		"alice replays":                 {alice.get("/v1/recordings/ssh_abcdefghijkmnpqr2345?purpose=play&reason=x"), "recording.read"},
@@ -141,7 +144,8 @@ func TestOwnEventsAlone(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.login("alice"), w.login("bob")
 	w.send(bob.credentials())
-	for _, query := range []string{"", "?user=alice@example.com", "?session=" + bob.LoginID, "?kind=aws.*", "?role=dev-admin&intents=1", "?user=00ualice", "?after=-1"} {
+	for _, query := range []string{"", "?q=user:alice@example.com", "?q=session:" + bob.LoginID, "?q=kind:aws.*", "?q=role:dev-admin&intents=1", "?q=user:00ualice", "?after=-1",
+		"?q=user:alice@example.com+or+kind:*", "?q=-user:alice@example.com", "?q=not+(kind:nothing)", "?q=session:" + bob.LoginID + "+or+kind:*", "?q=outcome:*&newest=1&limit=50"} {
 		t.Run(query, func(t *testing.T) {
 			a := w.at(t).send(alice.get(api.RouteEvents + query))
 			if a.code != 200 || strings.Contains(a.body, "bob@example.com") || strings.Contains(a.body, "00ubob") {

@@ -91,7 +91,7 @@ func TestHelp(t *testing.T) {
 		})
 	}
 	for _, want := range []string{"sega login", "sega logout", "sega status", "sega roles", "sega exec", "sega env", "sega credential-process", "sega hosts", "sega ssh", "sega configure",
-		"sega sessions", "sega sessions kill", "sega revoke user", "sega revoke session", "sega unblock user", "sega audit query", "sega audit show", "sega audit play", "sega audit verify",
+		"sega sessions", "sega sessions kill", "sega revoke user", "sega revoke session", "sega unblock user", "sega audit query", "sega audit tail", "sega audit show", "sega audit play", "sega audit verify",
 		"segad broker", "segad bastion", "segad ca init", "segad policy check", "segad dev up", "segad dev login"} {
 		if !seen[want] {
 			t.Errorf("no help lists %s", want)
@@ -118,7 +118,7 @@ func TestUsage(t *testing.T) {
 		}
 	}
 	for _, argv := range [][]string{{"status"}, {"roles"}, {"hosts"}, {"exec", "role", "--", "true"}, {"env", "role"}, {"credential-process", "role"}, {"ssh", "host"}, {"configure", "--ssh", "--print"},
-		{"sessions"}, {"revoke", "user", alice, "--yes", "--reason", "x"}, {"audit", "query"}, {"audit", "verify"}} {
+		{"sessions"}, {"revoke", "user", alice, "--yes", "--reason", "x"}, {"audit", "query"}, {"audit", "tail"}, {"audit", "verify"}} {
 		expect(t, p.Sega(argv...), 4, "sega login")
 		expect(t, p.Run("env", append([]string{"SEGA_BROKER=https://127.0.0.1:1", "sega"}, argv...)...), 4, "sega login")
 	}

@@ -63,6 +63,10 @@ func testQuery(t *testing.T, e *devtest.Env) {
 		{"login", []string{"--session", login, "--kind", "session.end"}, []string{"session.end success " + alice}},
 		{"intents", []string{"--intents", "--kind", "aws.assume", "--user", bob}, []string{"aws.assume intent " + bob, "aws.assume success " + bob}},
 		{"intent", []string{"--outcome", "intent", "--user", alice, "--kind", "aws.assume"}, []string{"aws.assume intent " + alice}},
+		{"text", []string{"kind:aws.assume (outcome:denied or user:" + bob + ")"}, []string{"aws.assume denied " + alice, "aws.assume success " + bob}},
+		{"a reason", []string{`reason:~"WHY not" kind:aws.*`}, []string{"aws.assume success " + alice}},
+		{"free text", []string{`"# query"`}, []string{"session.command success " + alice}},
+		{"a policy", []string{"policy:engineers-dev-admin", "--kind", "aws.assume"}, []string{"aws.assume success " + alice}},
 		{"limit", []string{"--kind", "aws.assume", "--limit", "2"}, []string{"aws.assume success " + alice, "aws.assume denied " + alice}},
 	} {
 		var got []string
@@ -109,7 +113,7 @@ func testQueryForms(t *testing.T, reviewer *devtest.Person, window []string) {
 	if got := strings.Count(table.Out, "\n"); got != lines+1 {
 		t.Errorf("the table has %d lines for %d events", got, lines)
 	}
-	for _, args := range [][]string{{"--since", "yesterday"}, {"--outcome", "maybe"}, {"--limit", "-1"}, {"--users", alice}, {"extra"}} {
+	for _, args := range [][]string{{"--since", "yesterday"}, {"--outcome", "maybe"}, {"--limit", "-1"}, {"--users", alice}, {"usr:extra"}} {
 		expect(t, reviewer.Sega(append([]string{"audit", "query"}, args...)...), 2)
 	}
 }

@@ -20,7 +20,7 @@ func TestSega(t *testing.T) {
 		{"exec", testExec}, {"env", testEnv}, {"profile", testProfile}, {"stale", testStale},
 		{"ssh", testSSH}, {"copy", testCopy}, {"tools", testTools}, {"signal", testSignal}, {"identity", testIdentity},
 		{"shell", testShell}, {"hangup", testHangup}, {"forward", testForward},
-		{"access", testAccess}, {"query", testQuery}, {"escape", testEscape},
+		{"access", testAccess}, {"query", testQuery}, {"escape", testEscape}, {"content", testContent}, {"counts", testCounts}, {"tail", testTail},
 		{"paste", testPaste}, {"paste on a terminal", testPasteTerminal}, {"device", testDevice}, {"cancel", testCancel}, {"logout", testLogout},
 		{"other broker", testOtherBroker},
 	} {
