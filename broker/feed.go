@@ -44,6 +44,7 @@ func (s *Server) feed(ctx context.Context, c *call) (any, error) {
 		f := &feeding{s: s, c: c, after: after, out: http.NewResponseController(w), w: w}
 		f.conn = s.hub.join(c.session.Subject, c.session.Email, after)
 		defer s.hub.leave(c.session.Subject, f.conn)
+		f.tellPeers(ctx, true)
 		if err := f.run(ctx); err != nil {
 			s.Logger.Info("feed ended", "bastion", c.session.Email, "request", c.id, "reason", err)
 		}
@@ -58,6 +59,7 @@ type feeding struct {
 	out   *http.ResponseController
 	conn  int64
 	after int64
+	told  time.Time // when the other brokers were told last that it is here
 }
 
 func (f *feeding) run(ctx context.Context) error {
@@ -75,6 +77,7 @@ func (f *feeding) run(ctx context.Context) error {
 		if err := f.catchUp(ctx); err != nil {
 			return err
 		}
+		f.tellPeers(ctx, false)
 		// With every heartbeat: a bastion that could not prove the last one tries again in a second.
 		note, _ := f.s.Log.Head()
 		if err := f.send(api.FeedItem{Type: api.FeedHeartbeat, Checkpoint: base64.StdEncoding.EncodeToString(note)}); err != nil {
@@ -141,13 +144,19 @@ func (f *feeding) send(item api.FeedItem) error {
 }
 
 // ack takes a bastion's word that it has cut what a revocation touches.
-func (s *Server) ack(_ context.Context, c *call) (any, error) {
+func (s *Server) ack(ctx context.Context, c *call) (any, error) {
 	var a api.Ack
 	if err := decode(c, &a); err != nil {
 		return nil, err
 	}
 	s.hub.ack(c.session.Subject, a, s.Now())
-	return api.Empty{}, nil
+	if !s.Peers {
+		return api.Empty{}, nil
+	}
+	_, err := s.Log.Append(ctx, nil, func(ctx context.Context, tx store.Tx) error {
+		return state.AckFollower(ctx, tx, c.session.Subject, a.Index, int64(a.Closed), s.Now())
+	})
+	return api.Empty{}, unavailable(err)
 }
 
 // checkMark compares our log with the newest checkpoint that the bastion remembers. A mark of

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sega/broker/api"
+	"sega/broker/state"
 )
 
 // hub knows the bastions that follow the feed, wakes them, and collects what they acknowledge.
@@ -119,6 +120,27 @@ func (h *hub) ack(machineID string, a api.Ack, now time.Time) {
 	}
 	close(h.acks)
 	h.acks = make(chan struct{})
+}
+
+// learn takes in what other brokers, or we ourselves, have recorded of bastions: one that follows
+// another broker's feed counts here like one whose feed is lost, until it has acknowledged.
+func (h *hub) learn(all []state.Follower) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, v := range all {
+		f := h.feeds[v.Machine]
+		if f == nil {
+			f = &follower{name: v.Name, acked: v.Acked, cut: map[int64]cut{}}
+			h.feeds[v.Machine] = f
+		}
+		if f.conn == 0 && f.lease.Before(v.Lease) {
+			f.lease = v.Lease
+		}
+		f.acked = max(f.acked, v.Acked)
+		if _, known := f.cut[v.Acked]; !known && !v.AckedAt.IsZero() {
+			f.cut[v.Acked] = cut{closed: int(v.Closed), at: v.AckedAt}
+		}
+	}
 }
 
 // points says where the revocation of an index stands, and whether there is still somebody to

@@ -87,11 +87,16 @@ func (s *Server) awaitAcks(ctx context.Context, index int64) []api.Point {
 	committed := s.Now()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Times.RevokeWait)
 	defer cancel()
+	look := s.lookAtPeers()
+	defer look.Stop()
 	for {
+		s.hearPeers(ctx)
 		points, waiting, changed := s.hub.points(index, committed, s.Now())
 		if waiting {
 			select {
 			case <-changed:
+				continue
+			case <-look.C:
 				continue
 			case <-ctx.Done():
 			}

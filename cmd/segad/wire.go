@@ -81,6 +81,7 @@ func openLog(ctx context.Context, path string, file config.Broker, c *broker.Con
 	if err != nil {
 		return nil, err
 	}
+	c.Peers = at.Postgres != ""
 	c.Log, err = at.log(ctx, key, log)
 	return c.Log, err
 }
