@@ -57,6 +57,8 @@ func (l *Log) Count(ctx context.Context, q query.Query, by []query.Dimension) ([
 		err = l.countRolled(ctx, c, q, &t)
 	} else if ofEvents.where(q).exact {
 		err = l.countColumns(ctx, q, &t)
+	} else if n, ok := leanFor(q, by); ok {
+		err = l.countLean(ctx, q, n, &t)
 	} else {
 		err = l.countRows(ctx, q, &t)
 	}
