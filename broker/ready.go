@@ -87,14 +87,10 @@ func (s *Server) Reload(ctx context.Context) error {
 	return errors.Join(err, record(s.Policy.Set().Digest(), audit.Failure, map[string]string{"error": err.Error()}))
 }
 
-// settleIntents gives every intent that an earlier run of this node left open the outcome
-// "unknown" (R3): the call may have reached AWS, the credentials never reached anybody.
-func (s *Server) settleIntents(ctx context.Context) error {
-	return s.settleBefore(ctx, s.Now().Add(time.Hour))
-}
-
-// settleBefore does so for intents of before a time: an outcome that met a full disk left its own open.
-func (s *Server) settleBefore(ctx context.Context, before time.Time) error {
+// Settle gives every intent of this node that no request will close any more the outcome "unknown"
+// (R3): an earlier run left it, or its outcome could not be made durable. The call may have reached
+// AWS, the credentials never reached anybody.
+func (s *Server) Settle(ctx context.Context) error {
 	all, err := s.openIntents(ctx)
 	if err != nil {
 		return err
@@ -102,20 +98,21 @@ func (s *Server) settleBefore(ctx context.Context, before time.Time) error {
 	var open []state.Intent
 	var events []audit.Event
 	for _, intent := range all {
+		if _, busy := s.underway.Load(intent.Action); busy {
+			continue
+		}
 		var e audit.Event
 		if err := json.Unmarshal(intent.Body, &e); err != nil {
 			return err
 		}
-		if e.Time.Before(before) {
-			open, events = append(open, intent), append(events, e)
-		}
+		open, events = append(open, intent), append(events, e)
 	}
 	if len(open) == 0 {
 		return nil
 	}
 	for i := range events {
 		events[i].ID, events[i].Time, events[i].Outcome = audit.NewID(), s.Now().UTC(), audit.Unknown
-		events[i].Details, events[i].DetailsDigest = json.RawMessage(`{"error":{"kind":"internal","detail":"the broker stopped between the intent and its outcome; nothing was handed out"}}`), ""
+		events[i].Details, events[i].DetailsDigest = json.RawMessage(`{"error":{"kind":"internal","detail":"the outcome of the call was not recorded; nothing was handed out"}}`), ""
 	}
 	_, err = s.Log.Append(ctx, events, func(ctx context.Context, tx store.Tx) error {
 		for _, intent := range open {
@@ -132,11 +129,8 @@ func (s *Server) settleBefore(ctx context.Context, before time.Time) error {
 // until they have our answer; one that was cut off for longer may be in the log twice.
 const reportMemory = 30 * 24 * time.Hour
 
-// Sweep settles intents that were left open, and forgets what expired a day ago and reports of a month ago.
+// Sweep forgets what expired a day ago and reports of a month ago.
 func (s *Server) Sweep(ctx context.Context) error {
-	if err := s.settleBefore(ctx, s.Now().Add(-10*time.Minute)); err != nil {
-		return err
-	}
 	_, err := s.Log.Append(ctx, nil, func(ctx context.Context, tx store.Tx) error {
 		now := s.Now()
 		return errors.Join(state.DropExpired(ctx, tx, now.Add(-24*time.Hour)), state.DropReports(ctx, tx, now.Add(-reportMemory), now))

@@ -43,6 +43,7 @@ type Server struct {
 	stop     chan struct{} // closed when the server drains: streams end
 	stopOnce sync.Once
 	busy     atomic.Int64 // requests under way
+	underway sync.Map     // actions of intents whose outcome a request will bring
 }
 
 // New checks the configuration, closes what a dead node left open and returns the broker.
@@ -70,7 +71,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s.redact = redact
 	s.serials = &serials{log: c.Log, blocks: map[string]*block{}}
 	s.metrics = newMetrics(prometheus.NewRegistry(), s)
-	if err := s.settleIntents(ctx); err != nil {
+	if err := s.Settle(ctx); err != nil {
 		return nil, fmt.Errorf("broker: close what an earlier run left open: %w", err)
 	}
 	for _, e := range s.endpoints() {

@@ -85,6 +85,8 @@ func (s *Server) perform(ctx context.Context, c *call, op operation) (any, error
 		}
 	}
 	if op.external {
+		s.underway.Store(event.Action, true)
+		defer s.underway.Delete(event.Action)
 		if err := s.intend(ctx, c, event, op); err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 )
 
@@ -44,10 +45,17 @@ func OpenIntent(ctx context.Context, q Querier, i Intent) error {
 	return insert(ctx, q, `INSERT INTO intents (action, node, body) VALUES (?, ?, ?)`, i.Action, i.Node, i.Body)
 }
 
-// CloseIntent records that its outcome is known.
+// CloseIntent records that its outcome is known; ErrNotFound where it was known before, so that no
+// intent gets two.
 func CloseIntent(ctx context.Context, q Querier, action string) error {
-	_, err := q.ExecContext(ctx, `DELETE FROM intents WHERE action=?`, action)
-	return err
+	res, err := q.ExecContext(ctx, `DELETE FROM intents WHERE action=?`, action)
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(err, ErrNotFound)
+	}
+	return nil
 }
 
 // OpenIntents returns the intents of a node whose outcome is not known.

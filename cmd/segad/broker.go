@@ -39,6 +39,10 @@ const maxConnections = 4096
 // sweepEvery is how often expired records are dropped.
 const sweepEvery = time.Hour
 
+// settleEvery is how long an intent whose outcome could not be recorded stays open after the disk or
+// the database has come back.
+const settleEvery = 10 * time.Second
+
 func newBroker() *cobra.Command {
 	var path string
 	c := &cobra.Command{Use: "broker", Short: "Run the broker", Args: exactly(0), Example: "  segad broker --config /etc/sega/broker.yaml",
@@ -188,17 +192,23 @@ func fingerprint(dir string) string {
 	return out
 }
 
+// sweep settles what is left open, and forgets from time to time what has expired.
 func sweep(ctx context.Context, server *broker.Server, log *slog.Logger) error {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
+	settle, forget := time.NewTicker(settleEvery), time.NewTicker(sweepEvery)
+	defer settle.Stop()
+	defer forget.Stop()
 	for {
+		var err error
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
-			if err := server.Sweep(ctx); err != nil {
-				log.Error("expired records not dropped", "error", err)
-			}
+		case <-settle.C:
+			err = server.Settle(ctx)
+		case <-forget.C:
+			err = server.Sweep(ctx)
+		}
+		if err != nil {
+			log.Error("records not tidied up", "error", err)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func TestBrokerAway(t *testing.T) {
 	quiet.echo(t, "before")
 	term := r.terminal("alice@example.com")
 	book := newBook()
-	if _, err := book.read(r.file.Database, newLedger()); err != nil {
+	if _, err := book.read(r.source(), newLedger()); err != nil {
 		t.Fatal(err)
 	}
 	session := book.sessionOf(id)

@@ -104,7 +104,7 @@ func (r *rig) judgeInterrupted(c chat, book *book, carol *devtest.Person) {
 func (r *rig) awaitSessionEnd(id identity, book *book) (session string, end audit.Event) {
 	r.t.Helper()
 	devtest.Eventually(r.t, 20*time.Second, "a session's end is not in the log", func() error {
-		if _, err := book.read(r.file.Database, newLedger()); err != nil {
+		if _, err := book.read(r.source(), newLedger()); err != nil {
 			return err
 		}
 		var err error

@@ -4,19 +4,19 @@ package chaos
 
 import (
 	"context"
-	"database/sql"
 	"math/rand/v2"
 	"strconv"
 	"testing"
 	"time"
 
+	"sega/audit/postgres/pgtest"
 	"sega/cmd/segad/dev/devtest"
 	"sega/sshca"
 )
 
 const (
-	brokerKills = 200
-	wantFlying  = 8                      // requests under way when the broker dies
+	brokerKills = 1000
+	wantFlying  = 32                     // requests under way when the broker dies
 	maxLife     = 400 * time.Millisecond // of a broker under load
 	maxStart    = 350 * time.Millisecond // in which a starting broker dies
 )
@@ -32,6 +32,7 @@ type toll struct {
 // killing is a broker that is killed again and again, and who suffers from it.
 type killing struct {
 	*rig
+	carol   *devtest.Person
 	crowd   *crowd
 	ledger  *ledger
 	book    *book
@@ -46,16 +47,15 @@ type killing struct {
 // things, and compares all that they received with the store (I1, I6, R3). A session that was open
 // before lives through all of it.
 func TestKillBroker(t *testing.T) {
-	r := startRig(t, nil)
-	carol := r.LoggedIn("carol@example.com")
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	k := &killing{rig: r, ledger: newLedger(), book: newBook(), marks: newMarks(t, r.bfile.LogKey), rnd: rand.New(rand.NewPCG(seed, 0)), sum: toll{flying: 1 << 40}}
-	k.crowd = newCrowd(r, k.ledger, k.marks)
-	k.first = k.crowd.ids[0]
-	k.healthy = r.mustOpen(k.first, "cat", false)
-	k.healthy.echo(t, "before")
-	k.count()
+	t.Run("sqlite", func(t *testing.T) { killBrokers(t, startRig(t, nil)) })
+	t.Run("postgres", func(t *testing.T) {
+		server := pgtest.Start(t)
+		killBrokers(t, startRig(t, onPostgres(server)))
+	})
+}
+
+func killBrokers(t *testing.T, r *rig) {
+	k := newKilling(t, r)
 	start := time.Now()
 	for i := range times(brokerKills) {
 		k.round(i)
@@ -64,11 +64,25 @@ func TestKillBroker(t *testing.T) {
 		}
 	}
 	k.judge()
-	k.finish(carol)
+	k.finish()
 	t.Logf("%d kills under load in %s, %d of them interrupted a write, and %d of a starting broker; at least %d requests under way at each; "+
 		"%d requests, %d of them without an answer; %d answers received, %d events; %d intents became unknown, %d grants were durable and reached nobody",
 		k.sum.kills, time.Since(start).Round(time.Second), k.sum.interrupted, k.sum.starts, k.sum.flying, k.sum.calls, k.sum.lost,
 		k.ledger.count(), k.book.next, k.sum.unknowns, k.sum.silent)
+}
+
+func newKilling(t *testing.T, r *rig) *killing {
+	t.Helper()
+	carol := r.LoggedIn("carol@example.com")
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	k := &killing{rig: r, carol: carol, ledger: newLedger(), book: newBook(), marks: newMarks(t, r.bfile.LogKey), rnd: rand.New(rand.NewPCG(seed, 0)), sum: toll{flying: 1 << 40}}
+	k.crowd = newCrowd(r, k.ledger, k.marks)
+	k.first = k.crowd.ids[0]
+	k.healthy = r.mustOpen(k.first, "cat", false)
+	k.healthy.echo(t, "before")
+	k.count()
+	return k
 }
 
 // round is one kill, and what is held against the store afterwards.
@@ -146,7 +160,7 @@ func (k *killing) proxied(ctx context.Context, l *ledger) error {
 // and its answer reached nobody.
 func (k *killing) count() int {
 	k.t.Helper()
-	p, err := k.book.read(k.file.Database, k.ledger)
+	p, err := k.book.read(k.source(), k.ledger)
 	if err != nil {
 		k.t.Fatalf("the store: %v", err)
 	}
@@ -172,7 +186,7 @@ func (k *killing) judge() {
 		k.t.Error("no kill came between an intent and its outcome")
 	}
 	k.book.settled(k.t)
-	db, err := sql.Open("sqlite", "file:"+k.file.Database+"?mode=ro")
+	db, err := k.source().open()
 	if err != nil {
 		k.t.Fatal(err)
 	}
@@ -184,7 +198,7 @@ func (k *killing) judge() {
 }
 
 // finish ends the healthy session and holds its recording against what its person received.
-func (k *killing) finish(carol *devtest.Person) {
+func (k *killing) finish() {
 	k.t.Helper()
 	k.awaitFeed()
 	k.healthy.echo(k.t, "after")
@@ -202,15 +216,15 @@ func (k *killing) finish(carol *devtest.Person) {
 		_, err := k.book.end(id)
 		return err
 	})
-	v := show(carol, id)
+	v := show(k.carol, id)
 	if v.Outcome != "success" || v.Recording != "complete" {
 		k.t.Errorf("the healthy session: %+v", v)
 	}
-	if got, want := play(carol, id), k.healthy.out.text(); got != want {
+	if got, want := play(k.carol, id), k.healthy.out.text(); got != want {
 		k.t.Errorf("the healthy session's person received %d bytes, the recording has %d others", len(want), len(got))
 	}
 	if out, errs, err := k.run(mustCertify(k.t, k.crowd.people[0]), "echo again"); out != "again\n" {
 		k.t.Errorf("a new session after all: %q %q %v", out, errs, err)
 	}
-	verify(carol)
+	verify(k.carol)
 }

@@ -3,15 +3,12 @@
 package chaos
 
 import (
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
-
-	_ "modernc.org/sqlite" // reads the broker's database, as an auditor with a shell would
 
 	"sega/audit"
 	"sega/sshca"
@@ -113,13 +110,13 @@ type page struct {
 }
 
 // read takes up what was committed since the last reading.
-func (b *book) read(path string, l *ledger) (p page, err error) {
-	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&_pragma=busy_timeout(5000)")
+func (b *book) read(from source, l *ledger) (p page, err error) {
+	db, err := from.open()
 	if err != nil {
 		return p, err
 	}
 	defer db.Close()
-	rows, err := db.Query(`SELECT idx, body, coalesce(details, '') FROM events WHERE idx >= ? ORDER BY idx`, b.next)
+	rows, err := db.Query(fmt.Sprintf(`SELECT idx, body, coalesce(details, '') FROM events WHERE idx >= %d ORDER BY idx`, b.next))
 	if err != nil {
 		return p, err
 	}

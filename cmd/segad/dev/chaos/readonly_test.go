@@ -50,7 +50,7 @@ func TestReadOnlyWhileRunning(t *testing.T) {
 	if r.broker.cmd.Process.Pid != pid || !r.broker.running() {
 		t.Error("the broker was restarted")
 	}
-	if _, err := b.read(r.file.Database, l); err != nil {
+	if _, err := b.read(r.source(), l); err != nil {
 		t.Fatal(err)
 	}
 	b.check(t, l)

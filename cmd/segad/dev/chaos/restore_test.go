@@ -136,7 +136,7 @@ func (x *restoring) remembered() (int64, error) {
 func (x *restoring) logSize() int64 {
 	x.t.Helper()
 	b := newBook()
-	if _, err := b.read(x.file.Database, newLedger()); err != nil {
+	if _, err := b.read(x.source(), newLedger()); err != nil {
 		x.t.Fatal(err)
 	}
 	return b.next
@@ -180,7 +180,7 @@ func (x *restoring) recovered() {
 	x.t.Helper()
 	b := newBook()
 	devtest.Eventually(x.t, 20*time.Second, "no log.recovery", func() error {
-		if _, err := b.read(x.file.Database, newLedger()); err != nil {
+		if _, err := b.read(x.source(), newLedger()); err != nil {
 			return err
 		}
 		if len(b.of("log.recovery")) == 0 {
@@ -236,7 +236,7 @@ func (x *restoring) bastionRefuses() {
 	})
 	x.opensNothing()
 	b := newBook()
-	if _, err := b.read(x.file.Database, newLedger()); err != nil {
+	if _, err := b.read(x.source(), newLedger()); err != nil {
 		x.t.Fatal(err)
 	}
 	if n := len(b.of("log.recovery")); n != 1 {

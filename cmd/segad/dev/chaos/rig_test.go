@@ -44,6 +44,7 @@ type rig struct {
 	file    config.Broker
 	bfile   config.BastionServer
 	broker  *server
+	server  source // of PostgreSQL, where the broker is on it
 	bastion *server
 	web     *http.Client
 	front   ssh.PublicKey // the CA of bastions, known from the broker's first start on

@@ -44,7 +44,7 @@ func TestStopBroker(t *testing.T) {
 		for _, err := range s.wrong {
 			t.Errorf("a request was refused: %v", err)
 		}
-		p, err := b.read(r.file.Database, l)
+		p, err := b.read(r.source(), l)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func TestStopEverything(t *testing.T) {
 		t.Errorf("exit %d; the person reads %q", code, out.text())
 	}
 	b := newBook()
-	if _, err := b.read(e.Database, newLedger()); err != nil {
+	if _, err := b.read(sqliteFile(e.Database), newLedger()); err != nil {
 		t.Fatal(err)
 	}
 	if ends := b.of("session.end"); len(ends) != 1 || ends[0].Outcome != audit.Failure {
