@@ -12,8 +12,10 @@ import (
 	"sega/broker/policy"
 )
 
-// indexPage is how many sessions an indexer is told of at once.
-const indexPage = 100
+const (
+	indexPage  = 100    // sessions that an indexer is told of at once
+	indexHeads = 10_000 // of one session: a day of them, and a line that a client takes
+)
 
 // indexSessions tells an indexer of the sessions that have ended since, with what the log says of
 // their recordings. It is asked every second, decides nothing and hands out no content: that a
@@ -110,11 +112,23 @@ func (s *Server) addHeads(ctx context.Context, of map[string][]*api.IndexSession
 				continue
 			}
 			for _, v := range of[id.ID] {
-				v.Heads = append(v.Heads, head)
+				v.Heads = append(thin(v.Heads), head)
 			}
 		}
 	}
 	return nil
+}
+
+// thin drops every second head of a session that has very many. Each one commits to all before it.
+func thin(heads []json.RawMessage) []json.RawMessage {
+	if len(heads) < indexHeads {
+		return heads
+	}
+	kept := heads[:0]
+	for i := 1; i < len(heads); i += 2 {
+		kept = append(kept, heads[i])
+	}
+	return kept
 }
 
 // indexRecording hands a recording to an indexer as it was stored: ciphertext, one event each.

@@ -430,6 +430,20 @@ func TestIndexSessions(t *testing.T) {
 	}
 }
 
+// TestThin: a session of weeks has heads from its beginning to its end, and a line of bounded length.
+func TestThin(t *testing.T) {
+	var heads []json.RawMessage
+	for i := range 7 * indexHeads {
+		heads = append(thin(heads), json.RawMessage(fmt.Sprint(i)))
+	}
+	if n := len(heads); n > indexHeads || n < indexHeads/2 || string(heads[n-1]) != fmt.Sprint(7*indexHeads-1) {
+		t.Errorf("%d heads, the last %s", n, heads[n-1])
+	}
+	if !slices.IsSortedFunc(heads, func(a, b json.RawMessage) int { return len(a) - len(b) }) {
+		t.Error("they are out of order")
+	}
+}
+
 // TestIndexerNames: a join token for an indexer under a bastion's name would replace the bastion.
 func TestIndexerNames(t *testing.T) {
 	w := newWorld(t)
