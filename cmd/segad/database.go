@@ -67,7 +67,7 @@ func (d database) log(ctx context.Context, key *audit.LogKey, log *slog.Logger) 
 func (d database) place(key *audit.LogKey) migrate.Place {
 	if d.Postgres != "" {
 		c := postgres.Config{URL: string(d.url.Reveal()), Signer: key, Verifier: key.Verifier(), Schema: state.Schema}
-		return migrate.Place{Name: d.String(), Remove: "DROP SCHEMA sega CASCADE, in that database",
+		return migrate.Place{Name: d.String(), Remove: "drop the schema of its tables there: sega, where search_path names no other",
 			Open: func(ctx context.Context, _ bool) (migrate.End, error) { return asEnd(postgres.OpenMove(ctx, c)) }}
 	}
 	c := sqlite.Config{Path: d.SQLite, Signer: key, Verifier: key.Verifier(), Schema: state.Schema}
