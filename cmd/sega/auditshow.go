@@ -36,6 +36,8 @@ type shownOne struct {
 	Time    time.Time `json:"time"`
 	Type    string    `json:"type"`
 	Command string    `json:"command"`
+
+	Withheld bool `json:"withheld,omitempty"` // policy does not let the asker read it
 }
 
 func newAuditShow(a *app) *cobra.Command {
@@ -80,7 +82,7 @@ func summary(v *evidence) shown {
 		out.Ended, out.Outcome, out.Reason = &v.end.Time, string(v.end.Outcome), firstOf(v.end.Reason, v.start.Reason)
 	}
 	for _, c := range v.commands {
-		out.Commands = append(out.Commands, shownOne{c.event.Time, c.details.Type, c.details.Command})
+		out.Commands = append(out.Commands, shownOne{c.event.Time, c.details.Type, c.details.Command, c.details.Withheld})
 	}
 	return out
 }
@@ -94,7 +96,11 @@ func (a *app) showSession(v shown) error {
 		{"started", stamp(v.Started)}, {"ended", ended}, {"outcome", v.Outcome}, {"reason", v.Reason},
 		{"bytes", fmt.Sprintf("%d in, %d out, %d err", v.BytesIn, v.BytesOut, v.BytesErr)}, {"recording", firstOf(v.Recording+" "+v.Detail, v.Recording)}}
 	for _, c := range v.Commands {
-		rows = append(rows, []string{c.Type, stamp(c.Time) + "  " + c.Command})
+		text := c.Command
+		if c.Withheld {
+			text = "(withheld: policy does not let you read what was typed)"
+		}
+		rows = append(rows, []string{c.Type, stamp(c.Time) + "  " + text})
 	}
 	return table(a.out, []string{"session", v.ID}, rows)
 }

@@ -38,6 +38,8 @@ type commandDetails struct {
 	Channel uint32 `json:"channel"`
 	Type    string `json:"type"`
 	Command string `json:"command"`
+
+	Withheld bool `json:"withheld"` // the command is content, which the reader may not read
 }
 
 // headsDetails are those of recording.heads.

@@ -48,7 +48,7 @@ func TestCollector(t *testing.T) {
 	if diff := cmp.Diff([]recording.Head{{Segments: 1, Bytes: 20, Hash: "b"}, {Segments: 2, Bytes: 30, Hash: "c"}}, v.heads); diff != "" {
 		t.Errorf("heads: -want +got\n%s", diff)
 	}
-	if len(v.commands) != 1 || v.commands[0].details != (commandDetails{3, "exec", "uptime"}) {
+	if len(v.commands) != 1 || v.commands[0].details != (commandDetails{Channel: 3, Type: "exec", Command: "uptime"}) {
 		t.Errorf("commands %+v", v.commands)
 	}
 	if !v.recorded() || c.sessions["ssh_2"].recorded() || c.sessions["ssh_denied"] != nil {
@@ -56,9 +56,27 @@ func TestCollector(t *testing.T) {
 	}
 	out := summary(v)
 	want := shown{ID: "ssh_1", Person: "alice@example.com", Host: "web-1", Login: "deploy", Route: "jump", Client: "SSH-2.0-x", Started: noon, Ended: &noon, Outcome: "success",
-		Commands: []shownOne{{noon, "exec", "uptime"}}, BytesIn: 1, BytesOut: 2, BytesErr: 3}
+		Commands: []shownOne{{noon, "exec", "uptime", false}}, BytesIn: 1, BytesOut: 2, BytesErr: 3}
 	if diff := cmp.Diff(want, out); diff != "" {
 		t.Errorf("summary: -want +got\n%s", diff)
+	}
+}
+
+// TestWithheldCommand: a command that may not be read is no command that was empty.
+func TestWithheldCommand(t *testing.T) {
+	c := newCollector()
+	for _, e := range []audit.Event{event("session.start", audit.Success, "ssh_1", startDetail), event("session.command", audit.Success, "ssh_1", `{"channel":3,"type":"exec","withheld":true}`)} {
+		if err := c.add(0, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := summary(c.sessions["ssh_1"])
+	if diff := cmp.Diff([]shownOne{{noon, "exec", "", true}}, out.Commands); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	a, text, _ := testApp(t)
+	if err := a.showSession(out); err != nil || !strings.Contains(text.String(), "(withheld: policy does not let you read") {
+		t.Errorf("%v\n%s", err, text)
 	}
 }
 
