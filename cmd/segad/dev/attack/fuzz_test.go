@@ -34,6 +34,7 @@ var doors = []struct {
 	{"GET", api.RouteFeed, "bastion"}, {"POST", api.RouteAck, "bastion"}, {"POST", api.RouteHop, "bastion"},
 	{"POST", api.RouteFront, "bastion"}, {"POST", api.RouteReport, "bastion"},
 	{"GET", api.RouteCount, "reviewer"},
+	{"GET", "/tlog/tile/", ""}, {"GET", "/tlog/tile/entries/", "reviewer"}, {"GET", api.RouteRollups, "reviewer"}, {"GET", "/v1/audit/proof/", "reviewer"},
 }
 
 // seeds are good and nearly good requests of each kind of body.
