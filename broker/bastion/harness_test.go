@@ -79,10 +79,16 @@ type world struct {
 	control  *fakeControl
 	b        *Bastion
 	dir      string
-	bucket   *bucket.Dir
+	bucket   readable
 	identity *age.X25519Identity
 	addr     string
 	stop     func() error
+}
+
+// readable is a bucket that a test can read, too.
+type readable interface {
+	bucket.Store
+	Reader(ctx context.Context, sessionID string, from int64) (io.ReadCloser, error)
 }
 
 func testConfig(t testing.TB, dir string, f *fakeControl) (Config, *bucket.Dir, *age.X25519Identity) {
@@ -137,7 +143,11 @@ func startIn(t testing.TB, dir string, f *fakeControl, change ...func(*Config)) 
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()
-	w := &world{t: t, control: f, b: b, dir: dir, bucket: store, identity: identity, addr: cfg.Listener.Addr().String()}
+	var kept readable = store
+	if r, ok := cfg.Bucket.(readable); ok {
+		kept = r
+	}
+	w := &world{t: t, control: f, b: b, dir: dir, bucket: kept, identity: identity, addr: cfg.Listener.Addr().String()}
 	w.stop = sync.OnceValue(func() error { cancel(); return <-ended })
 	t.Cleanup(func() {
 		if err := w.stop(); err != nil {
