@@ -93,7 +93,11 @@ func (a *app) playBrowsed(ctx context.Context, id, reason string) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
 	own := *a
-	return own.play(ctx, id, playOptions{reason: reason, speed: 1})
+	err := own.play(ctx, id, playOptions{reason: reason, speed: 1})
+	if errors.Is(err, errCancelled) {
+		return context.Canceled
+	}
+	return err
 }
 
 // explainedText is explain as text, for a line on the screen.

@@ -28,7 +28,8 @@ type Config struct {
 	Source Source
 	Query  string // to begin with
 	// Play replays the recording of an SSH session on the terminal, which is in its ordinary state
-	// meanwhile. Reason is what the reviewer said, never empty.
+	// meanwhile, and returns when the reviewer has seen it. Reason is what he said, never empty. An error that is
+	// context.Canceled says that he stopped it.
 	Play    func(ctx context.Context, session, reason string) error
 	Explain func(error) string // what failed and what to do next, on one or more lines
 	Now     func() time.Time   // in the zone in which times are shown

@@ -111,11 +111,11 @@ func (m *model) detailLines(width int) []line {
 	return out
 }
 
-// fields are the envelope's, those that are not empty.
+// fields are the envelope's, those that are not empty. Kind and outcome stand in the title.
 func (r row) fields(now time.Time) [][2]string {
 	e := r.event
 	all := [][2]string{
-		{"time", e.Time.In(now.Location()).Format("2006-01-02 15:04:05.000 -0700")}, {"id", e.ID}, {"kind", e.Kind}, {"outcome", string(e.Outcome)},
+		{"time", e.Time.In(now.Location()).Format("2006-01-02 15:04:05.000 -0700")}, {"id", e.ID},
 		{"who", strings.TrimSpace(e.Actor.Email + " (" + e.Actor.Kind + ")")}, {"subject", e.Actor.Sub}, {"issuer", e.Actor.Iss},
 		{"resource", e.Resource}, {"reason", e.Reason}, {"ticket", e.Ticket}, {"source", e.Source}, {"node", e.Node},
 		{"session", e.SessionID}, {"login", e.LoginID}, {"action", e.Action}, {"request", e.RequestID},

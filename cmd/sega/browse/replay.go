@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	tea "github.com/charmbracelet/bubbletea"
-	"github.com/muesli/cancelreader"
 )
 
 // reasonLimit is how long a reason may be, in bytes; the broker keeps as much.
@@ -61,43 +60,19 @@ type player struct {
 	ctx             context.Context
 	play            func(ctx context.Context, session, reason string) error
 	session, reason string
-	in              io.Reader
 	out             io.Writer
 }
 
-func (p *player) SetStdin(r io.Reader)  { p.in = r }
+func (p *player) SetStdin(io.Reader)    {}
 func (p *player) SetStdout(w io.Writer) { p.out = w }
 func (p *player) SetStderr(io.Writer)   {}
 
-// Run implements tea.ExecCommand. What was shown last stays until the reviewer has read it.
+// Run implements tea.ExecCommand.
 func (p *player) Run() error {
 	fmt.Fprintf(p.out, "replay of %s\r\n", clean(p.session))
 	err := p.play(p.ctx, p.session, p.reason)
 	if errors.Is(err, context.Canceled) && p.ctx.Err() == nil {
-		err = errStopped
+		return errStopped
 	}
-	if p.ctx.Err() != nil {
-		return err
-	}
-	if err != nil && !errors.Is(err, errStopped) {
-		return err
-	}
-	fmt.Fprintf(p.out, "\r\n[end of the replay; Enter goes back] ")
-	return errors.Join(err, waitLine(p.ctx, p.in))
-}
-
-// waitLine waits for a line feed, or for ctx.
-func waitLine(ctx context.Context, in io.Reader) error {
-	r, err := cancelreader.NewReader(in)
-	if err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { r.Cancel() })
-	defer stop()
-	defer func() { _ = r.Close() }()
-	for b := make([]byte, 1); ; {
-		if n, err := r.Read(b); err != nil || n == 1 && (b[0] == '\n' || b[0] == '\r') {
-			return nil // an end of the input is an answer too
-		}
-	}
+	return err
 }

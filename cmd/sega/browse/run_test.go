@@ -55,6 +55,9 @@ type terminal struct {
 	changed chan struct{}
 }
 
+// goodbye ends the reading of a terminal.
+const goodbye = "\x00goodbye"
+
 func onTerminal(t *testing.T, ctx context.Context, c Config) *terminal {
 	t.Helper()
 	master, tty, err := pty.Open()
@@ -72,12 +75,21 @@ func onTerminal(t *testing.T, ctx context.Context, c Config) *terminal {
 	reading := make(chan struct{})
 	go func() {
 		defer close(reading)
-		_, _ = io.Copy(w, master)
+		for b := make([]byte, 4096); !strings.Contains(w.shown(), goodbye); {
+			n, err := master.Read(b)
+			if _, _ = w.Write(b[:n]); err != nil {
+				return
+			}
+		}
 	}()
 	go func() { w.done <- Run(ctx, c) }()
-	t.Cleanup(func() { // the tty is left to the collector: bubbletea does not wait for who asks for its size
-		_ = master.Close()
+	t.Cleanup(func() {
+		// It is not closed: bubbletea does not wait for who asks for its size.
+		if _, err := io.WriteString(tty, goodbye); err != nil {
+			t.Error(err)
+		}
 		<-reading
+		_ = master.Close()
 	})
 	return w
 }
@@ -154,13 +166,14 @@ func TestReplay(t *testing.T) {
 	w.keys("p")
 	w.await("why do you replay ssh_one")
 	w.keys("INC-7\r")
-	w.await("end of the replay")
+	w.await("replay of ssh_one")
 	if got := <-played; got != [2]string{"ssh_one", "INC-7"} {
 		t.Errorf("played %q", got)
 	}
-	w.keys("\r")
 	w.mu.Lock()
+	_, after, _ := strings.Cut(w.seen.String(), "replay of ssh_one")
 	w.seen.Reset()
+	w.seen.WriteString(after)
 	w.mu.Unlock()
 	w.await("all of this host")
 	w.keys("p\r")
@@ -182,9 +195,15 @@ func TestReplayFails(t *testing.T) {
 	w.await("q leave")
 	w.keys("pwhy\r")
 	w.await(`no identity\u001b[2J`)
+	w.mu.Lock()
+	w.seen.Reset()
+	w.mu.Unlock()
 	w.keys("pwhy\r")
-	w.await("end of the replay")
-	w.keys("\r")
+	w.await("replay of ssh_one")
+	w.await("as of")
+	if strings.Contains(w.shown(), "context canceled") {
+		t.Error("a replay that was stopped is called a failure")
+	}
 	w.keys("q")
 	if err := w.ended(); err != nil {
 		t.Error(err)
@@ -193,11 +212,14 @@ func TestReplayFails(t *testing.T) {
 
 // TestEnd: a browser that is told to end does, also while it asks or waits, and nothing of it goes on.
 func TestEnd(t *testing.T) {
-	for name, keys := range map[string]string{"in the query": "", "under way": "x", "behind a replay": "\x1b[B\rpwhy\r"} {
+	for name, keys := range map[string]string{"in the query": "", "under way": "x", "in a replay": "\x1b[B\rpwhy\r"} {
 		t.Run(name, func(t *testing.T) {
 			l := usual()
 			ctx, cancel := context.WithCancel(t.Context())
-			w := onTerminal(t, ctx, Config{Source: l, Query: "kind:session.*", Play: func(context.Context, string, string) error { return nil }})
+			w := onTerminal(t, ctx, Config{Source: l, Query: "kind:session.*", Play: func(ctx context.Context, _, _ string) error {
+				<-ctx.Done()
+				return ctx.Err()
+			}})
 			w.await("1 of ")
 			if name == "under way" {
 				l.mu.Lock()
@@ -210,8 +232,8 @@ func TestEnd(t *testing.T) {
 			switch name {
 			case "under way":
 				w.await("asking the broker")
-			case "behind a replay":
-				w.await("end of the replay")
+			case "in a replay":
+				w.await("replay of ssh_")
 			}
 			cancel()
 			if err := w.ended(); !errors.Is(err, context.Canceled) {

@@ -221,6 +221,9 @@ func (m *model) keyLine() string {
 		text = "Enter open  Tab complete  ↑↓ move  Esc to the list  F1 help  Ctrl-C leave"
 	case m.at == onDetail:
 		text = "Esc back  ←→ next event  p replay  s u a h r jump  ? help"
+		if width, height := m.detailSize(); len(m.detailLines(width)) > m.detail.offset+height {
+			text = "↓ more  " + text
+		}
 	case len(m.history) > 0:
 		text = "Enter open  / query  p replay  s u a h r jump  F refresh  Esc back  ? help"
 	default:

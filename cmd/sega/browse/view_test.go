@@ -94,13 +94,13 @@ func fits(t *testing.T, s *screen) {
 
 // TestFits shows every part of the browser on screens of all sizes, with hostile words in all places.
 func TestFits(t *testing.T) {
-	sizes := [][2]int{{1, 1}, {2, 2}, {5, 3}, {10, 4}, {20, 7}, {33, 8}, {60, 15}, {80, 24}, {120, 40}, {139, 24}, {140, 24}, {200, 50}, {400, 100}}
+	sizes := [][2]int{{1, 1}, {5, 3}, {20, 7}, {33, 8}, {60, 15}, {80, 24}, {140, 24}, {200, 50}}
 	parts := map[string][]string{"query": nil, "list": {"esc"}, "detail": {"enter"}, "end of the detail": {"enter", "end"}, "help": {"f1"}, "end of the help": {"f1", "pgdown", "pgdown", "pgdown"},
 		"reason": {"esc", "p", "日", "e", "\u0301"}, "reason from the detail": {"enter", "p", "x"}, "session": {"esc", "s"}, "user": {"esc", "u"}, "host": {"esc", "h", "/"}, "action": {"esc", "a", "/", "ctrl+a"}, "intents": {"esc", "i"}}
 	for name, keys := range parts {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				for i := range 2 * len(hostile) {
+				for i := 1; i < 2*len(hostile); i += 2 { // those with the words in all fields
 					s := show(t, hostileLog(), 80, 24, "")
 					for range i {
 						s.press("down")
