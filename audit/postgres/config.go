@@ -149,7 +149,7 @@ func (t target) forWriting() pgx.ConnConfig {
 }
 
 // forReading makes each plan for the values at hand, not for the average one: a search for a person
-// with three events and for one with a million want different ones.
+// with three events and for one with a million want different ones. Counts add groups up in memory.
 func (t target) forReading() pgx.ConnConfig {
-	return t.with(map[string]string{"default_transaction_read_only": "on", "plan_cache_mode": "force_custom_plan", "jit": "off"})
+	return t.with(map[string]string{"default_transaction_read_only": "on", "plan_cache_mode": "force_custom_plan", "jit": "off", "work_mem": "64MB"})
 }

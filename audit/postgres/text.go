@@ -53,7 +53,7 @@ func textPart(x query.Expr) query.Expr {
 		}
 	case query.Field:
 		if (x.Name == query.Reason || x.Name == query.Ticket) && x.Value != "" {
-			return query.Text{Value: x.Value}
+			return x
 		}
 	case query.And:
 		var parts query.And
@@ -88,6 +88,8 @@ func (s *statement) blockCondition(x query.Expr) string {
 	switch x := x.(type) {
 	case query.Text:
 		return "text LIKE " + s.param("%"+likeText(folded(x.Value))+"%")
+	case query.Field:
+		return "text LIKE " + s.param("%"+likeText(folded(bounded(x)))+"%")
 	case query.And:
 		parts = x
 	case query.Or:
@@ -98,6 +100,17 @@ func (s *statement) blockCondition(x query.Expr) string {
 		texts[i] = s.blockCondition(p)
 	}
 	return "(" + strings.Join(texts, by) + ")"
+}
+
+// bounded is the value of a field with the ends of a line of the block's text, as far as they are known.
+func bounded(x query.Field) string {
+	switch x.Op {
+	case query.Equal:
+		return "\n" + x.Value + "\n"
+	case query.Prefix:
+		return "\n" + x.Value
+	}
+	return x.Value
 }
 
 // pageBlocks are looked at together.
@@ -309,6 +322,6 @@ func (t *blockText) text() *string {
 		lines = append(lines, line)
 	}
 	slices.Sort(lines)
-	s := strings.Join(lines, "\n")
+	s := "\n" + strings.Join(lines, "\n") + "\n"
 	return &s
 }
