@@ -40,6 +40,7 @@ const (
 	textDelay = 200 * time.Millisecond // that it waits for more after an append
 	textRetry = 30 * time.Second       // after a failure
 	textYield = 9                      // times as long as it has worked it rests while events are appended
+	textConns = 3                      // to its file
 	textSpare = 64 << 20               // bytes of the disk that it leaves to the log
 )
 
@@ -255,7 +256,7 @@ func openText(ctx context.Context, path string) (*sql.DB, error) {
 	if err := f.Close(); err != nil {
 		return nil, err
 	}
-	db, err := openPool(path, 3, url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(" + busyMillis + ")", "journal_mode(WAL)",
+	db, err := openPool(path, textConns, url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(" + busyMillis + ")", "journal_mode(WAL)",
 		"synchronous(NORMAL)", "wal_autocheckpoint(4096)", "journal_size_limit(67108864)", "cache_size(-16384)"}})
 	if err != nil {
 		return nil, err
