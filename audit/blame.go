@@ -16,6 +16,7 @@ type strange struct {
 	id     string
 	is     tlog.Hash // of its bytes
 	stored tlog.Hash // in the tree
+	gone   bool      // no row has this index
 }
 
 // stored is the tree over the leaves that the log has stored, and the rows that differ from theirs.
@@ -40,6 +41,24 @@ func (t *storedTree) add(row Row, id string, is tlog.Hash) {
 		t.more = true
 	default:
 		t.strange = append(t.strange, strange{index: row.Index, id: id, is: is, stored: stored})
+	}
+}
+
+// pass goes over rows that are not there, with the leaves that the log has stored for them. Where they
+// are too many, or not to be had, the tree is not the signed one, and nobody is blamed.
+func (t *storedTree) pass(g gap, leaves func(from, to int64) ([]tlog.Hash, error)) {
+	if leaves == nil || g.to-g.from >= maxStrange {
+		return
+	}
+	hashes, err := leaves(g.from, g.to+1)
+	if err != nil {
+		return
+	}
+	for i, h := range hashes {
+		t.buf = t.edge.Add(h, t.buf[:0])
+		if len(t.strange) < maxStrange {
+			t.strange = append(t.strange, strange{index: g.from + int64(i), stored: h, gone: true})
+		}
 	}
 }
 
@@ -72,6 +91,7 @@ func (t *storedTree) blame(whole bool) (found []Problem) {
 			break
 		}
 		switch {
+		case m.gone: // named as missing
 		case m.moved && m.kept && ordered[i]: // carried along by what was dropped or inserted before it
 		case m.moved && m.kept:
 			found = append(found, m.problem(FindingReordered, "event %d (%s) was reordered: the log has signed it as event %d", m.index, m.id, m.from))
@@ -95,12 +115,15 @@ func (s strange) problem(f Finding, format string, args ...any) Problem {
 func (t *storedTree) moves(all bool) (moves []move, last int64) {
 	signedAt, isAt := map[tlog.Hash]int64{}, map[tlog.Hash]bool{}
 	for _, s := range t.strange {
-		signedAt[s.stored], isAt[s.is] = s.index, true
+		signedAt[s.stored] = s.index
+		if !s.gone {
+			isAt[s.is] = true
+		}
 	}
 	var far int64
 	for _, s := range t.strange {
 		m := move{strange: s, kept: isAt[s.stored]}
-		if m.from, m.moved = signedAt[s.is]; m.moved {
+		if m.from, m.moved = signedAt[s.is]; m.moved && !s.gone {
 			far = max(far, m.from-m.index, m.index-m.from)
 		}
 		moves, last = append(moves, m), s.index

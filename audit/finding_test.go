@@ -115,6 +115,38 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// TestFindingsBeforeAGap: rows were renumbered up to where the log then ended, and it has grown since.
+func TestFindingsBeforeAGap(t *testing.T) {
+	s := storedLog(t, 40)
+	leaves := func(from, to int64) (out []tlog.Hash, err error) {
+		for i := from; i < to; i++ {
+			out = append(out, s.hashes[tlog.StoredHashIndex(0, i)])
+		}
+		return out, nil
+	}
+	for name, c := range map[string]struct {
+		drop, until int
+		want        []string
+	}{
+		"one": {7, 30, []string{"dropped 29", "dropped 7"}}, "the last before": {29, 30, []string{"dropped 29"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			old := s.serve(cloneRows(s.rows))
+			rows := s.serve(slices.Delete(cloneRows(s.rows[:c.until]), c.drop, c.drop+1))
+			rows = append(rows, old[c.until:]...)
+			report, err := Verifier{Checkpoint: s.tree, Prove: s.prove, Leaves: leaves}.Verify(seq(rows))
+			got := named(report)
+			slices.Sort(got)
+			if err != nil || !slices.Equal(got, c.want) {
+				t.Errorf("named %q, %v, want %q", got, err, c.want)
+			}
+			if report, err := (Verifier{Checkpoint: s.tree, Prove: s.prove}).Verify(seq(rows)); err != nil || report.OK() {
+				t.Errorf("without the stored leaves: %+v, %v", report, err)
+			}
+		})
+	}
+}
+
 // TestFindingsOfAStream: rows that a broker sends in another order, twice or not at all.
 func TestFindingsOfAStream(t *testing.T) {
 	s := storedLog(t, 40)

@@ -30,6 +30,10 @@ type Verifier struct {
 	// that are missing. What it gives is checked.
 	Prove func(from, to int64) (tlog.TreeProof, error)
 
+	// Leaves, where set, asks the log for the stored leaf hashes from..to-1, for rows that are not
+	// there, so that what became of the others can be told. What it gives is checked.
+	Leaves func(from, to int64) ([]tlog.Hash, error)
+
 	// Event, where set, is called for each row that is sound in itself, in order, with the event
 	// and its details. Its error is reported as a problem of that row.
 	Event func(index int64, e Event) error
@@ -144,6 +148,7 @@ func (p *pass) row(row Row) {
 
 // skipped keeps a gap in mind: its rows are missing, unless they come later.
 func (p *pass) skipped(g gap) {
+	p.stored.pass(g, p.Leaves)
 	if len(p.gaps) < p.MaxProblems {
 		p.gaps = append(p.gaps, g)
 		return

@@ -52,7 +52,7 @@ func (v *verifying) goOn(ctx context.Context, signed audit.Checkpoint) (edge aud
 	if v.last, err = v.loadVerified(); err != nil {
 		return edge, err
 	}
-	v.out.Mode, v.out.Since = modeSince, &v.last.Time
+	v.out.Mode, v.out.Since, v.out.Whole = modeSince, &v.last.Time, &v.last.Whole
 	if signed.Tree.N < v.last.tree.N {
 		return edge, fmt.Errorf("%w: %d events were verified here, now it signs %d", audit.ErrRollback, v.last.tree.N, signed.Tree.N)
 	}

@@ -27,6 +27,7 @@ type verification struct {
 	Mode       string          `json:"mode"`
 	From       int64           `json:"from"`            // index of the first event that was read
 	Since      *time.Time      `json:"since,omitempty"` // when what lies before it was verified
+	Whole      *time.Time      `json:"whole,omitempty"` // when the whole log was verified last
 	Events     int64           `json:"events"`          // that were read
 	Size       int64           `json:"size"`            // of the log, as signed
 	Root       string          `json:"root"`
@@ -129,6 +130,7 @@ func (v *verifying) run(ctx context.Context) error {
 		}
 	}
 	judge.Checkpoint, v.out.From = signed.Tree, judge.From.Size()
+	judge.Leaves = func(from, to int64) ([]tlog.Hash, error) { return v.leaves(ctx, signed.Tree, from, to) }
 	for _, tree := range []tlog.Tree{v.before, v.last.tree} {
 		if tree.N > 0 && tree.N >= v.out.From {
 			judge.Remembered = append(judge.Remembered, tree)
@@ -182,6 +184,15 @@ func (v *verifying) rollups(ctx context.Context, size int64) (check *audit.Rollu
 		check.Add(audit.Rollup{RollupKey: audit.RollupKey{Cube: r.Cube, Day: r.Day, Kind: r.Kind, Outcome: r.Outcome, Email: r.Email, Sub: r.Sub, Target: r.Target}, N: r.N})
 	})
 	return check, err
+}
+
+// leaves reads the leaf hashes from..to-1 of a tree from its tiles.
+func (v *verifying) leaves(ctx context.Context, tree tlog.Tree, from, to int64) ([]tlog.Hash, error) {
+	var indexes []int64
+	for i := from; i < to; i++ {
+		indexes = append(indexes, tlog.StoredHashIndex(0, i))
+	}
+	return tlog.TileHashReader(tree, tiles{v.session, ctx}).ReadHashes(indexes)
 }
 
 // take gathers what recordings are held against; commands, of which there may be many, are not among it.
@@ -269,7 +280,7 @@ func (o verification) print(w io.Writer, asJSON bool) error {
 		return nil
 	}
 	if o.Mode == modeSince {
-		fmt.Fprintf(w, "ok   %d events since the %d that were verified on %s, root %s\n", o.Events, o.From, stamp(*o.Since), o.Root)
+		fmt.Fprintf(w, "ok   %d events since the %d that were verified on %s, root %s\n     the whole log was last verified on %s\n", o.Events, o.From, stamp(*o.Since), o.Root, stamp(*o.Whole))
 	} else {
 		fmt.Fprintf(w, "ok   %d events, root %s\n", o.Events, o.Root)
 	}

@@ -83,7 +83,7 @@ func testTamperOrder(t *testing.T, reviewer *devtest.Person, db intruder) {
 		db.exec(`DELETE FROM events WHERE idx = 5`)
 		db.exec(`UPDATE events SET idx = -(idx - 1) WHERE idx > 5 AND idx <= ?`, last)
 		db.exec(`UPDATE events SET idx = -idx WHERE idx < 0`)
-		wantFindings(t, reviewer, logOnly, "dropped", "root")
+		wantFindings(t, reviewer, logOnly, "dropped 5", "root")
 	})
 	expect(t, verify(reviewer, logOnly...), 0)
 }
