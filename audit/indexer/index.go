@@ -128,7 +128,7 @@ func (x *Index) Put(ctx context.Context, e Entry, pieces []string) (err error) {
 	if _, err = tx.ExecContext(ctx, `UPDATE mark SET up_to=max(up_to, ?)`, e.Index); err != nil {
 		return err
 	}
-	done, err := isIndexed(ctx, tx, e.ID)
+	done, err := has(ctx, tx, e.ID)
 	if err != nil {
 		return err
 	}
@@ -140,9 +140,14 @@ func (x *Index) Put(ctx context.Context, e Entry, pieces []string) (err error) {
 	return tx.Commit()
 }
 
-func isIndexed(ctx context.Context, tx *sql.Tx, id string) (bool, error) {
+// Has reports whether a session is indexed.
+func (x *Index) Has(ctx context.Context, id string) (bool, error) { return has(ctx, x.db, id) }
+
+func has(ctx context.Context, q interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}, id string) (bool, error) {
 	var n int
-	err := tx.QueryRowContext(ctx, `SELECT count(*) FROM sessions WHERE id=? AND state=?`, id, Indexed).Scan(&n)
+	err := q.QueryRowContext(ctx, `SELECT count(*) FROM sessions WHERE id=? AND state=?`, id, Indexed).Scan(&n)
 	return n > 0, err
 }
 

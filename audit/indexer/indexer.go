@@ -36,6 +36,7 @@ type Config struct {
 	Identities []age.Identity // of a recipient
 	Spool      string         // folder for the ciphertext of the recording at work; what lies there is removed
 	Poll       time.Duration  // how often the broker is asked for ended sessions; 0: a second
+	MaxText    int64          // bytes of text that are kept of one session; 0: 32 MiB
 	Now        func() time.Time
 	Log        *slog.Logger
 }
@@ -69,6 +70,9 @@ func New(ctx context.Context, c Config) (*Indexer, error) {
 	}
 	if c.Poll <= 0 {
 		c.Poll = defaultPoll
+	}
+	if c.MaxText <= 0 {
+		c.MaxText = defaultText
 	}
 	upTo, err := c.Index.Mark(ctx)
 	if err != nil {
@@ -118,10 +122,9 @@ func (x *Indexer) look(ctx context.Context) error {
 			return err
 		}
 		for _, s := range page {
-			if err := x.index(ctx, Entry{Session: s, ID: s.SessionID, Index: s.Index}); err != nil {
+			if err := x.next(ctx, s); err != nil {
 				return err
 			}
-			x.move(s.Index)
 		}
 		if len(page) == 0 {
 			break
@@ -132,6 +135,24 @@ func (x *Indexer) look(ctx context.Context) error {
 		if err == nil {
 			err = x.index(ctx, e)
 		}
+	}
+	return err
+}
+
+// next indexes a session that has ended, unless that is done, and moves on.
+func (x *Indexer) next(ctx context.Context, s api.IndexSession) error {
+	e := Entry{Session: s, ID: s.SessionID, Index: s.Index}
+	done, err := x.Index.Has(ctx, e.ID)
+	switch {
+	case err != nil:
+		return err
+	case done: // its end came twice, or the log is read anew: only the mark moves
+		err = x.Index.Put(ctx, e, nil)
+	default:
+		err = x.index(ctx, e)
+	}
+	if err == nil {
+		x.move(s.Index)
 	}
 	return err
 }
@@ -206,7 +227,7 @@ func (x *Indexer) find(ctx context.Context, s api.IndexSession) (finding, error)
 		// One that always breaks off must not hold up the others.
 		return finding{verdict: VerdictUnavailable, detail: "it broke off: " + err.Error(), later: true}, nil
 	}
-	return judge(f, c, x.Identities)
+	return judge(f, c, x.Identities, x.MaxText)
 }
 
 // refused tells what is this recording's own trouble from that of the connection.

@@ -224,15 +224,17 @@ func TestTwice(t *testing.T) {
 	}
 	same(t, "pieces", 1, pieces())
 	same(t, "mark", int64(500), w.mark())
+	same(t, "fetched", 1, w.broker.times("ssh_a"))
 }
 
 func TestLimits(t *testing.T) {
-	tx := &text{}
+	const most = 1 << 20
+	tx := &text{most: most}
 	line := strings.Repeat("x", 16<<10)
 	for tx.add(line) {
 	}
 	tx.flush()
-	if !tx.cut || tx.bytes > maxTextBytes || tx.bytes < maxTextBytes-int64(len(line)) {
+	if !tx.cut || tx.bytes != most {
 		t.Errorf("%d bytes, cut %v", tx.bytes, tx.cut)
 	}
 	for _, p := range tx.pieces {
@@ -240,20 +242,23 @@ func TestLimits(t *testing.T) {
 			t.Fatalf("a piece of %d bytes", len(p))
 		}
 	}
-	tx = &text{lines: maxLines - 1}
+	tx = &text{most: most, lines: maxLines - 1}
 	if !tx.add("a") || tx.add("b") || !tx.cut {
 		t.Error("lines are not bounded")
 	}
 	// The text of a session that showed more is there up to the limit, and the entry says that it is cut.
 	w := newWorld(t)
-	w.add("ssh_big", "first words\n"+strings.Repeat(strings.Repeat("y", 16<<10)+"\n", maxTextBytes/(16<<10)+1)+"last words\n")
-	if err := w.look(); err != nil {
+	w.add("ssh_big", "first words\n"+strings.Repeat(strings.Repeat("y", 1000)+"\n", 100)+"last words\n")
+	w.add("ssh_fits", "first words\nlast words\n")
+	x := w.indexer()
+	x.MaxText = 50_000
+	if err := x.look(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	same(t, "first", []string{"ssh_big"}, w.found("first words"))
-	same(t, "last", []string{}, w.found("last words"))
+	same(t, "first", []string{"ssh_big", "ssh_fits"}, w.found("first words"))
+	same(t, "last", []string{"ssh_fits"}, w.found("last words"))
 	cut, err := w.index.Cut(t.Context())
-	if err != nil || len(cut) != 1 || !cut[0].Cut || cut[0].ID != "ssh_big" {
+	if err != nil || len(cut) != 1 || cut[0].ID != "ssh_big" || cut[0].Bytes > 50_000 {
 		t.Errorf("cut: %+v, %v", cut, err)
 	}
 }

@@ -20,7 +20,7 @@ import (
 // Bounds of what is indexed of one session. What is beyond them is said in its entry.
 const (
 	maxLines     = 1_000_000
-	maxTextBytes = 32 << 20
+	defaultText  = 32 << 20 // bytes
 	pieceBytes   = 32 << 10
 )
 
@@ -65,7 +65,7 @@ type finding struct {
 
 // judge verifies a recording by the log's word and only then opens it. The error is about the
 // machine's own disk.
-func judge(f *os.File, c claim, identities []age.Identity) (finding, error) {
+func judge(f *os.File, c claim, identities []age.Identity, maxText int64) (finding, error) {
 	v, err := recording.Verify(f, c.announce, c.heads, &c.end)
 	var disk *os.PathError
 	switch {
@@ -80,7 +80,7 @@ func judge(f *os.File, c claim, identities []age.Identity) (finding, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return finding{}, err
 	}
-	t, err := render(f, identities)
+	t, err := render(f, identities, maxText)
 	switch {
 	case errors.Is(err, recording.ErrNoIdentity):
 		return finding{verdict: VerdictNoIdentity, detail: "its output was not recorded for this identity"}, nil
@@ -91,7 +91,7 @@ func judge(f *os.File, c claim, identities []age.Identity) (finding, error) {
 }
 
 // render draws the text. Whatever the recorded side printed, it harms no other session.
-func render(r io.Reader, identities []age.Identity) (t *text, err error) {
+func render(r io.Reader, identities []age.Identity, maxText int64) (t *text, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			t, err = nil, fmt.Errorf("the text cannot be drawn: %v", p)
@@ -105,7 +105,7 @@ func render(r io.Reader, identities []age.Identity) (t *text, err error) {
 	if _, err := age.Decrypt(bytes.NewReader(reader.Header().OutputKey), identities...); err != nil {
 		return nil, recording.ErrNoIdentity
 	}
-	t = &text{}
+	t = &text{most: maxText}
 	for line, err := range screen.Lines(reader) {
 		if errors.Is(err, recording.ErrInterrupted) {
 			break // what is there was judged
@@ -123,6 +123,7 @@ func render(r io.Reader, identities []age.Identity) (t *text, err error) {
 
 // text collects lines into pieces. A line is never in two of them.
 type text struct {
+	most   int64 // bytes
 	pieces []string
 	lines  int
 	bytes  int64
@@ -132,7 +133,7 @@ type text struct {
 
 // add takes a line and reports whether there is room for more.
 func (t *text) add(line string) bool {
-	if t.lines >= maxLines || t.bytes+int64(len(line)) > maxTextBytes {
+	if t.lines >= maxLines || t.bytes+int64(len(line)) > t.most {
 		t.cut = true
 		return false
 	}
