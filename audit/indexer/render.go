@@ -19,9 +19,9 @@ import (
 
 // Bounds of what is indexed of one session. What is beyond them is said in its entry.
 const (
-	maxLines     = 1_000_000
-	defaultText  = 32 << 20 // bytes
-	pieceBytes   = 32 << 10
+	maxLines    = 1_000_000
+	defaultText = 32 << 20 // bytes
+	pieceBytes  = 32 << 10
 )
 
 // claim is what the log says of a session's recording.
