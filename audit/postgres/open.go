@@ -166,7 +166,8 @@ func migrateTx(ctx context.Context, tx pgx.Tx, t target, cfg *Config) error {
 			return fmt.Errorf("schema of the state, part %d: %w", i+1, err)
 		}
 	}
-	return nil
+	_, err = tx.Exec(ctx, sqlOldFates)
+	return err
 }
 
 // makeSchema makes the schema where it is missing, which takes a right that a broker need not have else.

@@ -104,9 +104,11 @@ var (
 	sqlPutChunks = `INSERT INTO tree (chunk, hashes) SELECT * FROM unnest($1::bigint[], $2::bytea[])
 		ON CONFLICT (chunk) DO UPDATE SET hashes = excluded.hashes`
 	sqlPutHead = `UPDATE head SET size = $1, root = $2, checkpoint = $3, stamp = $4`
-	sqlPutFate = `INSERT INTO writers (id, stamp, at) VALUES ($1, $2, $3)
+	sqlPutFate = `INSERT INTO writers (id, stamp, at) VALUES ($1, $2, extract(epoch FROM now())::bigint)
 		ON CONFLICT (id) DO UPDATE SET stamp = excluded.stamp, at = excluded.at`
-	sqlGetFate    = `SELECT stamp FROM writers WHERE id = $1`
+	sqlGetFate = `SELECT stamp FROM writers WHERE id = $1`
+	// A month is far more than any process looks up a commit for.
+	sqlOldFates   = `DELETE FROM writers WHERE at < extract(epoch FROM now()) - 30 * 86400`
 	sqlPutSegment = `INSERT INTO segments (segment, min_time, max_time) SELECT $1::bigint / $3::bigint, min(time), max(time) FROM events WHERE idx >= $1 AND idx < $2`
 )
 

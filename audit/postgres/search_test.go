@@ -124,3 +124,27 @@ func textQuery(r *rand.Rand) query.Query {
 	}
 	return q
 }
+
+// FuzzPlainValue holds what the indexer reads of a body against the event that it was made of.
+func FuzzPlainValue(f *testing.F) {
+	for _, s := range []string{"", "deploy", "\"", "\\", "\n", "é", ",\"ticket\":\"x", "<&>", "\u2028", "\x00"} {
+		f.Add(s, s)
+	}
+	f.Fuzz(func(t *testing.T, reason, ticket string) {
+		e := testEvent(1)
+		e.Reason, e.Ticket, e.RequestID, e.Resource = reason, ticket, ticket, reason
+		row, err := audit.Seal(e)
+		if err != nil {
+			return // not UTF-8, or too long
+		}
+		if got, ok := plainValue(row.Body, `,"reason":"`); ok && string(got) != reason {
+			t.Errorf("reason %q was read as %q", reason, got)
+		}
+		if got, ok := plainValue(row.Body, `,"ticket":"`); ok && string(got) != ticket {
+			t.Errorf("ticket %q was read as %q", ticket, got)
+		}
+		if got, ok := plainValue(row.Body, `,"reason":"`); !ok && jsonText(reason) == reason {
+			t.Errorf("reason %q was not read but as %q", reason, got)
+		}
+	})
+}

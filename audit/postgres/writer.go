@@ -91,7 +91,7 @@ func (w *writer) finish(ctx context.Context, rows *rowArrays, g growth) error {
 	}
 	w.queueSegments(&b, g.next.tree.N)
 	b.Queue(sqlPutHead, g.next.tree.N, g.next.tree.Hash[:], g.next.checkpoint, g.next.stamp)
-	b.Queue(sqlPutFate, w.id, g.next.stamp, time.Now().Unix())
+	b.Queue(sqlPutFate, w.id, g.next.stamp)
 	var tag pgconn.CommandTag
 	b.Queue(`COMMIT`).Exec(func(t pgconn.CommandTag) error { tag = t; return nil })
 	switch err := w.c.SendBatch(ctx, &b).Close(); {
