@@ -174,9 +174,9 @@ func (w *witness) addCanaries() {
 		}
 	}
 	for file, pattern := range map[string]string{
-		"ca.passphrase": `(?m)^(\S{12,})$`, "bastion.join": `(?m)^(\S{12,})$`, "log.key": `PRIVATE\+KEY\+[^+\s]+\+[^+\s]+\+(\S+)`,
+		"ca.passphrase": `(?m)^(\S{12,})$`, "bastion.join": `(?m)^(\S{12,})$`, "indexer.join": `(?m)^(\S{12,})$`, "log.key": `PRIVATE\+KEY\+[^+\s]+\+[^+\s]+\+(\S+)`,
 		"reviewer.age": `(AGE-SECRET-KEY-\w+)`, "offline-recovery.age": `(AGE-SECRET-KEY-\w+)`, "tls.key": `(?s)PRIVATE KEY-----\n(\S+)`,
-		"bastion/machine.key": `sega_dpop_(\S+)`, "aws/credentials": `aws_secret_access_key = (\S+)`, "provider.json": `"pkcs8":"([^"]+)"`,
+		"bastion/machine.key": `sega_dpop_(\S+)`, "indexer/machine.key": `sega_dpop_(\S+)`, "aws/credentials": `aws_secret_access_key = (\S+)`, "provider.json": `"pkcs8":"([^"]+)"`,
 		"sts.json": `"(?:secret_access_key|session_token)":"([^"]+)"`,
 	} {
 		data, err := os.ReadFile(filepath.Join(w.env.Data, file))
@@ -196,8 +196,9 @@ func (w *witness) addCanaries() {
 // addFiles adds every file that a server or a command has written, but for those that are there to
 // hold secrets.
 func (w *witness) addFiles() {
-	w.addTree(w.env.Data, "log", "sega.db", "sega.db-wal", "recordings", "bastion", "run", "policy", "host/sshd_config", "broker.yaml", "bastion.yaml")
+	w.addTree(w.env.Data, "log", "sega.db", "sega.db-wal", "recordings", "bastion", "indexer", "run", "policy", "host/sshd_config", "broker.yaml", "bastion.yaml", "indexer.yaml")
 	delete(w.places, filepath.Join(w.env.Data, "bastion/machine.key"))
+	delete(w.places, filepath.Join(w.env.Data, "indexer/machine.key"))
 	w.addTree(w.alice.Home, ".")
 	keys, err := filepath.Glob(filepath.Join(w.alice.Home, "secrets", "key-*"))
 	if err != nil || len(keys) != 1 {
