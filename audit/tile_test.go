@@ -74,7 +74,9 @@ func FuzzParseTilePath(f *testing.F) {
 		if TilePath(tile) != path || tile.N < 0 || tile.W < 1 || tile.W > 256 || tile.L < -1 || tile.L > 63 {
 			t.Errorf("%q is taken for %+v, which is %q", path, tile, TilePath(tile))
 		}
-		TileIn(tile, 1<<62)
+		if TileIn(tile, 0) {
+			t.Errorf("%q is in the empty tree", path)
+		}
 	})
 }
 

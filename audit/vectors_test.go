@@ -319,7 +319,7 @@ func vectorRows(t *testing.T) (rows []Row) {
 		if err := d.Decode(&r); err != nil {
 			t.Fatal(err)
 		}
-		rows = append(rows, Row{Index: r.Index, Body: r.Body, Salt: r.Salt, Details: r.Details, Columns: r.Columns, Leaf: r.Leaf})
+		rows = append(rows, Row(r))
 	}
 	return rows
 }

@@ -276,7 +276,7 @@ func (s *Server) prove(ctx context.Context, r reading, row audit.Row) (any, erro
 // sizes reads two sizes of the log. Who names one that another broker on the same database has just
 // reached is let wait for it: that we do not know it would say that the log went back.
 func (s *Server) sizes(ctx context.Context, q url.Values) (from, to int64, err error) {
-	if from, to, err = parseRange(q, math.MaxInt64); err != nil {
+	if _, to, err = parseRange(q, math.MaxInt64); err != nil {
 		return 0, 0, err
 	}
 	return parseRange(q, s.awaitTree(ctx, to).N)
