@@ -56,10 +56,13 @@ func (a *app) tailSession(ctx context.Context, id string, o sessionTail) error {
 	case v.end != nil:
 		return withHint(fmt.Errorf("%s has ended", id), "run: sega audit play %s", id)
 	}
-	body := &growing{ctx: ctx, connect: a.tailConnection(id, reason), talk: a.err}
+	body := &growing{connect: a.tailConnection(id, reason), talk: a.err}
 	defer body.close()
 	t := &tail{app: a, evidence: v, options: o, frames: make(chan recording.Frame), now: a.now}
-	return t.run(ctx, func() (*recording.Reader, error) { return recording.Open(body, identities...) })
+	return t.run(ctx, func(ctx context.Context) (*recording.Reader, error) {
+		body.ctx = ctx
+		return recording.Open(body, identities...)
+	})
 }
 
 // tailConnection asks the broker for what comes from a byte on. Each time the login is read anew: it
@@ -151,8 +154,9 @@ type tail struct {
 	lag      time.Duration
 }
 
-// run shows a recording until it ends or the reviewer leaves.
-func (t *tail) run(ctx context.Context, open func() (*recording.Reader, error)) error {
+// run shows a recording until it ends or the reviewer leaves, which ends the context that open is given:
+// whatever reading waits for must end with it.
+func (t *tail) run(ctx context.Context, open func(context.Context) (*recording.Reader, error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	defer func() { cancel(); <-done }()
@@ -207,8 +211,8 @@ func (t *tail) begin() (keys <-chan key, leave func(), err error) {
 }
 
 // read hands on the frames of the recording.
-func (t *tail) read(ctx context.Context, open func() (*recording.Reader, error)) error {
-	r, err := open()
+func (t *tail) read(ctx context.Context, open func(context.Context) (*recording.Reader, error)) error {
+	r, err := open(ctx)
 	if err != nil {
 		return err
 	}

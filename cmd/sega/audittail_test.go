@@ -99,7 +99,7 @@ func TestTailShowsWhatComes(t *testing.T) {
 	done := make(chan error, 1)
 	tl := tailOf(t, tp, &out, &talk)
 	go func() {
-		done <- tl.run(t.Context(), func() (*recording.Reader, error) { return recording.Open(in, r.ids...) })
+		done <- tl.run(t.Context(), func(context.Context) (*recording.Reader, error) { return recording.Open(in, r.ids...) })
 	}()
 	for _, part := range [][]byte{r.file.Bytes()[:half-1], r.file.Bytes()[half-1 : half], r.file.Bytes()[half:]} {
 		if _, err := feed.Write(part); err != nil {
@@ -128,7 +128,9 @@ func TestTailRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			tl := tailOf(t, tapeOf(t, good), &out, io.Discard)
-			err := tl.run(t.Context(), func() (*recording.Reader, error) { return recording.Open(bytes.NewReader(c.raw), c.reel.ids...) })
+			err := tl.run(t.Context(), func(context.Context) (*recording.Reader, error) {
+				return recording.Open(bytes.NewReader(c.raw), c.reel.ids...)
+			})
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v", err)
 			}
@@ -139,19 +141,33 @@ func TestTailRefuses(t *testing.T) {
 	}
 }
 
-// TestTailLeaves: who leaves does not wait for the session.
+// TestTailLeaves: who leaves, or whose terminal is gone, does not wait for the session.
 func TestTailLeaves(t *testing.T) {
-	r := newReel(t)
-	r.write(0, "one")
-	r.must(r.writer.Seal())
-	ctx, cancel := context.WithCancel(t.Context())
-	g := &growing{ctx: ctx, talk: io.Discard, connect: func(ctx context.Context, _ int64) (io.ReadCloser, error) {
-		return io.NopCloser(io.MultiReader(bytes.NewReader(r.file.Bytes()), blocked{ctx})), nil
-	}}
-	var out bytes.Buffer
-	tl := tailOf(t, tapeOf(t, r), writerFunc(func(p []byte) (int, error) { defer cancel(); return out.Write(p) }), io.Discard)
-	if err := tl.run(ctx, func() (*recording.Reader, error) { return recording.Open(g, r.ids...) }); !errors.Is(err, errCancelled) || out.String() != "one" {
-		t.Errorf("%v, %q", err, &out)
+	gone := errors.New("the terminal is gone")
+	for name, want := range map[string]error{"interrupted": errCancelled, "terminal gone": gone} {
+		t.Run(name, func(t *testing.T) {
+			r := newReel(t)
+			r.write(0, "one")
+			r.must(r.writer.Seal())
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			tl := tailOf(t, tapeOf(t, r), writerFunc(func(p []byte) (int, error) {
+				if want == gone {
+					return 0, gone
+				}
+				cancel()
+				return len(p), nil
+			}), io.Discard)
+			err := tl.run(ctx, func(ctx context.Context) (*recording.Reader, error) {
+				g := &growing{ctx: ctx, talk: io.Discard, connect: func(ctx context.Context, _ int64) (io.ReadCloser, error) {
+					return io.NopCloser(io.MultiReader(bytes.NewReader(r.file.Bytes()), blocked{ctx})), nil
+				}}
+				return recording.Open(g, r.ids...)
+			})
+			if !errors.Is(err, want) {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }
 

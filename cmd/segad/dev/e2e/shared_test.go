@@ -21,6 +21,7 @@ func TestSega(t *testing.T) {
 		{"ssh", testSSH}, {"copy", testCopy}, {"tools", testTools}, {"signal", testSignal}, {"identity", testIdentity},
 		{"shell", testShell}, {"hangup", testHangup}, {"forward", testForward},
 		{"access", testAccess}, {"query", testQuery}, {"escape", testEscape}, {"content", testContent}, {"counts", testCounts}, {"tail", testTail},
+		{"export", testExport}, {"player", testPlayer}, {"session tail", testSessionTail},
 		{"paste", testPaste}, {"paste on a terminal", testPasteTerminal}, {"device", testDevice}, {"cancel", testCancel}, {"logout", testLogout},
 		{"other broker", testOtherBroker},
 	} {
