@@ -78,9 +78,9 @@ func child(dir string) error {
 func TestKilled(t *testing.T) {
 	w := newWorld(t)
 	h := handed{Identity: w.reviewer.String()}
-	const sessions = 60
+	const sessions = 40
 	for i := range sessions {
-		w.add(fmt.Sprintf("ssh_%02d", i), fmt.Sprintf("text of number %02d\n", i)+strings.Repeat("and more of it\n", 4000))
+		w.add(fmt.Sprintf("ssh_%02d", i), fmt.Sprintf("text of number %02d\n", i)+strings.Repeat("and more of it\n", 2500))
 		h.Sessions = append(h.Sessions, handedSession{w.broker.sessions[i].IndexSession, w.broker.sessions[i].raw})
 	}
 	if err := os.WriteFile(filepath.Join(w.dir, "handed.json"), marshal(t, h), 0o600); err != nil {
