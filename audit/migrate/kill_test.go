@@ -77,7 +77,7 @@ func TestKilled(t *testing.T) {
 		for _, way := range []string{"sqlite to postgres", "postgres to sqlite"} {
 			t.Run(name+", "+way, func(t *testing.T) {
 				key := newKey(t)
-				file, url := filepath.Join(t.TempDir(), "sega.db"), s.URL(s.NewDatabase(t))
+				file, url := filepath.Join(t.TempDir(), "sega.db"), newSchema(s)
 				o := order{Key: key.Reveal(), From: file, FromN: "sqlite:" + file, To: url, ToN: "postgres:target", DieAt: c.dieAt}
 				if way == "postgres to sqlite" {
 					o.From, o.To, o.FromN, o.ToN = url, file, "postgres:source", "sqlite:"+file

@@ -191,16 +191,14 @@ func wantMoved(t *testing.T, from, to site, key *audit.LogKey, want contents) {
 
 const logSize = audit.SegmentSize + 77
 
-// onEachWay runs a test for each direction of a move.
+// onEachWay runs a test for both directions of a move.
 func onEachWay(t *testing.T, test func(t *testing.T, from, to site, key *audit.LogKey)) {
 	t.Helper()
 	server := startServer(t)
 	type here = func(t testing.TB, key *audit.LogKey) site
 	for name, w := range map[string]struct{ from, to here }{
-		"sqlite to postgres":   {sqliteHere, inPostgres(server)},
-		"postgres to sqlite":   {inPostgres(server), sqliteHere},
-		"sqlite to sqlite":     {sqliteHere, sqliteHere},
-		"postgres to postgres": {inPostgres(server), inPostgres(server)},
+		"sqlite to postgres": {sqliteHere, inPostgres(server)},
+		"postgres to sqlite": {inPostgres(server), sqliteHere},
 	} {
 		t.Run(name, func(t *testing.T) {
 			key := newKey(t)

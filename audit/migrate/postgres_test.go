@@ -4,9 +4,11 @@ package migrate
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 
@@ -28,7 +30,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	if s, err := server(); err == nil {
-		if err := s.Close(); err != nil {
+		if err := errors.Join(s.Kill(), s.Close()); err != nil { // nothing in it is wanted any more
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
@@ -48,15 +50,17 @@ func startServer(t testing.TB) *pgtest.Server {
 	return s
 }
 
-// inPostgres makes sites, each in a database of its own.
+// inPostgres makes sites, each in a schema of its own.
 func inPostgres(server *pgtest.Server) func(t testing.TB, key *audit.LogKey) site {
 	return func(t testing.TB, key *audit.LogKey) site {
-		return postgresSite(server, server.NewDatabase(t), key)
+		address := newSchema(server)
+		return postgresAt(address, address[:len("postgres:")]+address[len(address)-8:], key)
 	}
 }
 
-func postgresSite(server *pgtest.Server, name string, key *audit.LogKey) site {
-	return postgresAt(server.URL(name), "postgres:///"+name, key)
+// newSchema returns the URL of a schema that does not exist yet.
+func newSchema(server *pgtest.Server) string {
+	return server.URL("postgres", "search_path=s_"+strings.ToLower(rand.Text()))
 }
 
 func postgresAt(address, name string, key *audit.LogKey) site {
@@ -68,7 +72,7 @@ func postgresAt(address, name string, key *audit.LogKey) site {
 			t.Fatal(err)
 		}
 		defer func() { _ = c.Close(context.Background()) }()
-		for _, s := range append([]string{`SET search_path = sega`}, statements...) {
+		for _, s := range statements {
 			if _, err := c.Exec(t.Context(), s); err != nil {
 				t.Fatalf("%s: %v", s, err)
 			}
@@ -90,7 +94,10 @@ func postgresAt(address, name string, key *audit.LogKey) site {
 			}
 			return l, nil
 		},
-		exec:   exec,
-		remove: func(t testing.TB) { t.Helper(); exec(t, `DROP SCHEMA sega CASCADE`) },
+		exec: exec,
+		remove: func(t testing.TB) {
+			t.Helper()
+			exec(t, `DO $$ BEGIN EXECUTE 'DROP SCHEMA ' || quote_ident(current_schema()) || ' CASCADE'; END $$`)
+		},
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"os"
-	"slices"
 	"strings"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -114,7 +113,6 @@ func (m *Move) Prepare(ctx context.Context) error {
 }
 
 // Tables returns the tables that are the same in every backend, each with its columns in order.
-// What a backend derives from them (Derive) is left out.
 func (m *Move) Tables(ctx context.Context) (map[string][]string, error) {
 	rows, err := m.QueryContext(ctx, `SELECT t.name, c.name FROM pragma_table_list AS t JOIN pragma_table_info(t.name) AS c
 		WHERE t.schema = 'main' AND t.type = 'table' AND t.name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY t.name, c.cid`)
@@ -128,17 +126,13 @@ func (m *Move) Tables(ctx context.Context) (map[string][]string, error) {
 		if err := rows.Scan(&table, &column); err != nil {
 			return nil, err
 		}
-		if !slices.Contains(derived, table) {
-			tables[table] = append(tables[table], column)
-		}
+		tables[table] = append(tables[table], column)
 	}
 	return tables, rows.Err()
 }
 
-// derived are the tables that only this backend has.
-var derived = []string{}
-
-// Derive makes anew what this backend derives from the tables that were moved.
+// Derive has nothing to do: rollups move with the rest, and the text index is a file of its own that is
+// written when the log is opened.
 func (m *Move) Derive(context.Context) error { return nil }
 
 // Rows yields a table as stored: integers, texts, bytes and nil. Events and the tree's hashes come in order.
