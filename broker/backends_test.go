@@ -44,7 +44,7 @@ var pgServer = sync.OnceValues(func() (*pgtest.Server, error) { return pgtest.Ru
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if s, err := pgServer(); err == nil {
-		if err := s.Close(); err != nil {
+		if err := errors.Join(s.Kill(), s.Close()); err != nil { // nothing in it is wanted any more
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// newDatabase returns the URL of an empty database.
+// newDatabase returns the URL of an empty schema.
 func newDatabase(t testing.TB) string {
 	t.Helper()
 	s, err := pgServer()
@@ -62,7 +62,7 @@ func newDatabase(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.URL(s.NewDatabase(t))
+	return s.URL("postgres", "search_path=s_"+strings.ToLower(rand.Text()))
 }
 
 // onPostgres opens the log of a database, as often as it is asked.

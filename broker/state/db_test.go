@@ -2,10 +2,12 @@ package state_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -76,7 +78,7 @@ var server = sync.OnceValues(func() (*pgtest.Server, error) { return pgtest.Run(
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if s, err := server(); err == nil {
-		if err := s.Close(); err != nil {
+		if err := errors.Join(s.Kill(), s.Close()); err != nil { // nothing in it is wanted any more
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
@@ -92,7 +94,7 @@ func onPostgres(t testing.TB, key *audit.LogKey) (store.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	return postgres.Open(t.Context(), postgres.Config{URL: s.URL(s.NewDatabase(t)), Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
+	return postgres.Open(t.Context(), postgres.Config{URL: s.URL("postgres", "search_path=s_"+strings.ToLower(rand.Text())), Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
 }
 
 // try writes in a transaction of the committer and returns its error.
