@@ -91,7 +91,7 @@ func TestHelp(t *testing.T) {
 		})
 	}
 	for _, want := range []string{"sega login", "sega logout", "sega status", "sega roles", "sega exec", "sega env", "sega credential-process", "sega hosts", "sega ssh", "sega configure",
-		"sega sessions", "sega sessions kill", "sega revoke user", "sega revoke session", "sega unblock user", "sega audit query", "sega audit tail", "sega audit show", "sega audit play", "sega audit verify",
+		"sega sessions", "sega sessions kill", "sega revoke user", "sega revoke session", "sega unblock user", "sega audit query", "sega audit tail", "sega audit show", "sega audit play", "sega audit export", "sega audit verify",
 		"segad broker", "segad bastion", "segad ca init", "segad policy check", "segad dev up", "segad dev login"} {
 		if !seen[want] {
 			t.Errorf("no help lists %s", want)
