@@ -13,16 +13,15 @@ import (
 
 var errRevoked = errors.New("revoked meanwhile")
 
-// TestApplyMisbehaves runs changes of state that fail in every way beside others that do not, in
-// the same batches: each fails alone.
-func TestApplyMisbehaves(t *testing.T) {
-	s := server(t)
-	l := openTest(t, config(t, s.URL(s.NewDatabase(t))))
-	insert := func(ctx context.Context, tx store.Tx, name string) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO storetest_state (name, n) VALUES (?, ?)`, name, 1)
-		return err
-	}
-	bad := map[string]func(ctx context.Context, tx store.Tx) error{
+// insertState is a change of state that succeeds once for each name.
+func insertState(ctx context.Context, tx store.Tx, name string) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO storetest_state (name, n) VALUES (?, ?)`, name, 1)
+	return err
+}
+
+// misbehaviours are changes of state that fail.
+func misbehaviours() map[string]func(ctx context.Context, tx store.Tx) error {
+	return map[string]func(ctx context.Context, tx store.Tx) error{
 		"returns an error": func(context.Context, store.Tx) error { return errRevoked },
 		"a statement that fails": func(ctx context.Context, tx store.Tx) error {
 			_, err := tx.ExecContext(ctx, `INSERT INTO nowhere VALUES (1)`)
@@ -33,9 +32,9 @@ func TestApplyMisbehaves(t *testing.T) {
 			return nil
 		},
 		"a constraint": func(ctx context.Context, tx store.Tx) error {
-			return errors.Join(insert(ctx, tx, "twice"), insert(ctx, tx, "twice"))
+			return errors.Join(insertState(ctx, tx, "twice"), insertState(ctx, tx, "twice"))
 		},
-		"NUL in a text": func(ctx context.Context, tx store.Tx) error { return insert(ctx, tx, "a\x00b") },
+		"NUL in a text": func(ctx context.Context, tx store.Tx) error { return insertState(ctx, tx, "a\x00b") },
 		"a wrong type": func(ctx context.Context, tx store.Tx) error {
 			_, err := tx.ExecContext(ctx, `INSERT INTO storetest_state (name, n) VALUES (?, ?)`, "x", "no number")
 			return err
@@ -54,15 +53,22 @@ func TestApplyMisbehaves(t *testing.T) {
 			return errRevoked
 		},
 		"is cancelled by itself": func(ctx context.Context, tx store.Tx) error {
-			if err := insert(ctx, tx, "cancelled"); err != nil {
+			if err := insertState(ctx, tx, "cancelled"); err != nil {
 				return err
 			}
 			ctx, cancel := context.WithCancel(ctx)
 			cancel()
-			return insert(ctx, tx, "cancelled too")
+			return insertState(ctx, tx, "cancelled too")
 		},
 	}
-	for name, apply := range bad {
+}
+
+// TestApplyMisbehaves runs changes of state that fail in every way beside others that do not, in
+// the same batches: each fails alone.
+func TestApplyMisbehaves(t *testing.T) {
+	s := server(t)
+	l := openTest(t, config(t, s.URL(s.NewDatabase(t))))
+	for name, apply := range misbehaviours() {
 		t.Run(name, func(t *testing.T) {
 			o := newTold()
 			var wg sync.WaitGroup
@@ -75,7 +81,7 @@ func TestApplyMisbehaves(t *testing.T) {
 						return
 					}
 					first, err := l.Append(context.Background(), []audit.Event{testEvent(i)}, func(ctx context.Context, tx store.Tx) error {
-						if err := insert(ctx, tx, fmt.Sprint("gone", i)); err != nil {
+						if err := insertState(ctx, tx, fmt.Sprint("gone", i)); err != nil {
 							return err
 						}
 						return apply(ctx, tx)
