@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"sega/audit"
+	"sega/audit/postgres"
+	"sega/audit/postgres/pgtest"
 	"sega/audit/sqlite"
 	"sega/audit/store"
 )
@@ -44,9 +46,9 @@ type rival struct {
 // appends measures durable events a second: the backends with tree, indexes and rollups, beside what
 // they cannot be faster than (a plain file that many callers share a sync of) and what a caller
 // without a committer does (an INSERT in a transaction of its own).
-func (b *bench) appends() error {
+func (b *bench) appends() (err error) {
 	rivals, closing, err := b.rivals()
-	defer closing()
+	defer func() { err = errors.Join(err, closing()) }()
 	if err != nil {
 		return err
 	}
@@ -140,10 +142,20 @@ func writtenEvent(writer int, n int64) audit.Event {
 }
 
 // rivals lists what is compared. closing ends the servers that it started.
-func (b *bench) rivals() (list []rival, closing func(), err error) {
+func (b *bench) rivals() (list []rival, closing func() error, err error) {
 	key, err := audit.GenerateLogKey("bench.sega.invalid/audit")
 	if err != nil {
-		return nil, func() {}, err
+		return nil, func() error { return nil }, err
+	}
+	server, err := pgtest.Run("")
+	if err != nil {
+		return nil, func() error { return nil }, err
+	}
+	number := 0
+	database := func() (string, error) {
+		number++
+		name := fmt.Sprintf("append_%d", number)
+		return name, server.Exec(b.ctx, "postgres", `CREATE DATABASE `+name)
 	}
 	list = []rival{
 		{"file", map[int]int{1: 10_000, 16: 100_000, manyWriters: 400_000}, openFileAppender},
@@ -152,8 +164,23 @@ func (b *bench) rivals() (list []rival, closing func(), err error) {
 			l, err := sqlite.Open(b.ctx, sqlite.Config{Path: filepath.Join(dir, "log.db"), Signer: key, Verifier: key.Verifier()})
 			return logAppender{l}, err
 		}},
+		{"postgres-insert", map[int]int{1: 5_000, 16: 20_000, manyWriters: 20_000}, func(string) (appender, error) {
+			name, err := database()
+			if err != nil {
+				return nil, err
+			}
+			return openPostgresInserter(server.URL(name))
+		}},
+		{"postgres", map[int]int{1: 5_000, 16: 30_000, manyWriters: 100_000}, func(string) (appender, error) {
+			name, err := database()
+			if err != nil {
+				return nil, err
+			}
+			l, err := postgres.Open(b.ctx, postgres.Config{URL: server.URL(name), Signer: key, Verifier: key.Verifier()})
+			return logAppender{l}, err
+		}},
 	}
-	return list, func() {}, nil
+	return list, server.Close, nil
 }
 
 // logAppender is a backend.
@@ -245,6 +272,17 @@ func openSQLiteInserter(dir string) (appender, error) {
 	}
 	db.SetMaxOpenConns(1)
 	return inserter{db, `INSERT INTO events (id, body) VALUES (?, ?)`}, createPlain(db)
+}
+
+// openPostgresInserter lets sixteen connections insert at a time: more only wait for each other.
+func openPostgresInserter(url string) (appender, error) {
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(16)
+	db.SetMaxIdleConns(16)
+	return inserter{db, `INSERT INTO events (id, body) VALUES ($1, $2)`}, createPlain(db)
 }
 
 func createPlain(db *sql.DB) error {
