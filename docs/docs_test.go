@@ -206,7 +206,7 @@ func TestConfigurationExamples(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		into any
-	}{{"broker.yaml", &config.Broker{}}, {"bastion.yaml", &config.BastionServer{}}} {
+	}{{"broker.yaml", &config.Broker{}}, {"bastion.yaml", &config.BastionServer{}}, {"indexer.yaml", &config.IndexerServer{}}} {
 		_, after, found := strings.Cut(text, "\n## "+tt.name+"\n")
 		block := fence.FindStringSubmatch(after)
 		if !found || block == nil || block[1] != "yaml" {
