@@ -22,8 +22,8 @@ const (
 
 // sane leaves the alternate screen (1047: 1049 would move the cursor back too, onto what was shown
 // last), shows the cursor, and resets colours, character set, scroll region, wrapping, mouse and
-// paste modes.
-const sane = "\x1b[?1047l\x1b[r\x1b[?6l\x1b[?7h\x1b[4l\x1b[?25h\x1b[0m\x1b(B\x0f\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>"
+// paste modes. Resetting scroll region and origin mode moves the cursor home: it is put back (CSI s, CSI u).
+const sane = "\x1b[?1047l\x1b[s\x1b[r\x1b[?6l\x1b[u\x1b[?7h\x1b[4l\x1b[?25h\x1b[0m\x1b(B\x0f\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>"
 
 // empty is a sane screen with nothing on it.
 const empty = "\x1b[!p" + sane + "\x1b[H\x1b[2J"
