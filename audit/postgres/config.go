@@ -27,6 +27,8 @@ type Config struct {
 	Log      *slog.Logger  // nil: none
 	MaxBatch int           // appends that share a commit at most; 0: 1,024
 	Reads    int           // connections that read at most; 0: 4
+
+	foldParts int // segments whose rollups are folded into the cubes at once; 0: 32
 }
 
 // Format implements fmt.Formatter: no verb prints the URL.
@@ -54,6 +56,9 @@ func (c *Config) check() error {
 	}
 	if c.Reads == 0 {
 		c.Reads = 4
+	}
+	if c.foldParts == 0 {
+		c.foldParts = foldParts
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -12,7 +12,7 @@ func TestConformance(t *testing.T) {
 	var url string
 	cfg := func(t *testing.T) Config {
 		c := config(t, url)
-		c.MaxBatch = 48
+		c.MaxBatch, c.foldParts = 48, 2
 		return c
 	}
 	storetest.Run(t, storetest.Backend{

@@ -221,16 +221,38 @@ func dimensionColumns(d query.Dimension, resource, day string) string {
 	return string(d) // kind, outcome
 }
 
-// rollups adds the rollups of whole days.
+// rollups adds the rollups of whole days: of whole periods where no day is asked for, of the days
+// besides, and those that are not folded yet.
 func (c *counter) rollups(ctx context.Context, tx *sql.Tx, q query.Query, days interval) error {
-	var s statement
-	k := compiler{statement: &s, resource: "target"}
-	where := k.condition(q.Where, true)
-	if !q.Intents {
-		where += " AND outcome <> 'intent'"
+	whole := interval{(days.from + periodDays - 1) / periodDays, days.to / periodDays}
+	if whole.empty() || slices.Contains(c.by, query.ByDay) {
+		whole = interval{days.to / periodDays, days.to / periodDays}
 	}
-	where += fmt.Sprintf(" AND day >= %s AND day < %s", s.param(days.from), s.param(days.to))
-	return c.group(ctx, tx, &s, "sum(n)::bigint", cubeFor(q.Where, c.by).table(), where, "target", "day")
+	besides := cubeFor(q.Where, c.by).table()
+	for _, part := range []struct {
+		table, column string
+		interval
+	}{
+		{periods.table(), "period", whole},
+		{besides, "day", interval{days.from, min(whole.from*periodDays, days.to)}},
+		{besides, "day", interval{max(whole.to*periodDays, days.from), days.to}},
+		{sqlParts, "day", days},
+	} {
+		if part.empty() {
+			continue
+		}
+		var s statement
+		k := compiler{statement: &s, resource: "target"}
+		where := k.condition(q.Where, true)
+		if !q.Intents {
+			where += " AND outcome <> 'intent'"
+		}
+		where += fmt.Sprintf(" AND %s >= %s AND %[1]s < %[3]s", part.column, s.param(part.from), s.param(part.to))
+		if err := c.group(ctx, tx, &s, "sum(n)::bigint", part.table+" AS r", where, "target", "day"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // events groups events.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -72,6 +73,11 @@ func openLock(schema string) string {
 	return fmt.Sprintf(sqlOpenLock, migrationLock, strings.ReplaceAll(schema, "'", "''"))
 }
 
+// foldLock is the advisory lock of whoever folds rollups.
+func foldLock(schema string) string {
+	return fmt.Sprintf(sqlOpenLock, migrationLock+1, strings.ReplaceAll(schema, "'", "''"))
+}
+
 // holdOpen says, for as long as the connection lives, that a broker has the log open.
 func holdOpen(ctx context.Context, c *pgx.Conn, schema string) error {
 	if _, err := c.Exec(ctx, `SELECT pg_advisory_lock_shared`+openLock(schema)); err != nil {
@@ -117,10 +123,16 @@ func (m *Move) Empty(ctx context.Context) (bool, error) {
 
 // Prepare makes the tables and the head of the empty log where there are none, and brings those of
 // the state up to date. Tables of another version are refused.
-func (m *Move) Prepare(ctx context.Context) error { return migrateTx(ctx, m.tx, m.target, &m.cfg) }
+// What rollups are not in their tables yet are folded: there are no others in the tables that move.
+func (m *Move) Prepare(ctx context.Context) error {
+	if err := migrateTx(ctx, m.tx, m.target, &m.cfg); err != nil {
+		return err
+	}
+	return fold(ctx, m.tx, m.target.schema, math.MaxInt64)
+}
 
 // own are the tables that only this backend has.
-var own = []string{"log_version", "writers", "segments", "event_text"}
+var own = []string{"log_version", "writers", "segments", "event_text", "rollup_parts", "rollup_period"}
 
 // Tables returns the tables that are the same in every backend, each with its columns in order.
 // What a backend derives from them (Derive), and what is of its own, is left out.
@@ -148,10 +160,11 @@ func (m *Move) Derive(ctx context.Context) error {
 	if err := m.tx.QueryRow(ctx, `SELECT size FROM head`).Scan(&size); err != nil {
 		return err
 	}
-	for at := int64(0); at < audit.RolledUp(size); at += audit.SegmentSize {
-		if _, err := m.tx.Exec(ctx, sqlPutSegment, at, at+audit.SegmentSize, int64(audit.SegmentSize)); err != nil {
-			return fmt.Errorf("segment at %d: %w", at, err)
-		}
+	if _, err := m.tx.Exec(ctx, sqlSegments, audit.RolledUp(size), int64(audit.SegmentSize)); err != nil {
+		return fmt.Errorf("segments: %w", err)
+	}
+	if _, err := m.tx.Exec(ctx, sqlPeriods); err != nil {
+		return fmt.Errorf("rollups of periods: %w", err)
 	}
 	_, err := m.tx.Exec(ctx, `ANALYZE`)
 	return err

@@ -27,6 +27,32 @@ var cubes = [...]cube{
 
 func (c cube) table() string { return "rollup_" + c.name }
 
+// periodDays is the length of a period: counts over a long time add up a few of them and not each day.
+const periodDays = 32
+
+// periods counts as the full cube does, by period instead of by day. It is derived of that cube alone,
+// and Rollups compares the two.
+var periods = cube{"period", []string{"period", "email", "sub", "target", "kind", "outcome"}}
+
+// partColumns are those of the table rollup_parts, each an array: the rollups of a segment as its
+// last event leaves them, in one row that is quickly written. They are folded into the cubes aside.
+var partColumns = []string{"day", "kind", "outcome", "email", "sub", "target", "n"}
+
+// sqlParts is a relation of the rollups that are not folded yet. Arrays of unlike lengths, which no
+// writer has written, give empty texts and zeros: rollups that verification names.
+var sqlParts = partRows("rollup_parts")
+
+func partRows(table string) string {
+	list := make([]string, len(partColumns))
+	for i, c := range partColumns {
+		list[i] = fmt.Sprintf("coalesce(u.%s, '') AS %[1]s", c)
+		if c == "day" || c == "n" {
+			list[i] = fmt.Sprintf("coalesce(u.%s, 0) AS %[1]s", c)
+		}
+	}
+	return fmt.Sprintf("(SELECT %s FROM %s AS p, LATERAL unnest(p.%s) AS u(%s))", strings.Join(list, ", "), table, strings.Join(partColumns, ", p."), strings.Join(partColumns, ", "))
+}
+
 // nanosPerDay is the length of a day; events are never before 1970.
 const nanosPerDay = 86_400_000_000_000
 
@@ -36,30 +62,50 @@ var eventColumns = map[string]string{
 	"target": `CASE WHEN resource >= 'role/' AND resource < 'role0' OR resource >= 'host/' AND resource < 'host0' THEN resource ELSE '' END`,
 }
 
-// rollupSchema is the DDL of the cubes. day counts days since 1970.
+// rollupSchema is the DDL of the cubes and of the parts. day counts days since 1970, period counts periodDays.
 func rollupSchema() string {
 	var b strings.Builder
-	for _, c := range cubes {
-		fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s (\n\tday BIGINT NOT NULL", c.table())
+	for _, c := range append(cubes[:], periods) {
+		fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s (\n\t%s BIGINT NOT NULL", c.table(), c.key[0])
 		for _, k := range c.key[1:] {
 			fmt.Fprintf(&b, ",\n\t%s TEXT COLLATE \"C\" NOT NULL", k)
 		}
 		fmt.Fprintf(&b, ",\n\tn BIGINT NOT NULL,\n\tPRIMARY KEY (%s)\n) WITH (fillfactor = 70);\n", strings.Join(c.key, ", "))
 	}
+	b.WriteString("CREATE TABLE IF NOT EXISTS rollup_parts (\n\tsegment BIGINT PRIMARY KEY")
+	for _, c := range partColumns {
+		kind := `TEXT[] COLLATE "C"`
+		if c == "day" || c == "n" {
+			kind = "BIGINT[]"
+		}
+		fmt.Fprintf(&b, ",\n\t%s %s NOT NULL", c, kind)
+	}
+	b.WriteString("\n);\n")
+	for _, c := range partColumns { // to compress what is soon gone takes longer than to write it
+		fmt.Fprintf(&b, "ALTER TABLE rollup_parts ALTER %s SET STORAGE EXTERNAL;\n", c)
+	}
 	return b.String()
 }
 
-// rollUp is the statement that adds the events of two bounds, the first index and the one after the
-// last, to the cube, in the order of its key: neighbours fall into one page.
-func (c cube) rollUp() string {
-	var from, group []string
-	for i, k := range c.key {
-		from = append(from, fmt.Sprintf("%s AS c%d", eventColumns[k], i))
-		group = append(group, fmt.Sprint("c", i))
-	}
+// foldInto is the part of sqlFold that adds the relation r to the cube, in the order of its key:
+// neighbours fall into one page.
+func (c cube) foldInto() string {
 	key := strings.Join(c.key, ", ")
-	return fmt.Sprintf(`INSERT INTO %s AS r (%s, n) SELECT %s, count(*) FROM events WHERE idx >= $1 AND idx < $2 GROUP BY %s ORDER BY %[4]s
-		ON CONFLICT (%[2]s) DO UPDATE SET n = r.n + excluded.n`, c.table(), key, strings.Join(from, ", "), strings.Join(group, ", "))
+	from := key
+	if c.key[0] == "period" {
+		from = strings.Replace(key, "period", fmt.Sprintf("day / %d AS period", periodDays), 1)
+	}
+	return fmt.Sprintf(`INSERT INTO %s AS t (%s, n) SELECT %s, sum(n)::bigint FROM r GROUP BY %s ORDER BY %[2]s
+		ON CONFLICT (%[2]s) DO UPDATE SET n = t.n + excluded.n`, c.table(), key, from, ordinals(len(c.key)))
+}
+
+// ordinals are the first n columns of a list.
+func ordinals(n int) string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprint(i + 1)
+	}
+	return strings.Join(list, ", ")
 }
 
 // Rollups implements store.Log. What is yielded is the state of one moment, that of the call: a
@@ -70,11 +116,15 @@ func (l *Log) Rollups(ctx context.Context) (int64, iter.Seq2[audit.Rollup, error
 		if err == nil {
 			defer tx.Rollback()
 		}
+		one := func(r audit.Rollup) bool { return yield(r, nil) }
 		more := true
 		for _, c := range cubes {
 			if err == nil && more {
-				more, err = c.each(ctx, tx, func(r audit.Rollup) bool { return yield(r, nil) })
+				more, err = c.each(ctx, tx, one)
 			}
+		}
+		if err == nil && more {
+			_, err = wrongPeriods(ctx, tx, one)
 		}
 		if err != nil {
 			yield(audit.Rollup{}, fmt.Errorf("audit store: rollups: %w", err))
@@ -96,17 +146,34 @@ func (l *Log) snapshot(ctx context.Context) (*sql.Tx, int64, error) {
 	return tx, audit.RolledUp(h.tree.N), nil
 }
 
-// each yields the cube's rollups; more is false where the consumer has had enough.
+// each yields the cube's rollups, together with those of the parts; more is false where the consumer
+// has had enough.
 func (c cube) each(ctx context.Context, tx *sql.Tx, yield func(audit.Rollup) bool) (more bool, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT `+strings.Join(c.key, ", ")+`, n FROM `+c.table())
+	key := strings.Join(c.key, ", ")
+	return c.scan(ctx, tx, fmt.Sprintf(`SELECT %s, coalesce(c.n, 0) + coalesce(p.n, 0) FROM %s AS c
+		FULL JOIN (SELECT %[1]s, sum(n)::bigint AS n FROM %[3]s AS s GROUP BY %[1]s) AS p USING (%[1]s)`, key, c.table(), sqlParts), yield)
+}
+
+// wrongPeriods yields the periods that are not the sum of their days, as rollups of a cube that no
+// log has: verification then says that the events do not give them.
+func wrongPeriods(ctx context.Context, tx *sql.Tx, yield func(audit.Rollup) bool) (more bool, err error) {
+	key := strings.Join(periods.key, ", ")
+	return periods.scan(ctx, tx, fmt.Sprintf(`SELECT %s, coalesce(c.n, 0) FROM %s AS c
+		FULL JOIN (SELECT day / %d AS %[1]s, sum(n)::bigint AS n FROM %[4]s GROUP BY %[5]s) AS d USING (%[1]s)
+		WHERE c.n IS DISTINCT FROM d.n`, key, periods.table(), periodDays, cubes[2].table(), ordinals(len(periods.key))), yield)
+}
+
+// scan yields the rollups that a query gives: the cube's key and a count.
+func (c cube) scan(ctx context.Context, tx *sql.Tx, query string, yield func(audit.Rollup) bool) (more bool, err error) {
+	rows, err := tx.QueryContext(ctx, query)
 	if err != nil {
 		return false, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		r := audit.Rollup{RollupKey: audit.RollupKey{Cube: c.name}}
-		var day int64
-		at := map[string]any{"day": &day, "kind": &r.Kind, "outcome": &r.Outcome, "email": (*text)(&r.Email), "sub": (*text)(&r.Sub), "target": (*text)(&r.Target)}
+		var day, period int64
+		at := map[string]any{"day": &day, "period": &period, "kind": &r.Kind, "outcome": &r.Outcome, "email": (*text)(&r.Email), "sub": (*text)(&r.Sub), "target": (*text)(&r.Target)}
 		var dest []any
 		for _, k := range c.key {
 			dest = append(dest, at[k])
@@ -114,7 +181,7 @@ func (c cube) each(ctx context.Context, tx *sql.Tx, yield func(audit.Rollup) boo
 		if err := rows.Scan(append(dest, &r.N)...); err != nil {
 			return false, err
 		}
-		r.Day = dayText(day)
+		r.Day = dayText(day + period*periodDays)
 		if !yield(r) {
 			return false, nil
 		}

@@ -6,10 +6,10 @@ import (
 )
 
 // schemaVersion is that of the tables below; a database of another version is refused.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // tables are checked at Open: one that is not logged would be empty after a crash.
-var tables = [...]string{"events", "tree", "head", "writers", "log_version", "segments", "event_text", "rollup_user", "rollup_target", "rollup_full"}
+var tables = [...]string{"events", "tree", "head", "writers", "log_version", "segments", "event_text", "rollup_user", "rollup_target", "rollup_full", "rollup_parts", "rollup_period"}
 
 // schema holds the log's own tables, with the columns that they have in SQLite. Texts are compared
 // by their bytes, as query.Query.Match does; NUL, which a text cannot hold here, is escaped (see
@@ -109,7 +109,10 @@ var (
 	sqlGetFate = `SELECT stamp FROM writers WHERE id = $1`
 	// A month is far more than any process looks up a commit for.
 	sqlOldFates   = `DELETE FROM writers WHERE at < extract(epoch FROM now()) - 30 * 86400`
-	sqlPutSegment = `INSERT INTO segments (segment, min_time, max_time) SELECT $1::bigint / $3::bigint, min(time), max(time) FROM events WHERE idx >= $1 AND idx < $2`
+	sqlPutSegment = `INSERT INTO segments (segment, min_time, max_time) VALUES ($1, $2, $3)`
+	sqlPutPart    = `INSERT INTO rollup_parts (segment, ` + strings.Join(partColumns, ", ") + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
+	sqlCounted    = `SELECT time, kind, outcome, email, sub, resource FROM events WHERE idx >= $1 AND idx < $2 ORDER BY idx`
+	sqlSegments   = `INSERT INTO segments (segment, min_time, max_time) SELECT idx / $2::bigint, min(time), max(time) FROM events WHERE idx < $1 GROUP BY 1`
 )
 
 // textArrays are n parameters of texts from a number on.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -168,8 +169,8 @@ func textEnd(ctx context.Context, tx *sql.Tx) (end int64, err error) {
 	return end * blockEvents, err
 }
 
-// index writes the text index of segments as they become complete, until ctx ends. Two processes
-// may do it at once: whoever comes second finds the blocks there.
+// index writes the text index of segments as they become complete, and folds their rollups, until ctx ends.
+// Two processes may do it at once: whoever comes second finds the blocks there.
 func (l *Log) index(ctx context.Context) {
 	var c *stdlib.Conn
 	defer func() {
@@ -186,11 +187,11 @@ func (l *Log) index(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		err := l.indexAll(ctx, &c)
+		err := errors.Join(l.foldAll(ctx, &c), l.indexAll(ctx, &c))
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		l.cfg.Log.Warn("audit store: the text index falls behind, searches look at more events", "error", explain(err))
+		l.cfg.Log.Warn("audit store: the text index or the rollups fall behind, searches and counts look at more", "error", explain(err))
 		if c != nil {
 			_ = c.Close()
 			c = nil

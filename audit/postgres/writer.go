@@ -22,6 +22,7 @@ type writer struct {
 	apply *applyConn
 	db    *sql.DB // on apply
 	edge  edge
+	open  tally // of the segment that the edge is in
 }
 
 // newWriter takes a connection over. The edge is read by the first transaction.
@@ -81,15 +82,19 @@ func (w *writer) rollback(ctx context.Context) error {
 // errFate means that a COMMIT may have been carried out.
 var errFate = errors.New("commit of unknown fate")
 
-// finish writes rows, tree, rollups and head, and commits, all in one round trip. An error that
+// finish writes rows, tree, rollups and head, and commits, all in one round trip (but for catchUp's,
+// where another process has appended to a segment that is complete now). An error that
 // wraps errFate leaves open whether the server has committed; after any other it has not.
 func (w *writer) finish(ctx context.Context, rows *rowArrays, g growth) error {
 	var b pgx.Batch
+	if err := w.catchUp(ctx, g.next.tree.N); err != nil {
+		return errors.Join(err, w.rollback(ctx))
+	}
 	rows.queue(&b)
 	if len(g.chunks) > 0 {
 		b.Queue(sqlPutChunks, g.chunks, g.hashes)
 	}
-	w.queueSegments(&b, g.next.tree.N)
+	w.queueSegments(&b, rows)
 	b.Queue(sqlPutHead, g.next.tree.N, g.next.tree.Hash[:], g.next.checkpoint, g.next.stamp)
 	b.Queue(sqlPutFate, w.id, g.next.stamp)
 	var tag pgconn.CommandTag
@@ -104,16 +109,6 @@ func (w *writer) finish(ctx context.Context, rows *rowArrays, g growth) error {
 		return fmt.Errorf("%w: %w", errFate, err)
 	default: // a statement before the commit failed, and the commit was skipped
 		return errors.Join(err, w.rollback(ctx))
-	}
-}
-
-// queueSegments adds what is derived of the segments that the log completes when it grows to a size.
-func (w *writer) queueSegments(b *pgx.Batch, to int64) {
-	for at := audit.RolledUp(w.edge.tree.N); at < audit.RolledUp(to); at += audit.SegmentSize {
-		b.Queue(sqlPutSegment, at, at+audit.SegmentSize, int64(audit.SegmentSize))
-		for _, c := range cubes {
-			b.Queue(c.rollUp(), at, at+audit.SegmentSize)
-		}
 	}
 }
 
