@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"runtime/debug"
 
-	"golang.org/x/mod/sumdb/tlog"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -98,17 +97,17 @@ func (l *Log) commit(batch []*request) error {
 	if err := l.w.start(); err != nil {
 		return l.broken(err)
 	}
-	leaves, changed, err := l.w.requests(batch)
+	added, err := l.w.requests(batch)
 	if err != nil {
 		return l.broken(err)
 	}
-	if !changed {
+	if len(added) == 0 {
 		if err := l.w.rollback.run(); err != nil {
 			return l.broken(err)
 		}
 		return nil
 	}
-	next, err := l.w.grow(leaves, l.cfg.Signer)
+	next, err := l.w.grow(added, l.cfg.Signer)
 	if err != nil {
 		return l.broken(err)
 	}
@@ -171,23 +170,24 @@ func (l *Log) settle(next edge, why error) error {
 	return why
 }
 
-// requests runs every request of the batch. It returns the leaves of those that succeeded, and
-// whether there is anything to commit. An error is the transaction's, not a request's.
-func (w *writer) requests(batch []*request) (leaves []tlog.Hash, changed bool, err error) {
+// requests runs every request of the batch. It returns those that succeeded and have anything to
+// commit. An error is the transaction's, not a request's.
+func (w *writer) requests(batch []*request) (added []*request, err error) {
+	next := w.edge.tree.N
 	for _, r := range batch {
-		r.first, r.failed = w.edge.tree.N+int64(len(leaves)), nil
+		r.first, r.failed = next, nil
 		if len(r.rows) == 0 && r.apply == nil {
 			continue
 		}
 		if err := w.request(r); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		if r.failed == nil {
-			leaves = append(leaves, r.leaves...)
-			changed = true
+			added = append(added, r)
+			next += int64(len(r.rows))
 		}
 	}
-	return leaves, changed, nil
+	return added, nil
 }
 
 // request runs one request in a savepoint. A single row needs none: a failed statement undoes itself.

@@ -39,7 +39,7 @@ func cubeFor(q query.Query, by []query.Dimension) (cube, bool) {
 func (c cube) knows(by []query.Dimension) bool {
 	for _, d := range by {
 		for _, column := range dimension[d].needs {
-			if !slices.Contains(c.key, column) {
+			if !c.has(column) {
 				return false
 			}
 		}
@@ -50,7 +50,7 @@ func (c cube) knows(by []query.Dimension) bool {
 // columns are those of the cube as a question sees them.
 func (c cube) columns() columns {
 	has := func(name string) string {
-		if slices.Contains(c.key, name) {
+		if c.has(name) {
 			return name
 		}
 		return ""

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,8 @@ var cubes = [...]cube{
 
 func (c cube) table() string { return "rollup_" + c.name }
 
+func (c cube) has(column string) bool { return slices.Contains(c.key, column) }
+
 // nanosPerDay is the length of a day; events are never before 1970.
 const nanosPerDay = 86_400_000_000_000
 
@@ -51,31 +54,21 @@ func rollupSchema() string {
 	return b.String()
 }
 
-// rollUp is the statement that adds the events of two bounds, the first index and the one after the
-// last, to the cube.
-func (c cube) rollUp() string {
-	var from []string
+// derive is the statement that counts the events of two bounds, the first index and the one after
+// the last, by the columns of the cube's key.
+func (c cube) derive() string {
+	var from, group []string
 	for i, k := range c.key {
-		from = append(from, eventColumns[k]+" AS c"+fmt.Sprint(i))
+		from, group = append(from, eventColumns[k]+fmt.Sprint(" AS c", i)), append(group, fmt.Sprint("c", i))
 	}
-	var group []string
-	for i := range c.key {
-		group = append(group, fmt.Sprint("c", i))
-	}
-	return fmt.Sprintf(`INSERT INTO %s (%s, n) SELECT %s, count(*) FROM events NOT INDEXED WHERE idx >= ? AND idx < ? GROUP BY %s
-		ON CONFLICT DO UPDATE SET n = n + excluded.n`, c.table(), strings.Join(c.key, ", "), strings.Join(from, ", "), strings.Join(group, ", "))
+	return fmt.Sprintf(`SELECT %s, count(*) FROM events NOT INDEXED WHERE idx >= ? AND idx < ? GROUP BY %s`, strings.Join(from, ", "), strings.Join(group, ", "))
 }
 
-// rollUpTo adds the segments that a log completes when it grows from one size to another.
-func (w *writer) rollUpTo(from, to int64) error {
-	for at := audit.RolledUp(from); at < audit.RolledUp(to); at += audit.SegmentSize {
-		for i, s := range w.rollUp {
-			if err := s.run(at, at+audit.SegmentSize); err != nil {
-				return fmt.Errorf("segment at %d into %s: %w", at, cubes[i].table(), err)
-			}
-		}
-	}
-	return nil
+// upsert is the statement that adds so many rollups to the cube.
+func (c cube) upsert(rollups int) string {
+	one := "(" + strings.Repeat("?, ", len(c.key)) + "?)"
+	return fmt.Sprintf(`INSERT INTO %s (%s, n) VALUES %s ON CONFLICT DO UPDATE SET n = n + excluded.n`,
+		c.table(), strings.Join(c.key, ", "), strings.TrimSuffix(strings.Repeat(one+", ", rollups), ", "))
 }
 
 // rollUpAll derives the rollups of a database that has none.
@@ -85,7 +78,7 @@ func rollUpAll(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	for _, c := range cubes {
-		if _, err := db.ExecContext(ctx, c.rollUp(), 0, audit.RolledUp(h.tree.N)); err != nil {
+		if _, err := db.ExecContext(ctx, `INSERT INTO `+c.table()+` (`+strings.Join(c.key, ", ")+`, n) `+c.derive(), 0, audit.RolledUp(h.tree.N)); err != nil {
 			return fmt.Errorf("roll up the log of an earlier version into %s: %w", c.table(), err)
 		}
 	}

@@ -38,10 +38,12 @@ type writer struct {
 	edge  edge
 	since int // commits since the WAL was copied
 
+	segment segment // behind the rollups of edge
+
 	begin, commit, rollback, savepoint, undo, release *stmt
 	insert, putChunk, putHead, getStamp               *stmt
 	walFrames, checkpoint                             *stmt
-	rollUp                                            [len(cubes)]*stmt
+	upsert                                            [len(cubes)]upsert
 }
 
 // newWriter prepares the statements and loads the edge. It takes the connection over.
@@ -53,7 +55,7 @@ func newWriter(ctx context.Context, c conn) (*writer, error) {
 		err = w.prepare(ctx)
 	}
 	if err == nil {
-		w.edge, err = loadEdge(ctx, w.db)
+		err = w.load(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, w.close())
@@ -73,7 +75,7 @@ func (w *writer) prepare(ctx context.Context) error {
 		{&w.walFrames, `PRAGMA wal_checkpoint(NOOP)`}, {&w.checkpoint, `PRAGMA wal_checkpoint(PASSIVE)`},
 	}
 	for i, c := range cubes {
-		list = append(list, prepared{&w.rollUp[i], c.rollUp()})
+		list = append(list, prepared{&w.upsert[i].one, c.upsert(1)}, prepared{&w.upsert[i].many, c.upsert(rollupsPerStatement)})
 	}
 	for _, p := range list {
 		s, err := prepare(ctx, w.conn, p.text)
@@ -128,6 +130,16 @@ func loadEdge(ctx context.Context, db querier) (edge, error) {
 	return e, nil
 }
 
+// load reads what the writer knows of the log. Outside of a transaction another process may commit
+// between the reads: start notices by the stamp.
+func (w *writer) load(ctx context.Context) (err error) {
+	if w.edge, err = loadEdge(ctx, w.db); err != nil {
+		return err
+	}
+	w.segment, err = loadSegment(ctx, w.db, w.edge.tree.N)
+	return err
+}
+
 // start begins a transaction. Where another process has committed since, the edge is read anew.
 func (w *writer) start() error {
 	if err := w.begin.run(); err != nil {
@@ -135,7 +147,7 @@ func (w *writer) start() error {
 	}
 	stamp, err := w.getStamp.ints(1)
 	if err == nil && stamp[0] != w.edge.stamp {
-		w.edge, err = loadEdge(context.Background(), w.db)
+		err = w.load(context.Background())
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("begin: %w", err), w.rollback.run())
@@ -154,14 +166,17 @@ func (w *writer) put(row *audit.Row, ns int64) error {
 		c["login_id"], c["session_id"], c["action"], c["resource"], c["source"], c["node"], string(row.Body), salt, details)
 }
 
-// grow writes the tree's new hashes, the rollups of the segments that are complete, and the signed head of the transaction under way, and returns
-// the edge that it will have when it commits.
-func (w *writer) grow(leaves []tlog.Hash, signer note.Signer) (edge, error) {
+// grow writes the tree's new hashes, the rollups of the segments that are complete, and the signed
+// head of the transaction under way, and returns the edge that it will have when it commits. What
+// the writer counts of the open segment has changed then: where the transaction fails, the writer is dropped.
+func (w *writer) grow(added []*request, signer note.Signer) (edge, error) {
 	next := edge{frontier: w.edge.frontier, head: head{stamp: int64(rand.Uint64() >> 1)}}
 	tail := w.edge.tail[:len(w.edge.tail):len(w.edge.tail)]
 	var stored []tlog.Hash
-	for _, leaf := range leaves {
-		stored = next.frontier.Add(leaf, stored)
+	for _, r := range added {
+		for _, leaf := range r.leaves {
+			stored = next.frontier.Add(leaf, stored)
+		}
 	}
 	for i := range stored {
 		tail = append(tail, stored[i][:]...)
@@ -172,12 +187,12 @@ func (w *writer) grow(leaves []tlog.Hash, signer note.Signer) (edge, error) {
 	}
 	next.tree = next.frontier.Tree()
 	next.head.checkpoint = w.edge.checkpoint
-	if len(leaves) > 0 {
+	if next.tree.N > w.edge.tree.N {
 		if next.head.checkpoint, err = audit.SignCheckpoint(signer.Name(), next.tree, signer); err != nil {
 			return edge{}, err
 		}
 	}
-	if err := w.rollUpTo(w.edge.tree.N, next.tree.N); err != nil {
+	if err := w.rollUp(added, next.tree.N); err != nil {
 		return edge{}, fmt.Errorf("roll up: %w", err)
 	}
 	if err := w.putHead.run(next.tree.N, next.tree.Hash[:], next.head.checkpoint, next.stamp); err != nil {
