@@ -122,13 +122,16 @@ func (o playOptions) choose(t *tape, interactive bool) (*uint32, error) {
 // replay writes the host's output as it was. On a terminal it leaves a sane one behind.
 func (a *app) replay(ctx context.Context, r *recording.Reader, channel *uint32, o playOptions) error {
 	terminal := a.isTerminal()
+	options := recording.PlayOptions{Speed: o.speed, MaxIdle: o.maxIdle, Instant: o.instant || !terminal, Channel: channel}
 	var to io.Writer = a.out
 	if terminal && !o.raw {
-		to = newHarmless(a.out)
+		filter := newHarmless(a.out)
+		to = filter
+		options.OnEvent = func(_ uint32, e recording.Event) error { filter.note(e); return nil }
 	}
-	err := recording.Play(ctx, r, to, recording.PlayOptions{Speed: o.speed, MaxIdle: o.maxIdle, Instant: o.instant || !terminal, Channel: channel})
+	err := recording.Play(ctx, r, to, options)
 	if terminal {
-		fmt.Fprint(a.out, sane+"\r\n")
+		_, _ = io.WriteString(a.out, sane+"\r\n")
 	}
 	return a.ended(err)
 }

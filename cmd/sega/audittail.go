@@ -151,6 +151,7 @@ type tail struct {
 	terminal bool            // stdout is one
 	keys     bool            // and it is raw
 	out      io.Writer
+	filter   *harmless // what out is, or nil
 	lag      time.Duration
 }
 
@@ -162,7 +163,8 @@ func (t *tail) run(ctx context.Context, open func(context.Context) (*recording.R
 	defer func() { cancel(); <-done }()
 	t.pty, t.out, t.terminal = map[uint32]bool{}, t.app.out, t.app.isTerminal()
 	if t.terminal && !t.options.raw {
-		t.out = newHarmless(t.app.out)
+		t.filter = newHarmless(t.app.out)
+		t.out = t.filter
 	}
 	keys, leave, err := t.begin()
 	if err != nil {
@@ -205,7 +207,7 @@ func (t *tail) begin() (keys <-chan key, leave func(), err error) {
 	t.keys = true
 	fmt.Fprint(a.out, "\x1b[22;2t") // the title is put aside
 	return k.keys, func() {
-		fmt.Fprint(a.out, sane+"\x1b[23;2t\r\n")
+		_, _ = io.WriteString(a.out, sane+"\x1b[23;2t\r\n")
 		k.close()
 	}, nil
 }
@@ -262,6 +264,9 @@ func (t *tail) note(f recording.Frame) error {
 	e, err := f.Event()
 	if err != nil {
 		return err
+	}
+	if t.filter != nil {
+		t.filter.note(e)
 	}
 	if e.Type == recording.EventPty {
 		t.pty[f.Channel] = true

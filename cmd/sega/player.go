@@ -20,13 +20,17 @@ const (
 	fastest     = 512.0
 )
 
-// sane leaves the alternate screen (1047: 1049 would move the cursor back too, onto what was shown
-// last), shows the cursor, and resets colours, character set, scroll region, wrapping, mouse and
-// paste modes. Resetting scroll region and origin mode moves the cursor home: it is put back (CSI s, CSI u).
-const sane = "\x1b[?1047l\x1b[s\x1b[r\x1b[?6l\x1b[u\x1b[?7h\x1b[4l\x1b[?25h\x1b[0m\x1b(B\x0f\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>"
+// sane undoes what a recording may have done to the terminal, all that --raw lets through included:
+// it goes back to UTF-8, leaves the alternate screen (1047: 1049 would move the cursor back too, onto
+// what was shown last), shows the cursor in its own shape, and resets colours, character sets, scroll
+// region, wrapping, tab stops, and the modes of keyboard, mouse, focus and paste. Resetting scroll
+// region and origin mode moves the cursor home: it is put back (CSI s, CSI u), as it is where a
+// terminal takes kitty's CSI < u for that. A soft reset (CSI ! p) forgets what was saved, and comes first.
+const sane = "\x1b%G\x1b[?1047l\x1b[!p\x1b[s\x1b[r\x1b[?6l\x1b[<u\x1b[u\x1b[?7h\x1b[4l\x1b[2l\x1b[20l\x1b[?5l\x1b[?25h\x1b[0 q\x1b[>4;0m\x1b[0m\x1b(B\x1b)B\x0f\x1b[?5W" +
+	"\x1b[?9l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1005l\x1b[?1006l\x1b[?1015l\x1b[?1016l\x1b[?2004l\x1b[?2026l\x1b[?2048l\x1b[?1l\x1b>"
 
 // empty is a sane screen with nothing on it.
-const empty = "\x1b[!p" + sane + "\x1b[H\x1b[2J"
+const empty = sane + "\x1b[H\x1b[2J"
 
 // moment is a place to jump to.
 type moment struct {
@@ -58,6 +62,7 @@ type player struct {
 
 	reader *recording.Reader
 	screen io.Writer
+	filter *harmless        // what screen is, or nil where it is raw
 	next   *recording.Frame // read and not shown yet; nil at the end
 	ended  error            // why there is no next: nil or recording.ErrInterrupted
 	at     time.Duration    // in the recording
@@ -189,7 +194,8 @@ func (p *player) rewind() error {
 	}
 	p.reader, p.screen, p.at = r, p.out, 0
 	if !p.raw {
-		p.screen = newHarmless(p.out)
+		p.filter = newHarmless(p.out)
+		p.screen = p.filter
 	}
 	return p.read()
 }
@@ -230,7 +236,7 @@ func (p *player) show(to time.Duration) error {
 // write shows one frame. The terminal is raw, so the line ends of a channel that had none are ours to make.
 func (p *player) write(f recording.Frame) error {
 	if f.Stream == recording.StreamEvent {
-		return nil
+		return p.note(f)
 	}
 	data := f.Data
 	if !p.score.pty(f.Channel) {
@@ -238,6 +244,19 @@ func (p *player) write(f recording.Frame) error {
 	}
 	_, err := p.screen.Write(data)
 	return err
+}
+
+// note tells the filter of an event.
+func (p *player) note(f recording.Frame) error {
+	if p.filter == nil {
+		return nil
+	}
+	e, err := f.Event()
+	if err != nil {
+		return err
+	}
+	p.filter.note(e)
+	return nil
 }
 
 func (s score) pty(channel uint32) bool {

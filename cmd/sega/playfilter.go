@@ -3,24 +3,39 @@ package main
 import (
 	"bytes"
 	"io"
+	"strings"
+	"unicode/utf8"
+
+	"sega/audit/recording"
 )
 
-// harmless passes what a terminal shows and drops what would make the reviewer's terminal act:
-// operating system commands (clipboard, title, links), device control, and every query, whose
-// answer the terminal would type into the reviewer's shell. Source: ECMA-48 §5.3 to §5.6 and
-// xterm's control sequences.
+// harmless passes what a terminal shows: UTF-8, and the sequences that playallow.go lists. All else
+// is dropped, for it would make the reviewer's terminal act: set its clipboard, its title, its size
+// or its keyboard, leave UTF-8, or answer by typing into the reviewer's shell. A list of what is
+// dropped would never be whole. Source of the forms: ECMA-48 §5.3 to §5.6, xterm's ctlseqs.
 type harmless struct {
-	w     io.Writer
-	state func(*harmless, byte)
-	held  []byte // a sequence that is not yet whole
-	more  int    // bytes that a character still wants
-	out   bytes.Buffer
+	w      io.Writer
+	state  func(*harmless, byte)
+	held   []byte // a sequence or character that is not yet whole
+	left   int    // bytes that a control string may still have
+	titles bool   // ESC k begins a title, as screen and tmux know it
+	out    bytes.Buffer
 }
 
-// heldLimit bounds a sequence; a longer one is dropped.
-const heldLimit = 256
+const (
+	heldLimit   = 256     // bytes of a sequence; a longer one is dropped
+	stringLimit = 4 << 10 // of a control string; what is behind them is shown
+	titleLimit  = 256     // of a title of screen
+)
 
 func newHarmless(w io.Writer) *harmless { return &harmless{w: w, state: (*harmless).ground} }
+
+// note takes an event of the recording: what ESC k means depends on the terminal.
+func (h *harmless) note(e recording.Event) {
+	if e.Type == recording.EventPty {
+		h.titles = strings.HasPrefix(e.Term, "screen") || strings.HasPrefix(e.Term, "tmux")
+	}
+}
 
 // Write implements io.Writer. Sequences may be cut anywhere between two calls.
 func (h *harmless) Write(p []byte) (int, error) {
@@ -35,134 +50,129 @@ func (h *harmless) Write(p []byte) (int, error) {
 }
 
 func (h *harmless) ground(b byte) {
-	switch b {
-	case 0x1b:
+	h.state = (*harmless).ground
+	switch {
+	case b == 0x1b:
 		h.held, h.state = append(h.held[:0], b), (*harmless).escaped
-	case 0x05: // ENQ: the terminal answers
-	default:
-		switch more := following(b); {
-		case more > 0: // held until it is whole, so that nothing that is dropped joins its halves
-			h.held, h.more, h.state = append(h.held[:0], b), more, (*harmless).multibyte
-		case b < 0x80 || b > 0xbf: // a byte that continues nothing is C1 to some terminals
+	case b < 0x20:
+		if b >= 0x07 && b <= 0x0f { // BEL, BS, HT, LF, VT, FF, CR, SO, SI
 			h.out.WriteByte(b)
 		}
+	case b < 0x7f:
+		h.out.WriteByte(b)
+	case b >= 0x80:
+		h.held = h.held[:0]
+		h.multibyte(b)
 	}
 }
 
-// following is how many bytes a UTF-8 sequence has behind its first.
-func following(b byte) int {
-	switch {
-	case b >= 0xc2 && b <= 0xdf:
-		return 1
-	case b >= 0xe0 && b <= 0xef:
-		return 2
-	case b >= 0xf0 && b <= 0xf4:
-		return 3
-	}
-	return 0
-}
-
-// multibyte drops U+0080 to U+009F, which some terminals take for ESC and a letter, and what is cut.
+// multibyte passes a character of several bytes once it is whole, without U+0080 to U+009F, which
+// some terminals take for ESC and a letter. What is none becomes U+FFFD.
 func (h *harmless) multibyte(b byte) {
-	if b < 0x80 || b > 0xbf {
-		h.state = (*harmless).ground
+	if len(h.held) > 0 && (b < 0x80 || b > 0xbf) { // cut
+		h.out.WriteRune(utf8.RuneError)
 		h.ground(b)
 		return
 	}
-	h.held = append(h.held, b)
-	if h.more--; h.more > 0 {
+	h.state = (*harmless).multibyte
+	if h.held = append(h.held, b); !utf8.FullRune(h.held) {
 		return
 	}
 	h.state = (*harmless).ground
-	if h.held[0] != 0xc2 || h.held[1] > 0x9f {
-		h.out.Write(h.held)
+	switch r, n := utf8.DecodeRune(h.held); {
+	case n == 1 && len(h.held) > 1: // the last byte continues none of it
+		h.out.WriteRune(utf8.RuneError)
+		h.ground(b)
+	case r > 0x9f:
+		h.out.WriteRune(r)
 	}
 }
 
 func (h *harmless) escaped(b byte) {
 	switch {
+	case b < 0x20 || b >= 0x7f:
+		h.inside(b)
+	case b <= 0x2f: // intermediate: one more to come
+		h.hold(b)
+	case len(h.held) > 1:
+		h.escape(b)
 	case b == '[':
 		h.held, h.state = append(h.held, b), (*harmless).csi
 	case b == ']' || b == 'P' || b == 'X' || b == '^' || b == '_':
-		h.state = (*harmless).str
-	case b == 'Z': // DECID: a query
-		h.state = (*harmless).ground
-	case b == 0x1b: // begins anew
-		h.held = h.held[:1]
-	case b == 0x18 || b == 0x1a: // CAN, SUB: given up
-		h.state = (*harmless).ground
-	case b >= 0x20 && b <= 0x2f: // intermediate: one more to come
-		if h.held = append(h.held, b); len(h.held) > heldLimit {
-			h.state = (*harmless).ground
-		}
-	case b >= 0x30 && b <= 0x7e:
-		h.out.Write(append(h.held, b))
-		h.state = (*harmless).ground
+		h.left, h.state = stringLimit, (*harmless).str
+	case b == 'k' && h.titles:
+		h.left, h.state = titleLimit, (*harmless).str
 	default:
-		h.inside(b, (*harmless).escaped)
+		h.escape(b)
 	}
 }
 
-// inside takes a byte that is none of the sequence: a control is carried out at once and the
-// sequence goes on; anything else ends it.
-func (h *harmless) inside(b byte, goOn func(*harmless, byte)) {
-	if b < 0x20 {
-		h.ground(b)
-		h.state = goOn
-		return
-	}
+// escape ends a sequence that is not CSI.
+func (h *harmless) escape(final byte) {
 	h.state = (*harmless).ground
-	h.ground(b)
+	if shownEscape(h.held[1:], final) {
+		h.out.Write(append(h.held, final))
+	}
 }
 
 func (h *harmless) csi(b byte) {
 	switch {
-	case b == 0x1b:
-		h.held, h.state = append(h.held[:0], b), (*harmless).escaped
-	case b >= 0x40 && b <= 0x7e:
-		h.state = (*harmless).ground
-		if !asks(h.held[2:], b) {
-			h.out.Write(append(h.held, b))
-		}
-	case b >= 0x20 && b <= 0x3f:
-		if h.held = append(h.held, b); len(h.held) > heldLimit {
-			h.state = (*harmless).ground
-		}
-	case b == 0x18 || b == 0x1a: // CAN, SUB: given up
-		h.state = (*harmless).ground
+	case b < 0x20 || b >= 0x7f:
+		h.inside(b)
+	case b <= 0x3f:
+		h.hold(b)
 	default:
-		h.inside(b, (*harmless).csi)
-	}
-}
-
-// asks reports sequences that a terminal answers, or that act on its window.
-func asks(params []byte, final byte) bool {
-	switch final {
-	case 'c', 'n', 't', 'x': // DA, DSR, window operations, DECREQTPARM
-		return true
-	case 'p': // DECRQM; DECSTR (soft reset) is "!p" and stays
-		return bytes.ContainsRune(params, '$')
-	case 'q': // XTVERSION; DECSCUSR (cursor shape) is " q" and stays
-		return bytes.HasPrefix(params, []byte(">"))
-	case 'u': // kitty's keyboard query; restore cursor is without parameters
-		return bytes.HasPrefix(params, []byte("?"))
-	case 'w', 'y', '|': // rectangle checksums, DECRQLP and their kin
-		return true
-	}
-	return false
-}
-
-// str drops a control string up to its end: ST, or BEL.
-func (h *harmless) str(b byte) {
-	switch b {
-	case 0x07, 0x18, 0x1a:
 		h.state = (*harmless).ground
-	case 0x1b:
-		h.state = func(h *harmless, b byte) {
-			if h.state = (*harmless).ground; b != '\\' {
-				h.held = append(h.held[:0], 0x1b)
-				h.escaped(b)
-			}
+		if len(h.held) < heldLimit {
+			h.out.Write(shownCSI(h.held[2:], b))
 		}
+	}
+}
+
+// hold keeps a byte. Where they are too many, the last are lost, and at the end the sequence is.
+func (h *harmless) hold(b byte) {
+	if len(h.held) < heldLimit {
+		h.held = append(h.held, b)
+	}
+}
+
+// inside takes a byte that is none of a sequence. A control is carried out at once, and the
+// sequence goes on; CAN, SUB, ESC and what is beyond ASCII end it; DEL is nothing.
+func (h *harmless) inside(b byte) {
+	goOn := h.state
+	switch {
+	case b == 0x7f:
+	case b == 0x18 || b == 0x1a:
+		h.state = (*harmless).ground
+	case b < 0x20 && b != 0x1b:
+		h.ground(b)
+		h.state = goOn
+	default:
+		h.ground(b)
+	}
+}
+
+// str drops a control string up to its end: ST, BEL or CAN, or where it would hide too much, a line
+// feed or its bound.
+func (h *harmless) str(b byte) {
+	switch {
+	case b == 0x1b:
+		h.state = (*harmless).strEnd
+	case b == '\n':
+		h.ground(b)
+	case b == 0x07 || b == 0x18 || b == 0x1a:
+		h.state = (*harmless).ground
+	case h.left == 0:
+		h.ground(b)
+	default:
+		h.left--
+	}
+}
+
+// strEnd is behind an ESC in a control string: it ends it, or begins a sequence.
+func (h *harmless) strEnd(b byte) {
+	h.ground(0x1b)
+	if h.escaped(b); b == '\\' {
+		h.state = (*harmless).ground
 	}
 }
