@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,8 +13,6 @@ import (
 	"time"
 
 	"sega/audit"
-	"sega/audit/sqlite"
-	"sega/broker/state"
 	"sega/cmd/segad/dev/devtest"
 )
 
@@ -52,9 +49,7 @@ func (i intruder) kept(change func(last int64)) {
 	i.t.Helper()
 	i.exec(`CREATE TABLE kept AS SELECT * FROM events`)
 	var last int64
-	if err := i.QueryRow(`SELECT max(idx) FROM kept`).Scan(&last); err != nil {
-		i.t.Fatal(err)
-	}
+	i.get(`SELECT max(idx) FROM kept`, &last)
 	change(last)
 	i.exec(`DELETE FROM events WHERE idx <= ?`, last)
 	i.exec(`INSERT INTO events SELECT * FROM kept`)
@@ -75,8 +70,8 @@ func testTamperOrder(t *testing.T, reviewer *devtest.Person, db intruder) {
 		db.exec(`UPDATE events SET idx = -1 - idx WHERE idx >= 5 AND idx < ?`, last)
 		db.exec(`UPDATE events SET idx = -idx WHERE idx < 0`)
 		row := sealed(t)
-		db.exec(`INSERT INTO events SELECT 5, ?, time, 'user.login', 'success', 'system', '', '', '', '', '', '', '', '', '', ?, NULL, NULL FROM events WHERE idx = 4`, row.Columns["id"], string(row.Body))
-		db.exec(`UPDATE events SET time = ? WHERE idx = 5`, row.Columns["time"])
+		db.exec(`INSERT INTO events SELECT 5, CAST(? AS TEXT), time, 'user.login', 'success', 'system', '', '', '', '', '', '', '', '', '', body, NULL, NULL FROM events WHERE idx = 4`, row.Columns["id"])
+		db.exec(`UPDATE events SET time = ?, body = ? WHERE idx = 5`, row.Columns["time"], db.body(string(row.Body)))
 		wantFindings(t, reviewer, logOnly, "inserted 5", fmt.Sprintf("dropped %d", last))
 	})
 	db.kept(func(last int64) {
@@ -103,9 +98,7 @@ func sealed(t *testing.T) audit.Row {
 // testTamperTree changes stored hashes: of a leaf, while the events are as they were signed.
 func testTamperTree(t *testing.T, reviewer *devtest.Person, db intruder) {
 	var hashes []byte
-	if err := db.QueryRow(`SELECT hashes FROM tree WHERE chunk = 0`).Scan(&hashes); err != nil {
-		t.Fatal(err)
-	}
+	db.get(`SELECT hashes FROM tree WHERE chunk = 0`, &hashes)
 	db.exec(`UPDATE tree SET hashes = ? WHERE chunk = 0`, flip(hashes, 10*32)) // StoredHashIndex(0, 6) is 10
 	wantFindings(t, reviewer, []string{"--no-recordings"}, "tree 6")
 	if r := reviewer.Sega("audit", "prove", "7"); r.Code != 1 || !strings.Contains(r.Err, "refused") {
@@ -130,59 +123,81 @@ func testTamperBundle(t *testing.T, reviewer *devtest.Person) {
 	}
 }
 
-// appended opens the log while the broker is stopped, and lets f have it.
-func appended(t *testing.T, e *devtest.Env, f func(l *sqlite.Log)) {
+// logKey is the log's own key.
+func logKey(t *testing.T, e *devtest.Env) *audit.LogKey {
 	t.Helper()
 	key, err := audit.ParseLogKey([]byte(read(t, filepath.Join(e.Data, "log.key"))))
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := sqlite.Open(t.Context(), sqlite.Config{Path: e.Database, Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
+	return key
+}
+
+// segment appends, while the broker is stopped, events that complete a segment.
+func segment(t *testing.T, e *devtest.Env, at place) {
+	t.Helper()
+	l, err := at.log(t.Context(), logKey(t, e))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f(l)
+	events := make([]audit.Event, audit.SegmentSize)
+	for i := range events {
+		events[i] = audit.New(time.Now(), audit.KindSSHCert, audit.Success)
+		events[i].Actor = audit.Actor{Kind: audit.ActorUser, Iss: "https://idp.example", Sub: "u", Email: alice}
+		events[i].Resource = "host/dev-host"
+	}
+	if _, err := l.Append(context.Background(), events, nil); err != nil {
+		t.Fatal(err)
+	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// testTamperRollups completes a segment, so that there are rollups, and changes each kind of them.
-func testTamperRollups(t *testing.T, e *devtest.Env, reviewer *devtest.Person) {
+// testTamperRollups completes a segment, so that there are rollups, and changes each kind of them:
+// as they were written, and as they are when they have been folded.
+func testTamperRollups(t *testing.T, e *devtest.Env, at place, reviewer *devtest.Person) {
 	e.Stop()
-	appended(t, e, func(l *sqlite.Log) {
-		events := make([]audit.Event, audit.SegmentSize)
-		for i := range events {
-			events[i] = audit.New(time.Now(), audit.KindSSHCert, audit.Success)
-			events[i].Actor = audit.Actor{Kind: audit.ActorUser, Iss: "https://idp.example", Sub: "u", Email: alice}
-			events[i].Resource = "host/dev-host"
-		}
-		if _, err := l.Append(context.Background(), events, nil); err != nil {
-			t.Fatal(err)
-		}
-	})
+	segment(t, e, at)
 	e.Start()
-	db := breakIn(t, e)
 	expect(t, verify(reviewer), 0, fmt.Sprintf("rollups of the first %d events", audit.SegmentSize))
-	for _, table := range []string{"rollup_user", "rollup_target", "rollup_full"} {
-		for what, change := range map[string]string{"counts": `UPDATE %s SET n = n + 1 WHERE kind = 'ssh.cert'`, "kinds": `UPDATE %s SET kind = 'forward.close' WHERE kind = 'ssh.cert'`, "rows": `DELETE FROM %s WHERE kind = 'ssh.cert'`} {
-			db.exec(`CREATE TABLE kept AS SELECT * FROM ` + table)
-			if db.exec(fmt.Sprintf(change, table)) == 0 {
-				t.Errorf("%s of %s: nothing was changed", what, table)
-			}
-			wantFindings(t, reviewer, []string{"--no-recordings"}, "rollup")
-			db.exec(`DELETE FROM ` + table)
-			db.exec(`INSERT INTO ` + table + ` SELECT * FROM kept`)
-			db.exec(`DROP TABLE kept`)
+	changed := changeRollups(t, at, reviewer)
+	e.Stop()
+	at.fold(t, logKey(t, e))
+	e.Start()
+	expect(t, verify(reviewer), 0)
+	for change := range changeRollups(t, at, reviewer) {
+		changed[change] = true
+	}
+	for _, c := range at.rollups() {
+		if !changed[c] {
+			t.Errorf("%s of %s: nothing was changed", c.what, c.table)
 		}
 	}
-	expect(t, verify(reviewer), 0)
 	expect(t, verify(reviewer, "--since-last"), 0, "since the")
+}
+
+// changeRollups makes each change that finds something to change, and takes it back.
+func changeRollups(t *testing.T, at place, reviewer *devtest.Person) map[rollupChange]bool {
+	db := at.breakIn(t)
+	changed := map[rollupChange]bool{}
+	for _, c := range at.rollups() {
+		db.exec(`CREATE TABLE kept AS SELECT * FROM ` + c.table)
+		if db.exec(c.statement) > 0 {
+			changed[c] = true
+			wantFindings(t, reviewer, []string{"--no-recordings"}, "rollup")
+		}
+		db.exec(`DELETE FROM ` + c.table)
+		db.exec(`INSERT INTO ` + c.table + ` SELECT * FROM kept`)
+		db.exec(`DROP TABLE kept`)
+	}
+	expect(t, verify(reviewer), 0)
+	return changed
 }
 
 // testTamperCheckpoint replaces the signed head: a broker refuses to serve one that its own key has
 // not signed, and a machine refuses one of another key.
-func testTamperCheckpoint(t *testing.T, e *devtest.Env, reviewer *devtest.Person) {
+func testTamperCheckpoint(t *testing.T, e *devtest.Env, at place, reviewer *devtest.Person) {
 	good := read(t, filepath.Join(e.Data, "log.key"))
 	origin, _, _ := strings.Cut(strings.TrimPrefix(good, "PRIVATE+KEY+"), "+")
 	forger, err := audit.GenerateLogKey(origin)
@@ -190,22 +205,20 @@ func testTamperCheckpoint(t *testing.T, e *devtest.Env, reviewer *devtest.Person
 		t.Fatal(err)
 	}
 	e.Stop()
-	db := breakIn(t, e)
+	db := at.breakIn(t)
 	var size int64
-	var was, root []byte
-	if err := db.QueryRow(`SELECT size, root, checkpoint FROM head`).Scan(&size, &root, &was); err != nil {
-		t.Fatal(err)
-	}
+	var was []byte
+	db.get(`SELECT size, checkpoint FROM head`, &size, &was)
 	forged := strings.Replace(string(was), fmt.Sprintf("\n%d\n", size), fmt.Sprintf("\n%d\n", size-1), 1)
 	db.exec(`UPDATE head SET checkpoint = ?`, []byte(forged))
-	if err := opens(e, good); err == nil || !strings.Contains(err.Error(), "checkpoint") {
+	if err := opens(t, e, at, good); err == nil || !strings.Contains(err.Error(), "checkpoint") {
 		t.Errorf("a forged checkpoint is served: %v", err)
 	}
 	db.exec(`UPDATE head SET checkpoint = ?`, was)
-	if err := opens(e, good); err != nil {
+	if err := opens(t, e, at, good); err != nil {
 		t.Error(err)
 	}
-	if err := opens(e, string(forger.Reveal())); err == nil {
+	if err := opens(t, e, at, string(forger.Reveal())); err == nil {
 		t.Error("a log of another key is opened")
 	}
 	_ = db.Close()
@@ -233,14 +246,20 @@ func testTamperCheckpoint(t *testing.T, e *devtest.Env, reviewer *devtest.Person
 }
 
 // opens opens and closes the database with a key.
-func opens(e *devtest.Env, secret string) error {
+func opens(t *testing.T, e *devtest.Env, at place, secret string) error {
 	key, err := audit.ParseLogKey([]byte(secret))
 	if err != nil {
 		return err
 	}
-	l, err := sqlite.Open(context.Background(), sqlite.Config{Path: e.Database, Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
+	l, err := at.log(t.Context(), key)
 	if err != nil {
 		return err
 	}
-	return errors.Join(l.Close(), os.Chmod(e.Database, 0o600))
+	if err := l.Close(); err != nil {
+		return err
+	}
+	if f, is := at.(*file); is {
+		return os.Chmod(f.path, 0o600)
+	}
+	return nil
 }
