@@ -26,7 +26,7 @@ const (
 // region, wrapping, tab stops, and the modes of keyboard, mouse, focus and paste. Resetting scroll
 // region and origin mode moves the cursor home: it is put back (CSI s, CSI u), as it is where a
 // terminal takes kitty's CSI < u for that. A soft reset (CSI ! p) forgets what was saved, and comes first.
-const sane = "\x1b%G\x1b[?1047l\x1b[!p\x1b[s\x1b[r\x1b[?6l\x1b[<u\x1b[u\x1b[?7h\x1b[4l\x1b[2l\x1b[20l\x1b[?5l\x1b[?25h\x1b[0 q\x1b[>4;0m\x1b[0m\x1b(B\x1b)B\x0f\x1b[?5W" +
+const sane = "\x1b%G\x1b[?1047l\x1b[!p\x1b[s\x1b[r\x1b[?6l\x1b[<u\x1b[u\x1b[?7h\x1b[4l\x1b[2l\x1b[20l\x1b[?5l\x1b[?25h\x1b[0 q\x1b[>4;0m\x1b[0m\x1b(B\x0f\x1b[?5W" +
 	"\x1b[?9l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1005l\x1b[?1006l\x1b[?1015l\x1b[?1016l\x1b[?2004l\x1b[?2026l\x1b[?2048l\x1b[?1l\x1b>"
 
 // empty is a sane screen with nothing on it.

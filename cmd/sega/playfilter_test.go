@@ -118,7 +118,8 @@ func TestSane(t *testing.T) {
 		t.Error("a soft reset forgets the cursor that was saved before it")
 	}
 	term := vt10x.New(vt10x.WithSize(20, 5))
-	_, _ = term.Write([]byte("\x1b[2;4r\x1b[?6h\x1b[2;7Hx" + sane))
+	known := strings.ReplaceAll(sane, "\x1b%G", "") // this emulator takes the G for a letter
+	_, _ = term.Write([]byte("\x1b[2;4r\x1b[?6h\x1b[2;7Hx" + known))
 	if c := term.Cursor(); c.X != 7 || c.Y != 2 {
 		t.Errorf("the cursor is at %d,%d", c.X, c.Y)
 	}
