@@ -53,12 +53,13 @@ func (s *Server) events(ctx context.Context, c *call) (any, error) {
 	details.Follow = follow
 	op := operation{kind: audit.KindAuditRead, name: "events/" + r.scope, decide: r.decide, details: details}
 	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
-		q, err := s.narrow(ctx, c, r, asked)
+		q, shown, err := s.narrow(ctx, c, r, asked)
 		if err != nil {
 			return effect{}, err
 		}
+		stands := s.standing(c, authSession, s.mayReadOn(r, asked, shown))
 		return effect{reply: stream(func(w http.ResponseWriter) {
-			f := &following{s: s, c: c, asked: asked, query: q, reading: r, out: s.newLines(w)}
+			f := &following{s: s, c: c, query: q, reading: r, stands: stands, out: s.newLines(w)}
 			f.run(c.request.Context(), follow)
 		})}, nil
 	}
@@ -78,9 +79,10 @@ func (s *Server) count(ctx context.Context, c *call) (any, error) {
 	}
 	op := operation{kind: audit.KindAuditRead, name: "events/" + r.scope, decide: r.decide, details: details}
 	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
-		groups, err := s.groups(ctx, c, r, asked, by)
+		groups, shown, err := s.groups(ctx, c, r, asked, by)
+		stands := s.standing(c, authSession, s.mayReadOn(r, asked, shown))
 		return effect{reply: stream(func(w http.ResponseWriter) {
-			s.streamRows(w, c, func(emit func(any) error) error {
+			s.streamRows(c.request.Context(), w, c, stands, func(emit func(any) error) error {
 				for _, g := range groups {
 					if err := emit(g); err != nil {
 						return err
@@ -93,17 +95,40 @@ func (s *Server) count(ctx context.Context, c *call) (any, error) {
 	return s.perform(ctx, c, op)
 }
 
-func (s *Server) groups(ctx context.Context, c *call, r reading, asked query.Query, by []query.Dimension) ([]query.Group, error) {
-	q, err := s.narrow(ctx, c, r, asked)
+func (s *Server) groups(ctx context.Context, c *call, r reading, asked query.Query, by []query.Dimension) ([]query.Group, []recordingOf, error) {
+	q, shown, err := s.narrow(ctx, c, r, asked)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	groups, err := s.Log.Count(ctx, q, by)
 	if errors.Is(err, store.ErrTooManyGroups) {
-		return nil, api.Errorf(api.KindInvalid, "there are more than %d groups", store.MaxGroups).
+		return nil, nil, api.Errorf(api.KindInvalid, "there are more than %d groups", store.MaxGroups).
 			WithHint("ask for less time (since:7d), for less of it (kind:session.*), or by fewer dimensions").WithCause(err)
 	}
-	return groups, unavailable(err)
+	return groups, shown, unavailable(err)
+}
+
+// mayReadOn is whether an answer may go on: policy decides as it did, of the events and of the
+// recordings that the query was answered with.
+func (s *Server) mayReadOn(was reading, asked query.Query, shown []recordingOf) func(now *call) error {
+	return func(now *call) error {
+		r := s.reading(now, asked.Where)
+		if _, problem := s.decided(operation{name: "events/" + r.scope, decide: r.decide}); problem != nil {
+			return problem
+		}
+		changed := r.scope != was.scope || r.content != was.content
+		for _, of := range shown {
+			if changed {
+				break
+			}
+			_, problem := s.decided(s.replaying(now, of))
+			changed = problem != nil
+		}
+		if changed {
+			return api.Errorf(api.KindDenied, "what policy lets you read has changed").WithHint("ask again")
+		}
+		return nil
+	}
 }
 
 // readDetails is what the log says of a search. Whoever looks for a secret does not log it.
@@ -168,16 +193,14 @@ func mine(x query.Expr, c *call) bool {
 
 // narrow is the query that is searched with: nothing of anybody else in the scope of one's own,
 // nothing found by content that may not be read, and what screens showed as the sessions that did.
-func (s *Server) narrow(ctx context.Context, c *call, r reading, q query.Query) (query.Query, error) {
+func (s *Server) narrow(ctx context.Context, c *call, r reading, q query.Query) (_ query.Query, shown []recordingOf, err error) {
 	if screens := query.Screens(q.Where); len(screens) > 0 {
 		if !r.content {
-			return q, api.Errorf(api.KindDenied, "what screens showed is content, which policy does not let you read").WithHint("leave screen: out of the query")
+			return q, nil, api.Errorf(api.KindDenied, "what screens showed is content, which policy does not let you read").WithHint("leave screen: out of the query")
 		}
-		where, err := s.resolveScreens(ctx, c, q.Where)
-		if err != nil {
-			return q, err
+		if q.Where, shown, err = s.resolveScreens(ctx, c, q.Where); err != nil {
+			return q, nil, err
 		}
-		q.Where = where
 	}
 	if !r.content {
 		q.Where = query.Enveloped(q.Where)
@@ -185,7 +208,7 @@ func (s *Server) narrow(ctx context.Context, c *call, r reading, q query.Query) 
 	if r.scope != scopeAll {
 		q.Where = query.And{query.Actor{Iss: c.session.Issuer, Sub: c.session.Subject}, q.Where}
 	}
-	return q, nil
+	return q, shown, nil
 }
 
 // line is a row as the asker may read it.

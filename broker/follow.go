@@ -2,22 +2,18 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"sega/audit/query"
-	"sega/audit/store"
-	"sega/broker/api"
-	"sega/broker/state"
 )
 
 // following is one search on its way to the asker, and what comes after it.
 type following struct {
 	s       *Server
 	c       *call
-	asked   query.Query // as the asker put it
 	query   query.Query // as it is searched with
 	reading reading
+	stands  *standing
 	out     *lines
 	beat    *time.Ticker
 }
@@ -49,12 +45,8 @@ func (f *following) search(ctx context.Context, q query.Query) error {
 		if err != nil {
 			return unavailable(err)
 		}
-		select {
-		case <-f.beat.C:
-			if err := f.stands(ctx); err != nil {
-				return err
-			}
-		default:
+		if err := f.stands.still(ctx); err != nil {
+			return err
 		}
 		if err := f.out.emit(f.reading.line(row)); err != nil {
 			return err
@@ -91,7 +83,7 @@ func (f *following) catchUp(ctx context.Context) error {
 	if tree.N <= f.query.After+1 {
 		return nil
 	}
-	if err := f.stands(ctx); err != nil {
+	if err := f.stands.check(ctx); err != nil {
 		return err
 	}
 	f.query.Before = tree.N
@@ -103,53 +95,11 @@ func (f *following) catchUp(ctx context.Context) error {
 }
 
 func (f *following) heartbeat(ctx context.Context) error {
-	if err := f.stands(ctx); err != nil {
+	if err := f.stands.check(ctx); err != nil {
 		return err
 	}
 	if err := f.out.emit(map[string]any{"heartbeat": true}); err != nil {
 		return err
 	}
 	return f.out.push()
-}
-
-// stands reports whether the asker may still see what he asked for: the session lives, nobody has
-// revoked it, and policy decides as it did (I3).
-func (f *following) stands(ctx context.Context) error {
-	session, err := f.s.alive(ctx, f.c)
-	if err != nil {
-		return err
-	}
-	now := &call{id: f.c.id, request: f.c.request, source: f.c.source, session: session}
-	r := f.s.reading(now, f.asked.Where)
-	switch {
-	case !r.allowed:
-		return api.Errorf(api.KindDenied, "policy no longer lets you read these events")
-	case r.scope != f.reading.scope || r.content != f.reading.content:
-		return api.Errorf(api.KindDenied, "what policy lets you read has changed").WithHint("ask again")
-	}
-	return nil
-}
-
-// alive re-reads the session of a request that goes on, or says why it ends.
-func (s *Server) alive(ctx context.Context, c *call) (session state.Session, err error) {
-	var current bool
-	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
-		if session, err = state.SessionByID(ctx, tx, c.session.ID); err == nil {
-			current, err = state.Current(ctx, tx, c.bearer())
-		}
-		return err
-	})
-	if errors.Is(err, state.ErrNotFound) {
-		return session, api.Errorf(api.KindUnauthenticated, "the session has ended").WithHint("run: sega login")
-	}
-	if err != nil {
-		return session, unavailable(err)
-	}
-	if problem := s.judgeSession(session, authSession); problem != nil {
-		return session, problem
-	}
-	if !current {
-		return session, revokedProblem()
-	}
-	return session, nil
 }

@@ -36,7 +36,7 @@ func (s *Server) indexSessions(ctx context.Context, c *call) (any, error) {
 		return nil, unavailable(err)
 	}
 	return stream(func(w http.ResponseWriter) {
-		s.streamRows(w, c, func(emit func(any) error) error {
+		s.streamRows(ctx, w, c, s.standing(c, authIndexer, nil), func(emit func(any) error) error {
 			for _, v := range page {
 				if err := emit(v); err != nil {
 					return err
@@ -134,15 +134,19 @@ func thin(heads []json.RawMessage) []json.RawMessage {
 // indexRecording hands a recording to an indexer as it was stored: ciphertext, one event each.
 func (s *Server) indexRecording(ctx context.Context, c *call) (any, error) {
 	v := wanted{id: c.request.PathValue("id"), purpose: api.PurposeIndex}
-	resource, err := s.recordingResource(ctx, v.id)
+	of, err := s.recordingOf(ctx, v.id)
 	if err != nil {
 		return nil, err
 	}
 	id := printable(v.id, 64)
-	op := operation{kind: audit.KindRecordingRead, name: "recording/" + id, session: id, details: map[string]any{"purpose": v.purpose},
-		decide: s.request(c.session, policy.ActionIndex, resource, policy.Context{Source: c.source.String()})}
+	build := func(c *call) operation {
+		op := s.onRecording(c, policy.ActionIndex, of, policy.Context{})
+		op.kind, op.name, op.session, op.details = audit.KindRecordingRead, "recording/"+id, id, map[string]any{"purpose": v.purpose}
+		return op
+	}
+	op := build(c)
 	op.act = func(context.Context, policy.Decision, string) (effect, error) {
-		return s.sendRecording(ctx, c, v, op.decide)
+		return s.sendRecording(ctx, c, v, of, s.standing(c, authIndexer, s.mayStill(build)))
 	}
 	return s.perform(ctx, c, op)
 }

@@ -1,16 +1,19 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"sega/audit"
 	"sega/audit/store"
 	"sega/broker/api"
 	"sega/broker/policy"
@@ -59,29 +62,43 @@ func (s *Server) recording(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	resource, err := s.recordingResource(ctx, v.id)
+	of, err := s.recordingOf(ctx, v.id)
 	if err != nil {
 		return nil, err
 	}
-	id := printable(v.id, 64)
-	op := operation{kind: "recording.read", name: "recording/" + id, session: id, reason: v.reason,
-		details: map[string]any{"purpose": v.purpose, "from": v.from, "follow": v.follow}}
-	action := policy.ActionReplay
-	if v.purpose == api.PurposeVerify {
-		action, resource = policy.ActionVerifyLog, policy.Resource{Type: policy.TypeAuditLog, ID: "all"}
-	}
-	op.decide = s.request(c.session, action, resource, policy.Context{Reason: v.reason, Source: c.source.String()})
+	build := func(c *call) operation { return s.reviewing(c, v, of) }
+	op := build(c)
 	op.act = func(context.Context, policy.Decision, string) (effect, error) {
-		return s.sendRecording(ctx, c, v, op.decide)
+		return s.sendRecording(ctx, c, v, of, s.standing(c, authSession, s.mayStill(build)))
 	}
 	return s.perform(ctx, c, op)
 }
 
+// reviewing is the operation of a person who asks for a recording.
+func (s *Server) reviewing(c *call, v wanted, of recordingOf) operation {
+	around := policy.Context{Reason: v.reason}
+	op := s.onRecording(c, policy.ActionReplay, of, around)
+	if v.purpose == api.PurposeVerify {
+		op = s.onRecording(c, policy.ActionVerifyLog, recordingOf{then: policy.Resource{Type: policy.TypeAuditLog, ID: "all"}}, around)
+	}
+	id := printable(v.id, 64)
+	op.kind, op.name, op.session, op.reason = audit.KindRecordingRead, "recording/"+id, id, v.reason
+	op.details = map[string]any{"purpose": v.purpose, "from": v.from, "follow": v.follow}
+	return op
+}
+
 // sendRecording opens the recording and replies with its bytes. One that is followed need not have begun.
-func (s *Server) sendRecording(ctx context.Context, c *call, v wanted, decide *policy.Request) (effect, error) {
+//
+// Whose session it was and on which host is known from our record alone. Without one (a database
+// restored from a backup) policy would be asked about nobody's session on a host without labels.
+func (s *Server) sendRecording(ctx context.Context, c *call, v wanted, of recordingOf, stands *standing) (effect, error) {
 	in, err := s.Recordings.Reader(ctx, v.id, v.from)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && v.follow:
+	case err == nil && !of.known && v.purpose != api.PurposeVerify:
+		_ = in.Close()
+		return effect{denied: api.Errorf(api.KindDenied, "the broker does not know whose session %q was, or which labels its host had, so policy cannot decide who sees it", printable(v.id, 64)).
+			WithHint("the recording is not lost: sega audit verify --session checks it, and a recipient's identity opens the copy in the bucket")}, nil
+	case errors.Is(err, fs.ErrNotExist) && v.follow && of.known:
 		in = nil
 	case errors.Is(err, fs.ErrNotExist):
 		return effect{denied: api.Errorf(api.KindNotFound, "there is no recording of %q", printable(v.id, 64)).WithHint("run: sega audit query --kind session.start")}, nil
@@ -90,7 +107,7 @@ func (s *Server) sendRecording(ctx context.Context, c *call, v wanted, decide *p
 	case err != nil:
 		return effect{}, api.Errorf(api.KindInternal, "the recording cannot be read").WithCause(err)
 	}
-	f := &recordingTail{s: s, c: c, decide: decide, wanted: v, in: in}
+	f := &recordingTail{s: s, stands: stands, wanted: v, in: in}
 	return effect{reply: stream(func(w http.ResponseWriter) {
 		if err := f.run(ctx, w); err != nil {
 			s.Logger.Error("recording broke off", "request", c.id, "error", err)
@@ -99,24 +116,67 @@ func (s *Server) sendRecording(ctx context.Context, c *call, v wanted, decide *p
 	})}, nil
 }
 
-// recordingResource is what policy is told of a recording: whose session it is, and the host's labels.
-func (s *Server) recordingResource(ctx context.Context, id string) (policy.Resource, error) {
-	resource := policy.Resource{Type: policy.TypeRecording, ID: printable(id, 64)}
-	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
-		v, err := state.SSHByID(ctx, tx, id)
-		if errors.Is(err, state.ErrNotFound) {
-			return nil // nobody's: the answer is that there is no such recording, to those who may ask
-		}
-		resource.Owner, resource.OwnerIssuer = v.Subject, v.Issuer
-		if h, ok := s.host(v.Host); ok {
-			resource.Labels = h.Labels
-		}
+// recordingOf is what policy is told of a recording: whose session it is, and the labels of its host
+// when the session was opened and as they are now. Both must be permitted: a host that has left the
+// inventory or got other labels protects its recordings as before, and one that is protected now, too.
+type recordingOf struct {
+	then  policy.Resource
+	now   *policy.Resource // nil where nothing else is to be asked
+	known bool             // the broker has a record of session and labels
+}
+
+func (s *Server) recordingOf(ctx context.Context, id string) (of recordingOf, err error) {
+	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
+		of, err = s.readRecordingOf(ctx, tx, id)
 		return err
 	})
-	if resource.ID == "" {
-		resource.ID = "unknown"
+	return of, unavailable(err)
+}
+
+func (s *Server) readRecordingOf(ctx context.Context, tx store.Querier, id string) (recordingOf, error) {
+	of := recordingOf{then: policy.Resource{Type: policy.TypeRecording, ID: cmp.Or(printable(id, 64), "unknown")}}
+	v, err := state.SSHByID(ctx, tx, id)
+	if errors.Is(err, state.ErrNotFound) {
+		return of, nil
 	}
-	return resource, unavailable(err)
+	if err != nil {
+		return of, err
+	}
+	of.then.Owner, of.then.OwnerIssuer, of.then.Labels, of.known = v.Subject, v.Issuer, v.Labels, v.Labels != nil
+	if h, ok := s.host(v.Host); ok && !maps.Equal(h.Labels, v.Labels) {
+		now := of.then
+		now.Labels = h.Labels
+		of.now = &now
+	}
+	return of, nil
+}
+
+// settleLabels gives the sessions of a database of before version 3 their hosts' present labels, once.
+func (s *Server) settleLabels(ctx context.Context) error {
+	open := false
+	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) (err error) {
+		open, err = state.UnsettledSSH(ctx, tx)
+		return err
+	})
+	if err != nil || !open {
+		return err
+	}
+	hosts := map[string]map[string]string{}
+	for _, h := range s.Hosts {
+		hosts[h.Name] = h.Labels
+	}
+	_, err = s.Log.Append(ctx, nil, func(ctx context.Context, tx store.Tx) error { return state.SettleSSHLabels(ctx, tx, hosts) })
+	return err
+}
+
+// onRecording is an operation that policy decides by a recording.
+func (s *Server) onRecording(c *call, action string, of recordingOf, around policy.Context) operation {
+	around.Source = c.source.String()
+	op := operation{decide: s.request(c.session, action, of.then, around)}
+	if of.now != nil {
+		op.also = s.request(c.session, action, *of.now, around)
+	}
+	return op
 }
 
 var errDraining = errors.New("the broker stops")
@@ -124,8 +184,7 @@ var errDraining = errors.New("the broker stops")
 // recordingTail is a recording on its way to a client.
 type recordingTail struct {
 	s      *Server
-	c      *call
-	decide *policy.Request
+	stands *standing
 	wanted
 	in io.ReadCloser // nil where there is nothing yet
 }
@@ -148,6 +207,9 @@ func (f *recordingTail) run(ctx context.Context, w http.ResponseWriter) error {
 		if err != nil {
 			return err
 		}
+		if err := f.stands.check(ctx); err != nil {
+			return err
+		}
 		if err := f.send(ctx, w); err != nil || !live {
 			return err
 		}
@@ -161,17 +223,12 @@ func (f *recordingTail) run(ctx context.Context, w http.ResponseWriter) error {
 	}
 }
 
-// live reports whether there may be more. Who follows must still be let: revocation, the end of the
-// login and policy reach him as they reach a request.
+// live reports whether there may be more.
 func (f *recordingTail) live(ctx context.Context) (live bool, err error) {
 	if !f.follow {
 		return false, nil
 	}
 	err = f.s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
-		ok, err := state.Current(ctx, tx, f.c.bearer())
-		if err != nil || !ok {
-			return errors.Join(err, errRevoked)
-		}
 		v, err := state.SSHByID(ctx, tx, f.id)
 		live = err == nil && v.State == state.SSHLive && f.s.Now().Before(v.NotAfter)
 		if errors.Is(err, state.ErrNotFound) {
@@ -179,15 +236,7 @@ func (f *recordingTail) live(ctx context.Context) (live bool, err error) {
 		}
 		return err
 	})
-	switch {
-	case err != nil:
-		return false, err
-	case f.s.Now().After(f.c.session.Expires):
-		return false, errors.New("the login's session must be renewed")
-	case !f.s.Policy.Decide(*f.decide).Allow:
-		return false, errors.New("policy permits it no more")
-	}
-	return live, nil
+	return live, err
 }
 
 // send writes what is there now.
@@ -201,7 +250,7 @@ func (f *recordingTail) send(ctx context.Context, w http.ResponseWriter) error {
 	}
 	out := unhurried(w)
 	if f.in != nil {
-		if _, err := io.Copy(out, f.in); err != nil {
+		if err := f.stands.copy(ctx, out, f.in); err != nil {
 			return err
 		}
 	}

@@ -96,7 +96,7 @@ func reviewed(t *testing.T) (*world, *shelf, caller) {
 	alice := w.login()
 	w.write(func(ctx context.Context, tx store.Tx) error {
 		v := state.SSHSession{ID: watched, Bearer: state.Bearer{LoginID: alice.session.ID, Issuer: issuer, Subject: "alice", Epoch: 1, Rev: 1}, Email: "alice@example.com",
-			Host: "web-1", Login: "deploy", Node: "bastion-1", Started: w.clock.now(), NotAfter: w.clock.now().Add(time.Hour)}
+			Host: "web-1", Labels: map[string]string{}, Login: "deploy", Node: "bastion-1", Started: w.clock.now(), NotAfter: w.clock.now().Add(time.Hour)}
 		return errors.Join(state.AddSSH(ctx, tx, v), state.SetSSHState(ctx, tx, watched, state.SSHLive))
 	})
 	return w, s, w.login(func(s *state.Session) {

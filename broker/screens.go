@@ -17,7 +17,6 @@ import (
 	"sega/audit/store"
 	"sega/broker/api"
 	"sega/broker/policy"
-	"sega/broker/state"
 )
 
 const (
@@ -122,24 +121,29 @@ func (x *screens) waiting(q *question) int {
 
 // resolveScreens replaces what screens showed by the sessions that showed it and that the asker may
 // replay: the answer to a search tells what is on them (R11).
-func (s *Server) resolveScreens(ctx context.Context, c *call, x query.Expr) (query.Expr, error) {
+func (s *Server) resolveScreens(ctx context.Context, c *call, x query.Expr) (query.Expr, []recordingOf, error) {
 	found := map[string][]string{}
+	var shown []recordingOf
 	for _, text := range query.Screens(x) {
 		ids, err := s.searchScreens(ctx, text)
-		if err == nil {
-			ids, err = s.replayable(ctx, c, ids)
-		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		found[text] = ids
+		kept, err := s.replayable(ctx, c, ids)
+		if err != nil {
+			return nil, nil, err
+		}
+		shown, found[text] = append(shown, kept...), []string{}
+		for _, of := range kept {
+			found[text] = append(found[text], of.then.ID)
+		}
 	}
 	return query.Replace(x, func(x query.Expr) query.Expr {
 		if screen, ok := x.(query.Screen); ok {
 			return query.Sessions{IDs: found[screen.Value]}
 		}
 		return x
-	}), nil
+	}), shown, nil
 }
 
 // searchScreens asks the indexers which sessions showed a text. The first answer that covers every
@@ -224,16 +228,25 @@ func judgeHits(hits api.IndexHits, upTo int64) ([]string, error) {
 
 // replayable keeps the sessions that the asker may replay. Where a reason or a fresh login is all
 // that is missing, he is told so instead: nothing that he may see is left out without a word.
-func (s *Server) replayable(ctx context.Context, c *call, ids []string) ([]string, error) {
-	kept := []string{}
-	for _, id := range ids {
-		resource, err := s.recordingResource(ctx, id)
-		if err != nil {
-			return nil, err
+func (s *Server) replayable(ctx context.Context, c *call, ids []string) (kept []recordingOf, err error) {
+	var all []recordingOf
+	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
+		for _, id := range ids {
+			of, err := s.readRecordingOf(ctx, tx, id)
+			if err != nil {
+				return err
+			}
+			if of.known && of.then.ID == id { // an ID that was changed to be printed is none of ours
+				all = append(all, of)
+			}
 		}
-		op := operation{name: "the recordings that showed it", decide: s.request(c.session, policy.ActionReplay, resource, policy.Context{Source: c.source.String()})}
-		d := s.Policy.Decide(*op.decide)
-		problem := s.judge(d, op)
+		return nil
+	})
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	for _, of := range all {
+		d, problem := s.decided(s.replaying(c, of))
 		if problem != nil && d.Allow {
 			if problem.Kind != api.KindStepUp {
 				problem = problem.WithHint("a search cannot give it: leave screen: out of the query, and play the recordings")
@@ -241,10 +254,17 @@ func (s *Server) replayable(ctx context.Context, c *call, ids []string) ([]strin
 			return nil, problem
 		}
 		if problem == nil {
-			kept = append(kept, id)
+			kept = append(kept, of)
 		}
 	}
 	return kept, nil
+}
+
+// replaying is what it takes to learn that a recording showed a text.
+func (s *Server) replaying(c *call, of recordingOf) operation {
+	op := s.onRecording(c, policy.ActionReplay, of, policy.Context{})
+	op.name = "the recordings that showed it"
+	return op
 }
 
 // indexSearches streams questions to an indexer, with a heartbeat a second, for as long as its
@@ -266,9 +286,10 @@ func (s *Server) sendSearches(ctx context.Context, c *call, a *asked, w http.Res
 	encoder := json.NewEncoder(unhurried(w))
 	tick := time.NewTicker(s.Times.Heartbeat)
 	defer tick.Stop()
-	search := api.IndexSearch{} // the first line is a heartbeat: the stream stands
+	search := api.IndexSearch{}               // the first line is a heartbeat: the stream stands
+	stands := s.standing(c, authIndexer, nil) // no recording is named yet: policy decides at each that it fetches, and at each hit
 	for {
-		if err := s.stillIndexes(ctx, c); err != nil {
+		if err := stands.check(ctx); err != nil {
 			return err
 		}
 		if err := errors.Join(encoder.Encode(search), control.Flush()); err != nil {
@@ -286,19 +307,6 @@ func (s *Server) sendSearches(ctx context.Context, c *call, a *asked, w http.Res
 			return nil
 		}
 	}
-}
-
-// stillIndexes ends the stream of a machine that was revoked meanwhile, before it is asked anything more.
-func (s *Server) stillIndexes(ctx context.Context, c *call) error {
-	ok := false
-	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) (err error) {
-		ok, err = state.Current(ctx, tx, c.bearer())
-		return err
-	})
-	if err == nil && (!ok || s.Now().After(c.session.NotAfter)) {
-		err = errRevoked
-	}
-	return err
 }
 
 // indexHits takes an indexer's answer. It is part of somebody's search, which is the event.

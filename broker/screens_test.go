@@ -35,9 +35,10 @@ func screenWorld(t testing.TB) *world {
 	w.setPolicy(screenPolicies)
 	w.s.Hosts = append(w.s.Hosts, Host{Name: "vault-1", ID: "vault-1", Labels: map[string]string{"env": "vault"}})
 	for id, host := range map[string]string{"ssh_alice": "web-1", "ssh_bob": "web-1", "ssh_vault": "vault-1"} {
+		h, _ := w.s.host(host)
 		w.write(func(ctx context.Context, tx store.Tx) error {
 			return state.AddSSH(ctx, tx, state.SSHSession{ID: id, Bearer: state.Bearer{LoginID: "ses_1", Issuer: issuer, Subject: "alice", Epoch: 1, Rev: 1},
-				Host: host, Started: w.clock.now(), NotAfter: w.clock.now()})
+				Host: host, Labels: labelsOf(h), Started: w.clock.now(), NotAfter: w.clock.now()})
 		})
 	}
 	return w

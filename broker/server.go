@@ -40,6 +40,8 @@ type Server struct {
 	probe     probe
 	mux       *http.ServeMux
 
+	standsEvery time.Duration // a constant, but in tests
+
 	stop     chan struct{} // closed when the server drains: streams end
 	stopOnce sync.Once
 	busy     atomic.Int64 // requests under way
@@ -59,7 +61,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s := &Server{
 		Config: c, hub: newHub(c.bastionNames(), c.Now().Add(c.Times.Lease)), screens: newScreens(), devices: newDevices(), limits: newLimiter(c.Limits, c.Now),
-		mux: http.NewServeMux(), stop: make(chan struct{}),
+		mux: http.NewServeMux(), standsEvery: standsEvery, stop: make(chan struct{}),
 	}
 	if err := s.openProofs(); err != nil {
 		return nil, err
@@ -73,6 +75,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s.metrics = newMetrics(prometheus.NewRegistry(), s)
 	if err := s.Settle(ctx); err != nil {
 		return nil, fmt.Errorf("broker: close what an earlier run left open: %w", err)
+	}
+	if err := s.settleLabels(ctx); err != nil {
+		return nil, fmt.Errorf("broker: label the sessions of an older version: %w", err)
 	}
 	for _, e := range s.endpoints() {
 		s.mux.Handle(e.method+" "+e.route, s.serve(e))

@@ -54,6 +54,7 @@ type operation struct {
 	kind     string          // of its events
 	name     string          // resource in the log, "type/name"
 	decide   *policy.Request // nil: no decision beyond authentication
+	also     *policy.Request // must be permitted as well; nil: nothing more
 	actor    *audit.Actor    // nil: the session's
 	loginID  string          // "" : the session's
 	session  string          // ssh_…
@@ -78,9 +79,10 @@ func (s *Server) perform(ctx context.Context, c *call, op operation) (any, error
 	event := s.newEvent(c, op)
 	var decision policy.Decision
 	if op.decide != nil {
-		decision = s.Policy.Decide(*op.decide)
+		var problem *api.Problem
+		decision, problem = s.decided(op)
 		event.PolicyDigest, event.PolicyIDs = decision.Digest, nonNil(decision.PolicyIDs)
-		if problem := s.judge(decision, op); problem != nil {
+		if problem != nil {
 			return nil, s.deny(ctx, event, op.details, problem)
 		}
 	}

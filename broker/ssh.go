@@ -245,7 +245,7 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopG
 		return effect{}, err
 	}
 	record := state.SSHSession{ID: g.id, Bearer: access.Bearer, Email: person.Email, Host: host.Name, Login: r.Login, Source: printable(r.Source, 64),
-		Node: c.session.Email, Started: now, NotAfter: g.end, Reason: access.Reason, Ticket: access.Ticket}
+		Node: c.session.Email, Labels: labelsOf(host), Started: now, NotAfter: g.end, Reason: access.Reason, Ticket: access.Ticket}
 	addCert := made.apply
 	details := made.details.(map[string]any)
 	details["login"], details["access_serial"], details["route"], details["bastion"], details["source"] =
@@ -260,6 +260,15 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopG
 			}
 			return state.AddSSH(ctx, tx, record)
 		}}, nil
+}
+
+// labelsOf are a host's labels as the record of a session keeps them: those of a host that has none are
+// known, too.
+func labelsOf(h Host) map[string]string {
+	if h.Labels == nil {
+		return map[string]string{}
+	}
+	return h.Labels
 }
 
 // front issues a bastion's own host certificate, or the mask that it wears for a host (R7).

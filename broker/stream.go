@@ -13,10 +13,17 @@ import (
 // lastLine ends a complete stream: without it the client knows that lines are missing.
 const lastLine = `{"end":true}` + "\n"
 
-// streamRows writes NDJSON and, when all of it was written, the last line.
-func (s *Server) streamRows(w http.ResponseWriter, c *call, each func(emit func(any) error) error) {
+// streamRows writes NDJSON and, when all of it was written, the last line. It breaks off where the
+// asker may have it no longer.
+func (s *Server) streamRows(ctx context.Context, w http.ResponseWriter, c *call, stands *standing, each func(emit func(any) error) error) {
 	out := s.newLines(w)
-	if err := each(out.emit); err != nil {
+	emit := func(v any) error {
+		if err := stands.still(ctx); err != nil {
+			return err
+		}
+		return out.emit(v)
+	}
+	if err := each(emit); err != nil {
 		s.Logger.Error("stream broke off", "request", c.id, "error", err)
 		_ = out.Flush()
 		return

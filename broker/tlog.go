@@ -43,10 +43,10 @@ func (s *Server) logRows(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	op := s.verifying(c, "log/rows", map[string]any{"from": from, "to": to})
+	op, stands := s.verifying(c, "log/rows", map[string]any{"from": from, "to": to})
 	op.act = func(context.Context, policy.Decision, string) (effect, error) {
 		return effect{reply: stream(func(w http.ResponseWriter) {
-			s.streamRows(w, c, func(emit func(any) error) error {
+			s.streamRows(ctx, w, c, stands, func(emit func(any) error) error {
 				for row, err := range s.Log.Rows(ctx, from, to) {
 					if err != nil {
 						return err
@@ -62,10 +62,13 @@ func (s *Server) logRows(ctx context.Context, c *call) (any, error) {
 	return s.perform(ctx, c, op)
 }
 
-// verifying is an operation for those who may verify the log.
-func (s *Server) verifying(c *call, name string, details any) operation {
-	return operation{kind: audit.KindAuditRead, name: name, details: details,
-		decide: s.request(c.session, policy.ActionVerifyLog, policy.Resource{Type: policy.TypeAuditLog, ID: "all"}, policy.Context{Source: c.source.String()})}
+// verifying is an operation for those who may verify the log, and whether its answer may go on.
+func (s *Server) verifying(c *call, name string, details any) (operation, *standing) {
+	build := func(c *call) operation {
+		return operation{kind: audit.KindAuditRead, name: name, details: details,
+			decide: s.request(c.session, policy.ActionVerifyLog, policy.Resource{Type: policy.TypeAuditLog, ID: "all"}, policy.Context{Source: c.source.String()})}
+	}
+	return build(c), s.standing(c, authSession, s.mayStill(build))
 }
 
 // rolledUp is the first line of RouteRollups: how many events the rollups count.
@@ -75,10 +78,10 @@ type rolledUp struct {
 
 // rollups sends every rollup as stored, for verification.
 func (s *Server) rollups(ctx context.Context, c *call) (any, error) {
-	op := s.verifying(c, "log/rollups", nil)
+	op, stands := s.verifying(c, "log/rollups", nil)
 	op.act = func(context.Context, policy.Decision, string) (effect, error) {
 		return effect{reply: stream(func(w http.ResponseWriter) {
-			s.streamRows(w, c, func(emit func(any) error) error {
+			s.streamRows(ctx, w, c, stands, func(emit func(any) error) error {
 				upTo, rollups := s.Log.Rollups(ctx)
 				err := emit(rolledUp{upTo})
 				for r, readErr := range rollups {
@@ -154,7 +157,8 @@ func (s *Server) tile(ctx context.Context, c *call) (any, error) {
 		s.stamp(w)
 		w.Header().Del(api.HeaderNonce) // nobody needs another's, which a cache would hand out
 		w.Header().Set("Cache-Control", immutable)
-		writeBytes(w, data)
+		sizeOf(w, data)
+		_, _ = unhurried(w).Write(data)
 	}), nil
 }
 
@@ -171,12 +175,16 @@ func (s *Server) entries(ctx context.Context, c *call) (any, error) {
 	}
 	from := t.N << audit.TileHeight
 	to := from + int64(t.W)
-	op := s.verifying(c, "log/entries", map[string]any{"from": from, "to": to})
+	op, stands := s.verifying(c, "log/entries", map[string]any{"from": from, "to": to})
 	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
 		data, err := s.bundle(ctx, from, to)
 		return effect{reply: stream(func(w http.ResponseWriter) {
 			s.stamp(w)
-			writeBytes(w, data)
+			sizeOf(w, data)
+			if err := stands.copyBytes(ctx, unhurried(w), data); err != nil {
+				s.Logger.Info("entries broke off", "request", c.id, "reason", err)
+				panic(http.ErrAbortHandler) // the client must not take them for whole
+			}
 		})}, err
 	}
 	return s.perform(ctx, c, op)
@@ -203,10 +211,9 @@ func (s *Server) bundle(ctx context.Context, from, to int64) (data []byte, err e
 	return data, nil
 }
 
-func writeBytes(w http.ResponseWriter, data []byte) {
+func sizeOf(w http.ResponseWriter, data []byte) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
-	_, _ = unhurried(w).Write(data)
 }
 
 // proof answers an event with all that proves it: to those who may read events, and to everybody

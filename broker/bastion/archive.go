@@ -31,6 +31,7 @@ func (b *Bastion) uploader(id string) (*bucket.Uploader, error) {
 func (s *session) upload() {
 	up, err := s.b.uploader(s.hop.SessionID)
 	if err == nil {
+		s.up = up
 		err = up.Run(s.ctx, func() int64 {
 			_ = s.rec.Seal()
 			return s.rec.Head().Bytes
@@ -41,11 +42,20 @@ func (s *session) upload() {
 	}
 }
 
-// archive brings a closed recording into the bucket and removes its spool once that is done and the
-// session's end is in the log. What does not come to that is left for the next start.
+// uploadRest copies what upload has left. It knows what that has put, and need not read it back.
+func (s *session) uploadRest(ctx context.Context, id string) error {
+	if s.up == nil {
+		return s.b.uploadOnce(ctx, id)
+	}
+	return s.b.uploadBy(ctx, s.up, id)
+}
+
+// archive brings a closed recording into the bucket and removes its spool once that is done, the
+// session's end is in the log, and what the bucket holds is once more the spool, byte by byte. What
+// does not come to that is left for the next start.
 func (b *Bastion) archive(id string, end *queued, upload func(ctx context.Context, id string) error) {
 	b.archives.Go(func() {
-		if !b.uploadAll(id, upload) {
+		if !b.persist(id, upload) {
 			return
 		}
 		select {
@@ -53,7 +63,7 @@ func (b *Bastion) archive(id string, end *queued, upload func(ctx context.Contex
 			return
 		case <-end.settled:
 		}
-		if end.refused != nil {
+		if end.refused != nil || !b.persist(id, b.compare) {
 			return
 		}
 		if err := b.spool.remove(id); err != nil {
@@ -62,20 +72,23 @@ func (b *Bastion) archive(id string, end *queued, upload func(ctx context.Contex
 	})
 }
 
-// uploadFirst tries once, for a while, before the end is reported. archive does what it does not.
-func (b *Bastion) uploadFirst(id string) {
+// uploadFirst tries once, for a while, before the end is reported. archive does what it does not. It
+// reports whether the bucket may yet hold the recording: not where it has other bytes in its place.
+func (b *Bastion) uploadFirst(id string, upload func(ctx context.Context, id string) error) bool {
 	ctx, cancel := context.WithTimeout(b.archiveCtx, uploadWait)
 	defer cancel()
-	if err := b.uploadOnce(ctx, id); err != nil {
+	err := upload(ctx, id)
+	if err != nil {
 		b.cfg.Log.Warn("recording not uploaded before the session's end is reported", "session", id, "error", err)
 	}
+	return !errors.Is(err, bucket.ErrConflict)
 }
 
-// uploadAll repeats until the whole spool is in the bucket.
-func (b *Bastion) uploadAll(id string, upload func(ctx context.Context, id string) error) bool {
+// persist repeats a step until it is done. Where the bucket holds other bytes, it sets the spool aside.
+func (b *Bastion) persist(id string, step func(ctx context.Context, id string) error) bool {
 	wait := archiveFirst
 	for {
-		err := upload(b.archiveCtx, id)
+		err := step(b.archiveCtx, id)
 		if err == nil {
 			return true
 		}
@@ -96,30 +109,57 @@ func (b *Bastion) uploadAll(id string, upload func(ctx context.Context, id strin
 	}
 }
 
+// compare holds what the bucket has against a spool that is about to go.
+func (b *Bastion) compare(ctx context.Context, id string) error {
+	return b.ofSpool(id, func(int64) error {
+		up, err := b.uploader(id)
+		if err != nil {
+			return err
+		}
+		return up.Compare(ctx)
+	})
+}
+
+// uploadOnce copies a spool of which it knows nothing.
 func (b *Bastion) uploadOnce(ctx context.Context, id string) error {
-	info, err := b.spool.root.Stat(id + spoolSuffix)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // there was no recording yet
-	}
-	if err != nil {
-		return err
-	}
 	up, err := b.uploader(id)
 	if err != nil {
 		return err
 	}
-	return up.Upload(ctx, info.Size())
+	return b.uploadBy(ctx, up, id)
 }
 
-// setAsideSpool moves a spool that does not fit into quarantine, for people to look at.
+func (b *Bastion) uploadBy(ctx context.Context, up *bucket.Uploader, id string) error {
+	return b.ofSpool(id, func(size int64) error { return up.Upload(ctx, size) })
+}
+
+// ofSpool does something with the size of a spool, or nothing where there was no recording yet.
+func (b *Bastion) ofSpool(id string, do func(size int64) error) error {
+	info, err := b.spool.root.Stat(id + spoolSuffix)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return do(info.Size())
+}
+
+// setAsideSpool moves a spool that does not fit into quarantine, for people to look at. It may be the
+// only true copy: one that lies there already is not replaced, and the spool stays where it is.
 func (b *Bastion) setAsideSpool(id string) {
+	if _, err := os.Lstat(filepath.Join(b.quarantine, id+spoolSuffix)); !errors.Is(err, os.ErrNotExist) {
+		b.cfg.Log.Error("spool not moved to quarantine: there is one of that name", "session", id, "error", err)
+		return
+	}
 	for _, name := range []string{id + spoolSuffix, id + metaSuffix} {
 		err := os.Rename(filepath.Join(b.spool.dir, name), filepath.Join(b.quarantine, name))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			b.cfg.Log.Error("spool not moved to quarantine", "file", name, "error", err)
 		}
 	}
-	b.cfg.Log.Error("spool set aside in quarantine", "session", id)
+	b.cfg.Log.Error("spool set aside in quarantine: look whether it is the only true copy of the recording", "session", id,
+		"file", filepath.Join(b.quarantine, id+spoolSuffix), "error", syncDir(b.quarantine))
 }
 
 // salvage recovers a spool that was not closed properly. One that is no recording any more is set

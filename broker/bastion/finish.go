@@ -49,8 +49,9 @@ func (s *session) finish() {
 		end, keep = s.b.salvage(s.meta.SessionID)
 		why = spoiled(why)
 	}
-	if keep {
-		s.b.uploadFirst(s.meta.SessionID)
+	if keep && !s.b.uploadFirst(s.meta.SessionID, s.uploadRest) {
+		keep, end, why = false, elsewhere(end), displaced(why)
+		defer s.b.setAsideSpool(s.meta.SessionID) // once the end is queued, which needs its description
 	}
 	s.mu.Lock()
 	exits := s.exits
@@ -60,9 +61,29 @@ func (s *session) finish() {
 	r.ID = s.meta.EndID
 	s.b.cfg.Log.Info("session ended", "session", s.hop.SessionID, "outcome", why.outcome, "reason", why.reason)
 	if delivery := s.b.reports.put(r); keep {
-		s.b.archive(s.meta.SessionID, delivery, s.b.uploadOnce)
+		s.b.archive(s.meta.SessionID, delivery, s.uploadRest)
 	}
 }
+
+// elsewhere is the end of a recording whose place in the bucket others have taken: it is not there,
+// so the log does not call it complete. Its head stands: by it the copy in quarantine can be judged.
+func elsewhere(end recording.End) recording.End {
+	if end.Verdict == recording.StatusComplete {
+		end.Verdict = recording.StatusInterrupted
+	}
+	return end
+}
+
+// displaced says so in the event. A revocation stays one.
+func displaced(why endReason) endReason {
+	if why.outcome == audit.Success {
+		why.outcome = audit.Failure
+	}
+	why.reason += takenReason
+	return why
+}
+
+const takenReason = "; the storage holds other bytes in place of the recording, which was set aside at the bastion"
 
 // spoiled keeps a revocation's outcome; any other end of a session whose recording is not whole is a failure.
 func spoiled(why endReason) endReason {

@@ -12,6 +12,7 @@ import (
 
 	"sega/audit"
 	"sega/audit/recording"
+	"sega/audit/recording/bucket"
 	"sega/broker/api"
 )
 
@@ -64,6 +65,10 @@ func (b *Bastion) recoverSession(id string) {
 		b.cfg.Log.Error("spool is corrupt", "session", id, "error", err)
 		reason = "the bastion was interrupted; the recording is corrupt and was set aside"
 		b.setAsideSpool(id)
+	case !b.uploadFirst(id, upload):
+		reason, err = "the bastion was interrupted"+takenReason, bucket.ErrConflict
+		end = elsewhere(end)
+		defer b.setAsideSpool(id) // once the end is queued
 	case end.Verdict == recording.StatusComplete:
 		reason = "the bastion was interrupted after the recording was closed"
 	}

@@ -12,6 +12,7 @@ import (
 
 	"sega/audit"
 	"sega/audit/recording"
+	"sega/audit/recording/bucket"
 	"sega/broker/api"
 )
 
@@ -58,6 +59,8 @@ type session struct {
 	channels sync.WaitGroup // each until its person has been told
 	inputs   sync.WaitGroup // each until all that the person sent is with the host
 	wg       sync.WaitGroup // everything else of the session
+
+	up *bucket.Uploader // of the live upload; read once wg is done
 
 	lastChannel      atomic.Uint32
 	lastActive       atomic.Int64 // nanoseconds since started

@@ -119,7 +119,7 @@ func TestSSHSessions(t *testing.T) {
 		d := open(t)
 		session := func(id, sub string, started time.Time) state.SSHSession {
 			return state.SSHSession{ID: id, Bearer: state.Bearer{LoginID: "ses_1", Issuer: issuer, Subject: sub, Epoch: 3, Rev: 4}, Email: "alice@example.com", Host: "web-1",
-				Login: "deploy", Source: "192.0.2.7", Node: "mch_1", Started: started, NotAfter: noon.Add(time.Hour), State: state.SSHOpening}
+				Login: "deploy", Source: "192.0.2.7", Node: "mch_1", Started: started, NotAfter: noon.Add(time.Hour), State: state.SSHOpening, Labels: map[string]string{"env": "prod \"1\""}}
 		}
 		a, b, bob := session("ssh_a", alice, noon.Add(time.Second)), session("ssh_b", alice, noon), session("ssh_bob", "00u-bob", noon)
 		set := func(id, to string) {

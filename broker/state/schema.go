@@ -6,7 +6,7 @@ import "strconv"
 // what brings the tables of the version before up to date, as statements that may run again.
 //
 // Databases of issue 2 have no version and count as 1.
-const Version = 2
+const Version = 3
 
 // Schema makes the tables, or brings older ones up to date: statements that may run again, in the
 // SQL that SQLite and PostgreSQL share, with SQLite's types. A backend runs all of them in one
@@ -70,4 +70,10 @@ var Schema = []string{
 	`CREATE TABLE IF NOT EXISTS reports (id TEXT PRIMARY KEY) STRICT`,
 	`INSERT INTO taken_reports (id, at) SELECT id, 0 FROM reports WHERE id<>'' ON CONFLICT DO NOTHING`,
 	`DROP TABLE reports`,
+
+	// Of version 2: what labels a session's host had was not kept. '' waits for SettleSSHLabels. A table
+	// of its own, for SQLite adds no column to a table twice without an error.
+	`CREATE TABLE IF NOT EXISTS ssh_labels (id TEXT PRIMARY KEY, labels TEXT NOT NULL) STRICT`,
+	`INSERT INTO ssh_labels (id, labels) SELECT id, '' FROM ssh_sessions AS s
+		WHERE NOT EXISTS (SELECT 1 FROM ssh_labels AS l WHERE l.id=s.id) ON CONFLICT DO NOTHING`,
 }

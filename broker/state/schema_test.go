@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"sega/audit"
 	"sega/audit/postgres"
 	"sega/audit/sqlite"
@@ -145,5 +147,48 @@ func TestEndedEra(t *testing.T) {
 		if err := add("access", now); err != nil {
 			t.Errorf("a serial of the present era was refused: %v", err)
 		}
+	})
+}
+
+// TestOlderSSH: sessions of version 2 take the labels that their host has at the first start of this
+// program, once; where there is no such host any more they stay unknown.
+func TestOlderSSH(t *testing.T) {
+	onEach(t, func(t *testing.T, open opener) {
+		d := open(t)
+		add := func(id, host string, labels map[string]string) {
+			d.write(func(ctx context.Context, q state.Querier) error {
+				return state.AddSSH(ctx, q, state.SSHSession{ID: id, Host: host, Labels: labels})
+			})
+		}
+		add("ssh_old", "web-1", nil)
+		add("ssh_bare", "bare-1", nil)
+		add("ssh_gone", "gone-1", nil)
+		d.write(exec(`DELETE FROM ssh_labels`)) // a database of version 2 has no such table
+		d.write(d.migrate)
+		add("ssh_new", "web-1", map[string]string{"env": "prod"})
+		labels := func(want map[string]map[string]string) {
+			t.Helper()
+			for id, want := range want {
+				got, err := read(d, func(ctx context.Context, q state.Querier) (state.SSHSession, error) {
+					return state.SSHByID(ctx, q, id)
+				})
+				if diff := cmp.Diff(want, got.Labels); err != nil || diff != "" {
+					t.Errorf("%s: %v -want +got\n%s", id, err, diff)
+				}
+			}
+		}
+		prod, dev, none := map[string]string{"env": "prod"}, map[string]string{"env": "dev"}, map[string]string{}
+		labels(map[string]map[string]string{"ssh_old": nil, "ssh_bare": nil, "ssh_gone": nil, "ssh_new": prod})
+		want(d, state.UnsettledSSH, true)
+		settle := func(hosts map[string]map[string]string) {
+			d.write(func(ctx context.Context, q state.Querier) error { return state.SettleSSHLabels(ctx, q, hosts) })
+		}
+		settle(map[string]map[string]string{"web-1": dev, "bare-1": nil})
+		want(d, state.UnsettledSSH, false)
+		after := map[string]map[string]string{"ssh_old": dev, "ssh_bare": none, "ssh_gone": nil, "ssh_new": prod}
+		labels(after)
+		d.write(d.migrate)
+		settle(map[string]map[string]string{"gone-1": dev, "web-1": prod})
+		labels(after)
 	})
 }
