@@ -92,6 +92,9 @@ var fieldColumns = map[query.Name][]string{
 	query.Resource: {"resource"}, query.Action: {"action"}, query.Source: {"source"}, query.Node: {"node"}, query.ID: {"id"},
 }
 
+// sqlOdd repeats what partial indexes of events ask of the outcome: the planner does not infer it.
+const sqlOdd = ` AND outcome NOT IN ('success', 'intent')`
+
 var resourcePrefixes = map[query.Name]string{query.Role: audit.ResourceRole, query.Host: audit.ResourceHost}
 
 func (c *compiler) field(x query.Field, generous bool) string {
@@ -103,6 +106,9 @@ func (c *compiler) field(x query.Field, generous bool) string {
 	}
 	if prefix, ok := resourcePrefixes[x.Name]; ok {
 		return c.named(prefix, x)
+	}
+	if x.Name == query.Outcome && x.Op == query.Equal && x.Value != string(audit.Success) && x.Value != string(audit.Intent) {
+		return "(" + c.compare("outcome", x.Op, x.Value) + sqlOdd + ")"
 	}
 	if columns, ok := fieldColumns[x.Name]; ok {
 		texts := make([]string, len(columns))

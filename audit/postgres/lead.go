@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -24,7 +25,7 @@ func (d lead) partial() string {
 	case "id", "kind":
 		return ""
 	case "outcome":
-		return " AND outcome NOT IN ('success', 'intent')"
+		return sqlOdd
 	}
 	return " AND " + d.column + " <> ''"
 }
@@ -44,10 +45,19 @@ const (
 var ranks = map[string]int{"id": rankID, "action": rankAction, "session_id": rankSession, "login_id": rankSession,
 	"email": rankPerson, "sub": rankPerson, "resource": rankTarget, "outcome": rankOutcome, "kind": rankKind}
 
-// choice are leads that together lead to all that a query selects.
+// choice are leads that together lead to all that a query selects, and what they leave to ask of the
+// events that they lead to: were all of the query asked again, the planner would take it for far
+// more selective than it is.
 type choice struct {
 	rank  int
 	leads []lead
+	rest  query.Expr
+}
+
+// nothing is left to ask.
+func nothing(x query.Expr) bool {
+	all, is := x.(query.And)
+	return is && !slices.ContainsFunc(all, func(p query.Expr) bool { return !nothing(p) })
 }
 
 // choose returns the best choice for a query, nil where no index leads to all of it.
@@ -58,7 +68,11 @@ func choose(ctx context.Context, tx *sql.Tx, x query.Expr) (*choice, error) {
 	case query.Or:
 		return chooseAll(ctx, tx, x)
 	case query.Actor:
-		return equal([]string{"sub"}, []string{x.Sub}), nil
+		c := equal([]string{"sub"}, []string{x.Sub})
+		if c != nil {
+			c.rest = x
+		}
+		return c, nil
 	case query.Sessions:
 		return equal([]string{"session_id"}, x.IDs), nil
 	case query.Field:
@@ -69,14 +83,20 @@ func choose(ctx context.Context, tx *sql.Tx, x query.Expr) (*choice, error) {
 
 // chooseOne returns the best of the parts that all hold.
 func chooseOne(ctx context.Context, tx *sql.Tx, parts []query.Expr) (best *choice, err error) {
-	for _, x := range parts {
+	at := 0
+	for i, x := range parts {
 		c, err := choose(ctx, tx, x)
 		if err != nil {
 			return nil, err
 		}
 		if c != nil && (best == nil || c.rank < best.rank) {
-			best = c
+			best, at = c, i
 		}
+	}
+	if best != nil {
+		rest := query.And(slices.Clone(parts))
+		rest[at] = best.rest
+		best.rest = rest
 	}
 	return best, nil
 }
@@ -86,7 +106,7 @@ const maxLeads = 12
 
 // chooseAll joins the choices for parts of which one holds; each must have one.
 func chooseAll(ctx context.Context, tx *sql.Tx, parts []query.Expr) (*choice, error) {
-	all := &choice{}
+	all := &choice{rest: query.And{}}
 	for _, x := range parts {
 		c, err := choose(ctx, tx, x)
 		if err != nil || c == nil {
@@ -94,6 +114,9 @@ func chooseAll(ctx context.Context, tx *sql.Tx, parts []query.Expr) (*choice, er
 		}
 		all.rank = max(all.rank, c.rank)
 		all.leads = append(all.leads, c.leads...)
+		if !nothing(c.rest) {
+			all.rest = query.Or(parts)
+		}
 	}
 	if len(all.leads) == 0 || len(all.leads) > maxLeads {
 		return nil, nil
@@ -103,7 +126,7 @@ func chooseAll(ctx context.Context, tx *sql.Tx, parts []query.Expr) (*choice, er
 
 // equal is the choice for values in any of the columns, nil where an index leaves one of them out.
 func equal(columns, values []string) *choice {
-	c := &choice{}
+	c := &choice{rest: query.And{}}
 	stored := []string{}
 	for _, v := range values {
 		switch {
@@ -147,7 +170,7 @@ const maxValues = 200
 
 // choosePrefix looks up the values that begin with a prefix.
 func choosePrefix(ctx context.Context, tx *sql.Tx, columns []string, prefix string) (*choice, error) {
-	c := &choice{rank: rankPrefix}
+	c := &choice{rank: rankPrefix, rest: query.And{}}
 	for _, column := range columns {
 		rank, ok := ranks[column]
 		if !ok || rank <= rankAction || rank == rankOutcome || prefix == "" || !utf8.ValidString(prefix) {

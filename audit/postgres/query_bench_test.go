@@ -73,7 +73,8 @@ func BenchmarkQuery(b *testing.B) {
 	now := time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)
 	for _, text := range []string{"", "user:ada.berg@corp.example", "user:ada*", "kind:user.revoke", "kind:ssh.*", "role:" + storetest.RoleName(3), "host:" + storetest.HostName(7),
 		"outcome:denied", "session:ssh_nothing", "since:7d", "since:2025-06-01 until:2025-06-02 outcome:denied", "user:nobody", "role:" + storetest.RoleName(3) + " outcome:denied",
-		`"rm -rf"`, `"nowhere to be found"`, `"OPS-1"`, `reason:~incident kind:aws.assume`, "xq"} {
+		`"rm -rf"`, `"nowhere to be found"`, `"OPS-1"`, `reason:~incident kind:aws.assume`, "xq",
+		"user:ada.berg@corp.example outcome:denied", "source:198.51.100.7", "source:203.0.113.1", "node:bastion-1", "policy:default-deny", "ticket:OPS-1*", "ticket:OPS-1234"} {
 		x, err := query.Parse(text, now)
 		if err != nil {
 			b.Fatal(err)

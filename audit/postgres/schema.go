@@ -53,6 +53,9 @@ CREATE INDEX IF NOT EXISTS events_login ON events (login_id, idx) WHERE login_id
 CREATE INDEX IF NOT EXISTS events_session ON events (session_id, idx) WHERE session_id <> '';
 CREATE INDEX IF NOT EXISTS events_action ON events (action, idx) WHERE action <> '';
 CREATE INDEX IF NOT EXISTS events_resource ON events (resource, idx) WHERE resource <> '';
+CREATE INDEX IF NOT EXISTS events_email_odd ON events (email, idx) WHERE email <> '' AND outcome NOT IN ('success', 'intent');
+CREATE INDEX IF NOT EXISTS events_sub_odd ON events (sub, idx) WHERE sub <> '' AND outcome NOT IN ('success', 'intent');
+CREATE INDEX IF NOT EXISTS events_resource_odd ON events (resource, idx) WHERE resource <> '' AND outcome NOT IN ('success', 'intent');
 CREATE TABLE IF NOT EXISTS tree (
 	chunk  BIGINT PRIMARY KEY,
 	hashes BYTEA NOT NULL

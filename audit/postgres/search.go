@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
+	"strings"
 
 	"sega/audit"
 	"sega/audit/query"
@@ -85,6 +87,7 @@ func (l *Log) pages(ctx context.Context, q query.Query) iter.Seq2[[]audit.Row, e
 type plan struct {
 	parts []part // in the order of the query
 	leads []lead
+	rest  query.Expr // what the leads leave to ask
 }
 
 // part is an interval of the log, looked at in one way.
@@ -119,7 +122,7 @@ func (l *Log) plan(ctx context.Context, q query.Query) (p plan, err error) {
 		if text == nil {
 			p.parts = []part{{interval: span}}
 			if choice != nil {
-				p.leads = choice.leads
+				p.leads, p.rest = choice.leads, choice.rest
 			}
 			return nil
 		}
@@ -193,18 +196,18 @@ func times(x query.Expr) (since, until int64) {
 // part yields the pages of one part.
 func (l *Log) part(ctx context.Context, q query.Query, p plan, part part) iter.Seq2[[]audit.Row, error] {
 	return func(yield func([]audit.Row, error) bool) {
-		limit := firstRows
+		limit, blocks := firstRows, firstBlocks
 		for left := part.interval; !left.empty(); {
 			if part.blocks != nil {
-				rows, rest, err := l.blockPage(ctx, q, part.blocks, left)
+				rows, rest, err := l.blockPage(ctx, q, part.blocks, left, blocks)
 				if !yield(rows, err) || err != nil {
 					return
 				}
-				left = rest
+				left, blocks = rest, min(2*blocks, pageBlocks)
 				continue
 			}
 			var s statement
-			page, err := l.page(ctx, s.rows(q, p.leads, left, limit), s.args...)
+			page, err := l.page(ctx, s.rows(q, p, left, limit), s.args...)
 			if len(page) > 0 || err != nil {
 				if !yield(page, err) {
 					return
@@ -225,22 +228,37 @@ func order(newest bool) string {
 	return " ORDER BY idx"
 }
 
+// manyValues are looked for in one branch of the statement; fewer in one each, for which the planner
+// knows how often they occur.
+const manyValues = 16
+
 // rows selects a page of an interval in the query's order: through each lead's index, or in the
 // log itself where there is none.
-func (s *statement) rows(q query.Query, leads []lead, in interval, limit int) string {
+func (s *statement) rows(q query.Query, p plan, in interval, limit int) string {
+	if len(p.leads) > 0 {
+		q.Where = p.rest
+		if !slices.ContainsFunc(p.leads, func(d lead) bool { return len(d.values) > 0 }) { // a prefix that nothing begins with
+			return "SELECT " + sqlRowList + " FROM events WHERE FALSE"
+		}
+	}
+	tail := order(q.Newest) + " LIMIT " + s.param(limit)
 	where, _ := s.where(q)
 	where = fmt.Sprintf("idx >= %s AND idx < %s AND %s", s.param(in.from), s.param(in.to), where)
-	tail := order(q.Newest) + " LIMIT " + s.param(limit)
-	if len(leads) == 0 {
+	if len(p.leads) == 0 {
 		return "SELECT " + sqlRowList + " FROM events WHERE " + where + tail
 	}
-	union := ""
-	for i, d := range leads {
-		if i > 0 {
-			union += " UNION "
-		}
-		union += fmt.Sprintf("SELECT e.idx FROM unnest(%s::text[]) AS v(v) CROSS JOIN LATERAL (SELECT idx FROM events WHERE %s = v.v%s AND %s%s) e",
-			s.param(d.values), d.column, d.partial(), where, tail)
+	var union []string
+	branch := func(d lead, value string) string {
+		return fmt.Sprintf("SELECT idx FROM events WHERE %s = %s%s AND %s%s", d.column, value, d.partial(), where, tail)
 	}
-	return "SELECT " + sqlRowList + " FROM events WHERE idx = ANY(ARRAY(SELECT idx FROM (" + union + ") d" + tail + "))" + order(q.Newest)
+	for _, d := range p.leads {
+		if len(d.values) > manyValues {
+			union = append(union, fmt.Sprintf("SELECT e.idx FROM unnest(%s::text[]) AS v(v) CROSS JOIN LATERAL (%s) e", s.param(d.values), branch(d, "v.v")))
+			continue
+		}
+		for _, v := range d.values {
+			union = append(union, "("+branch(d, s.param(v))+")")
+		}
+	}
+	return "SELECT " + sqlRowList + " FROM events WHERE idx = ANY(ARRAY(SELECT idx FROM (" + strings.Join(union, " UNION ") + ") d" + tail + "))" + order(q.Newest)
 }

@@ -44,6 +44,9 @@ func folded(s string) string {
 	return string(b)
 }
 
+// textFields are the fields whose values stand in the text index, each a line.
+var textFields = []query.Name{query.Reason, query.Ticket, query.Source, query.Node, query.Policy}
+
 // textPart is the part of a query that the text index knows and that all it selects fulfils; nil
 // where there is none.
 func textPart(x query.Expr) query.Expr {
@@ -53,7 +56,7 @@ func textPart(x query.Expr) query.Expr {
 			return x
 		}
 	case query.Field:
-		if (x.Name == query.Reason || x.Name == query.Ticket) && x.Value != "" {
+		if slices.Contains(textFields, x.Name) && x.Value != "" {
 			return x
 		}
 	case query.And:
@@ -114,13 +117,16 @@ func bounded(x query.Field) string {
 	return x.Value
 }
 
-// pageBlocks are looked at together.
-const pageBlocks = 64
+// So many blocks are looked at together: few at first, which most often have the first page.
+const (
+	firstBlocks = 8
+	pageBlocks  = 64
+)
 
 // blockPage reads the rows of the next blocks that may have the text, and returns what is left of
 // the interval.
-func (l *Log) blockPage(ctx context.Context, q query.Query, text query.Expr, in interval) ([]audit.Row, interval, error) {
-	blocks, err := l.blocks(ctx, q, text, in)
+func (l *Log) blockPage(ctx context.Context, q query.Query, text query.Expr, in interval, limit int) ([]audit.Row, interval, error) {
+	blocks, err := l.blocks(ctx, q, text, in, limit)
 	if err != nil || len(blocks) == 0 {
 		return nil, interval{}, err
 	}
@@ -128,7 +134,7 @@ func (l *Log) blockPage(ctx context.Context, q query.Query, text query.Expr, in 
 	where, _ := s.where(q)
 	page, err := l.page(ctx, fmt.Sprintf(`SELECT %s FROM events WHERE idx = ANY(ARRAY(SELECT b * %d + i FROM unnest(%s::bigint[]) b, generate_series(0, %d) i))
 		AND idx >= %s AND idx < %s AND %s%s`, sqlRowList, blockEvents, s.param(blocks), blockEvents-1, s.param(in.from), s.param(in.to), where, order(q.Newest)), s.args...)
-	if len(blocks) < pageBlocks {
+	if len(blocks) < limit {
 		return page, interval{}, err
 	}
 	last := blocks[len(blocks)-1]
@@ -141,10 +147,10 @@ func (l *Log) blockPage(ctx context.Context, q query.Query, text query.Expr, in 
 }
 
 // blocks returns the numbers of the next blocks that may have the text.
-func (l *Log) blocks(ctx context.Context, q query.Query, text query.Expr, in interval) (blocks []int64, err error) {
+func (l *Log) blocks(ctx context.Context, q query.Query, text query.Expr, in interval, limit int) (blocks []int64, err error) {
 	var s statement
 	sqlText := fmt.Sprintf(`SELECT block AS idx FROM event_text WHERE block >= %s AND block <= %s AND (text IS NULL OR %s)%s LIMIT %d`,
-		s.param(in.from/blockEvents), s.param((in.to-1)/blockEvents), s.blockCondition(text), order(q.Newest), pageBlocks)
+		s.param(in.from/blockEvents), s.param((in.to-1)/blockEvents), s.blockCondition(text), order(q.Newest), limit)
 	err = l.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, sqlText, s.args...)
 		if err != nil {
@@ -168,6 +174,33 @@ func textEnd(ctx context.Context, tx *sql.Tx) (end int64, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT coalesce(max(block) + 1, 0) FROM event_text`).Scan(&end)
 	return end * blockEvents, err
 }
+
+// Indexed waits until the text index covers the complete segments of the first size events, by
+// whichever process. Searches need not wait for it: they look at the rows that it does not cover.
+func (l *Log) Indexed(ctx context.Context, size int64) error {
+	tick := time.NewTicker(indexedTick)
+	defer tick.Stop()
+	for {
+		var end int64
+		err := l.read(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
+			end, err = textEnd(ctx, tx)
+			return err
+		})
+		if err != nil || end >= audit.RolledUp(size) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-l.stopped:
+			return errClosed
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// indexedTick is between two looks at how far the text index has come.
+const indexedTick = 50 * time.Millisecond
 
 // index writes the text index of segments as they become complete, and folds their rollups, until ctx ends.
 // Two processes may do it at once: whoever comes second finds the blocks there.
@@ -271,14 +304,10 @@ type blockText struct {
 	opaque bool // an event of it cannot be read
 }
 
-// add takes the texts of an event. Most have no details here, and their reason and ticket stand in
-// canonical JSON as they are: to parse it would take longer than all else.
+// add takes the texts of an event. Most have no details here, and the rest stands in
+// canonical JSON as it is: to parse it would take longer than all else.
 func (t *blockText) add(body, details []byte) {
-	reason, plain := plainValue(body, `,"reason":"`)
-	ticket, too := plainValue(body, `,"ticket":"`)
-	if len(details) == 0 && plain && too {
-		t.line(reason)
-		t.line(ticket)
+	if len(details) == 0 && t.plain(body) {
 		return
 	}
 	var e audit.Event
@@ -287,10 +316,35 @@ func (t *blockText) add(body, details []byte) {
 		return
 	}
 	e.Details = details
-	for _, s := range []string{e.Reason, e.Ticket, audit.Content(e)} {
+	for _, s := range append([]string{e.Reason, e.Ticket, e.Source, e.Node, audit.Content(e)}, e.PolicyIDs...) {
 		t.line([]byte(s))
 	}
 }
+
+// plain takes the lines of a body; ok is false where one is written with an escape.
+func (t *blockText) plain(body []byte) (ok bool) {
+	for _, name := range plainNames {
+		value, ok := plainValue(body, name)
+		if !ok {
+			return false
+		}
+		t.line(value)
+	}
+	_, rest, ok := bytes.Cut(body, []byte(`,"policy_ids":[`))
+	end := bytes.IndexAny(rest, `]\`)
+	// The bracket is that of the list and not of a string where as many quotes open as close before it.
+	if !ok || end < 0 || rest[end] != ']' || bytes.Count(rest[:end], []byte(`"`))%2 != 0 {
+		return false
+	}
+	for i, value := range bytes.Split(rest[:end], []byte(`"`)) {
+		if i%2 == 1 {
+			t.line(value)
+		}
+	}
+	return true
+}
+
+var plainNames = []string{`,"reason":"`, `,"ticket":"`, `,"source":"`, `,"node":"`}
 
 // plainValue returns the string behind a field's name in canonical JSON; ok is false where it is
 // written with an escape. The name with its quotes stands nowhere else: in a string they are escaped.
@@ -305,6 +359,9 @@ func plainValue(body []byte, name string) (value []byte, ok bool) {
 
 func (t *blockText) line(s []byte) {
 	if len(s) == 0 {
+		return
+	}
+	if t.seen[string(s)] { // most lines are in lower case as they are
 		return
 	}
 	if line := folded(string(s)); !t.seen[line] {
