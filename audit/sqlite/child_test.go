@@ -121,10 +121,15 @@ func killed(t *testing.T, dir string, n int) map[string]int64 {
 // TestKill9 kills a broker's process at random moments (invariant I6): every acknowledged event is
 // there with its state, and each earlier head is still a beginning of the log.
 func TestKill9(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	all := map[string]int64{}
 	var trees []tlog.Tree
-	for range 20 {
+	rounds := 6
+	if soak {
+		rounds = 60
+	}
+	for range rounds {
 		n := rand.IntN(250)
 		for id, index := range killed(t, dir, n) {
 			all[id] = index
@@ -152,7 +157,7 @@ func TestKill9(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(all) < 500 {
+	if len(all) < 25*rounds {
 		t.Errorf("only %d events were acknowledged in all", len(all))
 	}
 	t.Logf("%d acknowledged, %d stored", len(all), trees[len(trees)-1].N)

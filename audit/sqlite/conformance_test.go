@@ -11,6 +11,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	var path string
 	cfg := func() Config { return Config{Path: path, Schema: []string{storetest.Schema}, MaxBatch: 48} }
 	storetest.Run(t, storetest.Backend{

@@ -2,11 +2,13 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"sega/audit"
 	"sega/audit/query"
@@ -73,13 +75,12 @@ func (l *Log) Count(ctx context.Context, q query.Query, by []query.Dimension) ([
 func (l *Log) countRolled(ctx context.Context, c cube, q query.Query, t *tally) error {
 	timeless, w := apart(q.Where)
 	q.Where = timeless
-	tx, upTo, err := l.snapshot(ctx)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
 	days, edges := w.days()
-	if err := t.query(ctx, tx, c.count(t.by, c.columns().where(q), days)); err != nil {
+	tx, upTo, err := l.countDays(ctx, c, q, days, t)
+	if tx != nil {
+		defer tx.Rollback()
+	}
+	if err != nil {
 		return err
 	}
 	where := ofEvents.where(q)
@@ -89,6 +90,30 @@ func (l *Log) countRolled(ctx context.Context, c cube, q query.Query, t *tally) 
 		}
 	}
 	return t.query(ctx, tx, countOpen(t.by, where, w, upTo))
+}
+
+// countDays counts whole days by a cube, in memory or by SQL, and returns the snapshot in which it did.
+func (l *Log) countDays(ctx context.Context, c cube, q query.Query, days run, t *tally) (*sql.Tx, int64, error) {
+	if err := l.cube.take(ctx); err != nil {
+		return nil, 0, err
+	}
+	given := sync.OnceFunc(l.cube.give)
+	defer given()
+	tx, upTo, err := l.snapshot(ctx) // the memory is never beyond it
+	if err != nil {
+		return nil, 0, err
+	}
+	if l.cube.wanted(c, days) {
+		err := l.cube.follow(ctx, tx, upTo)
+		if err == nil {
+			return tx, upTo, l.cube.count(ctx, q, days, t)
+		}
+		if !errors.Is(err, errLarge) {
+			return tx, upTo, err
+		}
+	}
+	given()
+	return tx, upTo, t.query(ctx, tx, c.count(t.by, c.columns().where(q), days))
 }
 
 // countColumns counts rows by their columns alone, a span at a time.

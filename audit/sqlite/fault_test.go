@@ -24,12 +24,16 @@ type faults struct {
 	n            atomic.Int64
 	first, count int64
 	after        bool
+	reached      atomic.Bool
 }
 
 // run wraps one operation.
 func (f *faults) run(op func() error) error {
 	n := f.n.Add(1) - 1
 	hit := n >= f.first && n < f.first+f.count
+	if hit {
+		f.reached.Store(true)
+	}
 	if hit && !f.after {
 		return errInjected
 	}
@@ -80,16 +84,23 @@ func (s *faultStmt) QueryContext(ctx context.Context, args []driver.NamedValue) 
 // acknowledged is there, the tree verifies, and the log goes on by itself. Where the database could
 // be asked after the failure, what was refused is not there.
 func TestFaults(t *testing.T) {
-	almost := filled(t, audit.SegmentSize-5) // each round completes a segment under faults
+	t.Parallel()
+	// Each round completes a segment under faults, whose rollups are a statement of many and a few single ones.
+	almost := filledBy(t, audit.SegmentSize-5, rollupsPerStatement+2)
 	for _, count := range []int64{1, 4} {
 		for _, after := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d operations, after %v", count, after), func(t *testing.T) {
-				hits := 0
-				for first := int64(0); first < 60; first += count {
+				// How many operations there are depends on who shares a commit: it ends when none were left to fail.
+				hits, missed := 0, 0
+				for first := int64(0); missed < 4; first += count {
 					path := filepath.Join(t.TempDir(), fmt.Sprint(first, ".db"))
 					copyFile(t, almost, path)
-					if faultRound(t, path, &faults{first: first, count: count, after: after}) {
+					f := &faults{first: first, count: count, after: after}
+					if faultRound(t, path, f) {
 						hits++
+					}
+					if !f.reached.Load() {
+						missed++
 					}
 				}
 				if hits < int(20/count) {

@@ -59,6 +59,7 @@ type Log struct {
 	reads *sql.DB
 	last  atomic.Pointer[head]
 	text  *textIndex
+	cube  *memory
 
 	copier *copier
 
@@ -113,7 +114,7 @@ func open(ctx context.Context, cfg Config, dial func(context.Context) (conn, err
 	if err != nil {
 		return nil, errors.Join(err, w.close())
 	}
-	l := &Log{cfg: cfg, dial: dial, reads: reads, w: w, queue: make(chan *request, cfg.MaxBatch),
+	l := &Log{cfg: cfg, dial: dial, reads: reads, w: w, cube: newMemory(), queue: make(chan *request, cfg.MaxBatch),
 		closing: make(chan struct{}), stopped: make(chan struct{})}
 	h := w.edge.head
 	l.last.Store(&h)

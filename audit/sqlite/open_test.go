@@ -27,15 +27,23 @@ func testEvent(n int) audit.Event {
 // filled makes a closed database of n events and returns its path.
 func filled(t *testing.T, n int) string {
 	t.Helper()
+	return filledBy(t, n, n)
+}
+
+// filledBy makes a closed database of n events of so many people.
+func filledBy(t *testing.T, n, people int) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "audit.db")
 	l, err := tryOpen(t, Config{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}
+	var events []audit.Event
 	for i := range n {
-		if _, err := l.Append(t.Context(), []audit.Event{testEvent(i)}, nil); err != nil {
-			t.Fatal(err)
-		}
+		events = append(events, testEvent(i%people))
+	}
+	if _, err := l.Append(t.Context(), events, nil); err != nil {
+		t.Fatal(err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -59,6 +67,7 @@ func meddle(t *testing.T, path string, statements ...string) {
 }
 
 func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		meddle []string
 		want   string
@@ -187,6 +196,7 @@ func TestOtherWriter(t *testing.T) {
 
 // TestWALIsTidied: the WAL stays bounded while a reader comes and goes.
 func TestWALIsTidied(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "audit.db")
 	l := openTest(t, Config{Path: path})
 	big := []byte(`"` + strings.Repeat("x", 900<<10) + `"`)

@@ -68,12 +68,12 @@ const rollupsPerStatement = 32
 // written from memory when it is. It belongs to the edge of the log: it is true as long as the stamp is.
 type segment map[cell]int64
 
-// loadSegment counts the rows behind the rollups of a log of that size.
-func loadSegment(ctx context.Context, db querier, size int64) (segment, error) {
+// loadSegment counts the rows from..to-1.
+func loadSegment(ctx context.Context, db querier, from, to int64) (segment, error) {
 	full := cubes[len(cubes)-1]
-	rows, err := db.QueryContext(ctx, full.derive(), audit.RolledUp(size), size)
+	rows, err := db.QueryContext(ctx, full.derive(), from, to)
 	if err != nil {
-		return nil, fmt.Errorf("count the last segment: %w", err)
+		return nil, fmt.Errorf("count events from %d: %w", from, err)
 	}
 	defer rows.Close()
 	s := segment{}
@@ -81,7 +81,7 @@ func loadSegment(ctx context.Context, db querier, size int64) (segment, error) {
 		var x cell
 		var n int64
 		if err := rows.Scan(&x.day, &x.email, &x.sub, &x.target, &x.kind, &x.outcome, &n); err != nil {
-			return nil, fmt.Errorf("count the last segment: %w", err)
+			return nil, fmt.Errorf("count events from %d: %w", from, err)
 		}
 		s[x] = n
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
+	"os"
 	"strings"
 	"testing"
 
@@ -12,6 +13,9 @@ import (
 
 	"sega/audit"
 )
+
+// soak asks for every repetition; without it each kind of fault has a few.
+var soak = os.Getenv("SEGA_SOAK") == "1"
 
 // testKey is a log key that is the same in every process, so that a child of a test writes a log
 // that the test can open.

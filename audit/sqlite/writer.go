@@ -136,7 +136,7 @@ func (w *writer) load(ctx context.Context) (err error) {
 	if w.edge, err = loadEdge(ctx, w.db); err != nil {
 		return err
 	}
-	w.segment, err = loadSegment(ctx, w.db, w.edge.tree.N)
+	w.segment, err = loadSegment(ctx, w.db, audit.RolledUp(w.edge.tree.N), w.edge.tree.N)
 	return err
 }
 
