@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -53,6 +54,15 @@ func (m *memory) Extent(context.Context, string) (Extent, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return Extent{Objects: len(m.objects), Bytes: int64(len(bytes.Join(m.objects, nil)))}, nil
+}
+
+func (m *memory) Reader(_ context.Context, _ string, from int64) (io.ReadCloser, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.objects) == 0 {
+		return nil, fs.ErrNotExist
+	}
+	return io.NopCloser(bytes.NewReader(bytes.Join(m.objects, nil)[from:])), nil
 }
 
 func (m *memory) fail(before, after error) {
@@ -131,6 +141,68 @@ func TestUploadAfterFailures(t *testing.T) {
 	if diff := cmp.Diff([]string{"abcd", "efgh"}, m.strings()); diff != "" {
 		t.Fatal(diff)
 	}
+}
+
+// TestForgedObjects: whoever may put objects cannot make the uploader take them for its own, neither
+// those that were there before nor those that come in its way.
+func TestForgedObjects(t *testing.T) {
+	both(t, func(t *testing.T, open func() kept) {
+		const mine = "TRUE-BYTES-OF-THE-RECORDING"
+		spool := writeSpool(t, mine)
+		must(t, open().Put(t.Context(), session, 0, text("forged!")))
+		u := newUploader(t, open(), spool, nil)
+		for range 2 {
+			if err := u.Upload(t.Context(), int64(len(mine))); !errors.Is(err, ErrConflict) {
+				t.Fatalf("before the first: %v", err)
+			}
+		}
+		if err := u.Compare(t.Context()); !errors.Is(err, ErrConflict) {
+			t.Errorf("compared: %v", err)
+		}
+	})
+	both(t, func(t *testing.T, open func() kept) {
+		const mine = "TRUE-BYTES-OF-THE-RECORDING"
+		spool := writeSpool(t, mine)
+		u := newUploader(t, open(), spool, nil)
+		must(t, u.Upload(t.Context(), 8))
+		must(t, open().Put(t.Context(), session, 2, text("forg")))
+		for range 3 {
+			if err := u.Upload(t.Context(), int64(len(mine))); !errors.Is(err, ErrConflict) {
+				t.Fatalf("in the middle: %v", err)
+			}
+		}
+		if err := newUploader(t, open(), spool, nil).Upload(t.Context(), int64(len(mine))); !errors.Is(err, ErrConflict) {
+			t.Errorf("after a restart: %v", err)
+		}
+	})
+}
+
+// TestCompare: a spool may go where the bucket is the spool, and nowhere else.
+func TestCompare(t *testing.T) {
+	for name, c := range map[string]struct {
+		there []string
+		same  bool
+	}{
+		"all":       {[]string{"abcd", "ef"}, true},
+		"cut":       {[]string{"abcd", "e"}, false},
+		"more":      {[]string{"abcd", "ef", "g"}, false},
+		"other":     {[]string{"abcd", "eF"}, false},
+		"nothing":   {nil, false},
+		"no object": {[]string{"abcd"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			both(t, func(t *testing.T, open func() kept) {
+				for i, part := range c.there {
+					must(t, open().Put(t.Context(), session, i, text(part)))
+				}
+				err := newUploader(t, open(), writeSpool(t, "abcdef"), nil).Compare(t.Context())
+				if c.same && err != nil || !c.same && !errors.Is(err, ErrConflict) {
+					t.Error(err)
+				}
+			})
+		})
+	}
+	must(t, newUploader(t, &memory{}, writeSpool(t, ""), nil).Compare(t.Context()))
 }
 
 func TestRunUploadsAtIntervals(t *testing.T) {
