@@ -22,6 +22,9 @@ func parseEvents(v url.Values, now time.Time) (q query.Query, follow bool, err e
 	if follow && (q.Newest || q.Before > 0 || q.Limit > 0) {
 		p.fail("a stream that follows has no %s, %s or %s: it goes on with what comes", api.ParamNewest, api.ParamBefore, api.ParamLimit)
 	}
+	if follow && len(query.Screens(q.Where)) > 0 {
+		p.fail("a stream that follows has no screen: in its query: a screen is searched when its session has ended, so new ones would never show")
+	}
 	return q, follow, p.done()
 }
 

@@ -195,7 +195,11 @@ func mine(x query.Expr, c *call) bool {
 // nothing found by content that may not be read, and what screens showed as the sessions that did.
 func (s *Server) narrow(ctx context.Context, c *call, r reading, q query.Query) (_ query.Query, shown []recordingOf, err error) {
 	if screens := query.Screens(q.Where); len(screens) > 0 {
-		if !r.content {
+		switch {
+		// A search runs over everybody's recordings: how long it takes tells of them, and it costs the indexer as much.
+		case r.scope != scopeAll:
+			return q, nil, api.Errorf(api.KindDenied, "what screens showed is searched by those who read everybody's events").WithHint("leave screen: out of the query")
+		case !r.content:
 			return q, nil, api.Errorf(api.KindDenied, "what screens showed is content, which policy does not let you read").WithHint("leave screen: out of the query")
 		}
 		if q.Where, shown, err = s.resolveScreens(ctx, c, q.Where); err != nil {

@@ -23,13 +23,21 @@ const (
 	searchWait     = 10 * time.Second // for an indexer's answer
 	searchSessions = 10_000           // that one text may have been shown in
 	searchQueue    = 16               // questions that wait for one indexer
+	searchTerms    = 4                // screen: in one query
+	searchTurns    = 4                // queries that ask at once, which is what an indexer works on at once
+	searchPerson   = 3                // of those that ask or wait, of one person
+
+	searchRate  = 2 // a second and person
+	searchBurst = 30
 )
 
 // screens knows the indexers that hold a stream, and what they are asked.
 type screens struct {
-	wait time.Duration
+	wait  time.Duration
+	turns chan struct{} // taken by who asks
 
 	mu       sync.Mutex
+	people   map[string]int    // queries that ask or wait for a turn
 	indexers map[string]*asked // by machine ID; a newer stream takes the place of an older
 	open     map[string]*question
 }
@@ -47,7 +55,7 @@ type question struct {
 }
 
 func newScreens() *screens {
-	return &screens{wait: searchWait, indexers: map[string]*asked{}, open: map[string]*question{}}
+	return &screens{wait: searchWait, turns: make(chan struct{}, searchTurns), people: map[string]int{}, indexers: map[string]*asked{}, open: map[string]*question{}}
 }
 
 func (x *screens) connected() int {
@@ -73,6 +81,39 @@ func (x *screens) leave(machine string, a *asked) {
 	if x.indexers[machine] == a {
 		delete(x.indexers, machine)
 	}
+}
+
+// turn waits until a person may ask. done must be called. Nobody takes all the turns: what he has under
+// way beyond his share is refused, and the others' stay in the order in which they came.
+func (x *screens) turn(ctx context.Context, person string) (done func(), err error) {
+	x.mu.Lock()
+	n := x.people[person]
+	if n < searchPerson {
+		x.people[person]++
+	}
+	x.mu.Unlock()
+	if n >= searchPerson {
+		return nil, api.Errorf(api.KindRateLimited, "you have %d searches of screens under way", n).WithHint("wait for their answers and repeat")
+	}
+	leave := func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.people[person]--; x.people[person] == 0 {
+			delete(x.people, person)
+		}
+	}
+	timer := time.NewTimer(x.wait)
+	defer timer.Stop()
+	select {
+	case x.turns <- struct{}{}:
+		return func() { <-x.turns; leave() }, nil
+	case <-timer.C:
+		err = api.Errorf(api.KindUnavailable, "other searches of screens have kept the indexer busy for %s", x.wait).WithHint("repeat in a while, or leave screen: out of the query")
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	leave()
+	return nil, err
 }
 
 // ask puts a question to every indexer. done must be called.
@@ -122,9 +163,18 @@ func (x *screens) waiting(q *question) int {
 // resolveScreens replaces what screens showed by the sessions that showed it and that the asker may
 // replay: the answer to a search tells what is on them (R11).
 func (s *Server) resolveScreens(ctx context.Context, c *call, x query.Expr) (query.Expr, []recordingOf, error) {
+	texts := query.Screens(x)
+	if err := s.maySearch(c, texts); err != nil {
+		return nil, nil, err
+	}
+	done, err := s.screens.turn(ctx, c.session.Issuer+"\x00"+c.session.Subject)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
 	found := map[string][]string{}
 	var shown []recordingOf
-	for _, text := range query.Screens(x) {
+	for _, text := range texts {
 		ids, err := s.searchScreens(ctx, text)
 		if err != nil {
 			return nil, nil, err
@@ -146,12 +196,22 @@ func (s *Server) resolveScreens(ctx context.Context, c *call, x query.Expr) (que
 	}), shown, nil
 }
 
+// maySearch bounds what one person asks of the indexers.
+func (s *Server) maySearch(c *call, texts []string) error {
+	if len(texts) > searchTerms {
+		return api.Errorf(api.KindInvalid, "a query has %d screen: at most, and this one has %d", searchTerms, len(texts)).WithHint("search for one after the other")
+	}
+	for _, text := range texts {
+		if err := checkScreen(text); err != nil {
+			return err
+		}
+	}
+	return s.limits.take("searches of screens by this person", c.session.Issuer+"\x00"+c.session.Subject, searchRate, searchBurst)
+}
+
 // searchScreens asks the indexers which sessions showed a text. The first answer that covers every
 // session that has ended by now is the answer: each indexer holds all that its identity opens.
 func (s *Server) searchScreens(ctx context.Context, text string) ([]string, error) {
-	if err := checkScreen(text); err != nil {
-		return nil, err
-	}
 	upTo, err := s.lastEnd(ctx)
 	if err != nil {
 		return nil, unavailable(err)

@@ -132,7 +132,9 @@ func TestScreens(t *testing.T) {
 	}
 	same("with another term", carol.read(`screen:"DROP TABLE" kind:session.end`), []string{"6 session.end bob"})
 	same("turned round", carol.read(`-screen:"DROP TABLE" kind:session.*`), []string{"2 session.command alice"})
-	same("one's own, which one may not replay", bob.read(`screen:"DROP TABLE"`), []string{})
+	if p := problemOf(t, bob.do("GET", eventsPath(`screen:"DROP TABLE"`), nil)); p.Kind != api.KindDenied || !strings.Contains(p.Detail, "everybody's") {
+		t.Errorf("bob: %+v", p)
+	}
 	if p := problemOf(t, sam.do("GET", eventsPath(`screen:"DROP TABLE"`), nil)); p.Kind != api.KindDenied {
 		t.Errorf("sam: %+v", p)
 	}
@@ -146,7 +148,7 @@ func TestScreens(t *testing.T) {
 			trail = append(trail, e.Kind+" "+string(e.Outcome)+" "+e.Actor.Sub)
 		}
 	}
-	same("events", trail, []string{"audit.read success carol", "audit.read success carol", "audit.read success carol", "audit.read success bob", "audit.read denied sam", "audit.read success carol"})
+	same("events", trail, []string{"audit.read success carol", "audit.read success carol", "audit.read success carol", "audit.read denied bob", "audit.read denied sam", "audit.read success carol"})
 	if strings.Contains(w.logs.String(), "TABLE") {
 		t.Error("the broker's own log holds the text")
 	}
@@ -176,6 +178,7 @@ func TestScreensFail(t *testing.T) {
 		"too short":                {query: "screen:xy", indexers: []func(api.IndexSearch) api.IndexHits{hits(6)}, kind: api.KindInvalid, detail: "3 characters"},
 		"too short, in bytes long": {query: "screen:üö", indexers: []func(api.IndexSearch) api.IndexHits{hits(6)}, kind: api.KindInvalid, detail: "3 characters"},
 		"too long":                 {query: "screen:" + strings.Repeat("x", api.MaxScreen+1), indexers: []func(api.IndexSearch) api.IndexHits{hits(6)}, kind: api.KindInvalid, detail: "1000 bytes"},
+		"too many terms":           {query: "screen:aaa or screen:bbb or screen:ccc or screen:ddd or screen:eee", indexers: []func(api.IndexSearch) api.IndexHits{hits(6)}, kind: api.KindInvalid, detail: "4 screen: at most"},
 		"two lines":                {query: "screen:\"one\ntwo\"", indexers: []func(api.IndexSearch) api.IndexHits{hits(6)}, kind: api.KindInvalid, detail: "line by line"},
 		"replay with a reason":     {query: "screen:xyz", indexers: []func(api.IndexSearch) api.IndexHits{hits(6, "ssh_bob")}, policy: `@id("replays") @require_reason("yes")`, kind: api.KindDenied, detail: "asks for a reason"},
 		"replay after a login":     {query: "screen:xyz", indexers: []func(api.IndexSearch) api.IndexHits{hits(6, "ssh_bob")}, policy: `@id("replays") @max_auth_age("1s")`, kind: api.KindStepUp, detail: "asks for a login of the last"},
@@ -260,6 +263,122 @@ func TestRevokedIndexer(t *testing.T) {
 	}
 	if rec := x.do("POST", api.RouteIndexHits, hits(6, "ssh_bob")(api.IndexSearch{ID: "isr_1"})); rec.Code != 401 {
 		t.Errorf("it answers: %d", rec.Code)
+	}
+}
+
+// TestOwnScreensAskNobody: who may read his own events alone reaches no indexer, and learns nothing by the
+// time that an answer takes.
+func TestOwnScreensAskNobody(t *testing.T) {
+	w := screenWorld(t)
+	x := w.indexer("mch_1", nil)
+	for _, path := range []string{eventsPath("screen:xyz"), eventsPath("screen:xyz user:alice"), eventsPath("-screen:xyz or kind:user.login"), api.RouteCount + "?by=user&q=screen%3Axyz"} {
+		if p := problemOf(t, w.as("alice").do("GET", path, nil)); p.Kind != api.KindDenied {
+			t.Errorf("%s: %+v", path, p)
+		}
+	}
+	if len(x.asked) != 0 {
+		t.Errorf("the indexer was asked %+v", <-x.asked)
+	}
+}
+
+// TestTurns: the indexer is asked as much at once as it works on, what comes beyond waits, and nobody
+// leaves nothing to the others.
+func TestTurns(t *testing.T) {
+	w := screenWorld(t)
+	x := w.indexer("mch_1", nil)
+	greedy := w.as("carol", "reviewers")
+	codes := make(chan int, 100)
+	search := func(p caller) {
+		r := p.request("GET", eventsPath("screen:xyz kind:session.end"), nil)
+		go func() { codes <- w.serve(r).Code }()
+	}
+	for range 20 {
+		search(greedy)
+	}
+	for range 20 - searchPerson {
+		if code := <-codes; code != 429 {
+			t.Errorf("more than one person's share: %d", code)
+		}
+	}
+	others := 4 * searchPerson
+	for i := range 4 {
+		p := w.as(fmt.Sprint("reviewer", i), "reviewers")
+		for range searchPerson {
+			search(p)
+		}
+	}
+	open := func() int {
+		w.s.screens.mu.Lock()
+		defer w.s.screens.mu.Unlock()
+		return len(w.s.screens.open)
+	}
+	for range searchPerson + others {
+		q := <-x.asked
+		if n := open(); n > searchTurns {
+			t.Errorf("%d questions at once", n)
+		}
+		if rec := x.do("POST", api.RouteIndexHits, hits(6, "ssh_bob")(q)); rec.Code != 200 {
+			t.Fatal(rec.Body)
+		}
+	}
+	for range searchPerson + others {
+		if code := <-codes; code != 200 {
+			t.Errorf("got %d", code)
+		}
+	}
+	if len(w.s.screens.people) != 0 || len(w.s.screens.turns) != 0 {
+		t.Errorf("left: %v, %d turns", w.s.screens.people, len(w.s.screens.turns))
+	}
+}
+
+// TestTurnIsWaitedFor no longer than an answer, nor by who has gone.
+func TestTurnIsWaitedFor(t *testing.T) {
+	x := newScreens()
+	x.wait = time.Millisecond
+	for i := range searchTurns {
+		if _, err := x.turn(t.Context(), fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := x.turn(t.Context(), "late"); !api.IsKind(err, api.KindUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	x.wait = time.Hour
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := x.turn(gone, "late"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if x.people["late"] != 0 {
+		t.Error("who waits no more is counted")
+	}
+}
+
+// TestSearchesAreLimited: a person's searches come from a budget.
+func TestSearchesAreLimited(t *testing.T) {
+	w := screenWorld(t)
+	w.indexer("mch_1", hits(6, "ssh_bob"))
+	carol := w.as("carol", "reviewers")
+	for range searchBurst {
+		if rec := carol.do("GET", eventsPath("screen:xyz"), nil); rec.Code != 200 {
+			t.Fatal(rec.Body)
+		}
+	}
+	if rec := carol.do("GET", eventsPath("screen:xyz"), nil); rec.Code != 429 {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+	if rec := w.as("dora", "reviewers").do("GET", eventsPath("screen:xyz"), nil); rec.Code != 200 {
+		t.Errorf("another person: %d %s", rec.Code, rec.Body)
+	}
+}
+
+// TestFollowHasNoScreens: new sessions would never show.
+func TestFollowHasNoScreens(t *testing.T) {
+	w := screenWorld(t)
+	x := w.indexer("mch_1", hits(6, "ssh_bob"))
+	p := problemOf(t, w.as("carol", "reviewers").do("GET", eventsPath("kind:session.end screen:xyz", "follow", "1"), nil))
+	if p.Kind != api.KindInvalid || !strings.Contains(p.Detail, "has no screen:") || len(x.asked) != 0 {
+		t.Errorf("%+v", p)
 	}
 }
 
