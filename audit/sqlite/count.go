@@ -139,12 +139,19 @@ func (l *Log) countRows(ctx context.Context, q query.Query, t *tally) error {
 	q.Limit, q.Newest = 0, false
 	key := make([]string, len(t.by))
 	var full error
-	err := l.search(ctx, q, func(_ audit.Row, e audit.Event) bool {
+	add := func(_ audit.Row, e audit.Event) bool {
 		for i, d := range t.by {
 			key[i] = d.Of(e)
 		}
 		full = t.add(key, 1)
 		return full == nil
+	}
+	err := l.spans(ctx, q, func(s *searcher, r run) (int, bool, error) {
+		s.yield = add
+		before := s.barren
+		found, more, err := s.run(ctx, r)
+		s.barren = before // a count goes through all of the log, matches or not
+		return found, more, err
 	})
 	return errors.Join(err, full)
 }

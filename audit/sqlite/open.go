@@ -27,6 +27,8 @@ type Config struct {
 	Log      *slog.Logger  // nil: none
 	MaxBatch int           // appends that share a commit at most; 0: 1,024
 	Reads    int           // connections that read; 0: 4
+
+	patient int64 // events walked for a short text in vain; 0: maxBarren
 }
 
 func (c *Config) check() error {
@@ -45,6 +47,9 @@ func (c *Config) check() error {
 	}
 	if c.Reads == 0 {
 		c.Reads = 4
+	}
+	if c.patient == 0 {
+		c.patient = maxBarren
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

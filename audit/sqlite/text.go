@@ -4,35 +4,17 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
-	"golang.org/x/mod/sumdb/tlog"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"sega/audit"
 	"sega/audit/store"
 )
-
-// textSuffix makes the name of the text index's file of the database's.
-const textSuffix = "-text"
-
-// textVersion is PRAGMA user_version of the text index; another one is built anew.
-const textVersion = 1
-
-// textSchema: the index knows which event has which three letters in a row and nothing else (no
-// text, no positions), so that it is small; what it finds is looked at again. mark says what it covers.
-const textSchema = `
-CREATE VIRTUAL TABLE texts USING fts5 (text, content='', detail=none, columnsize=0, tokenize='trigram');
-CREATE TABLE mark (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
-`
 
 // Pace of the text index.
 const (
@@ -206,126 +188,6 @@ func (t *textIndex) catchUp(ctx context.Context) error {
 	}
 }
 
-// ready opens the index, anew where it is broken or of another log.
-func (t *textIndex) ready(ctx context.Context) error {
-	if t.db != nil && !t.bad.Load() {
-		return nil
-	}
-	if err := t.swap(nil); err != nil {
-		t.log.Warn("audit store: close the text index", "error", err)
-	}
-	if !t.bad.Load() {
-		size, err := t.open(ctx)
-		if err == nil {
-			t.cover(size)
-			return nil
-		}
-		t.log.Info("audit store: the text index is built anew", "why", err)
-	}
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.Remove(t.path + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
-	size, err := t.open(ctx)
-	if err != nil {
-		return err
-	}
-	t.bad.Store(false)
-	t.cover(size)
-	return nil
-}
-
-// open opens the file and returns what it covers, or why it cannot serve this log.
-func (t *textIndex) open(ctx context.Context) (size int64, err error) {
-	db, err := openText(ctx, t.path)
-	if err != nil {
-		return 0, err
-	}
-	if size, err = t.covered(ctx, db); err != nil {
-		return 0, errors.Join(err, db.Close())
-	}
-	return size, t.swap(db)
-}
-
-func openText(ctx context.Context, path string) (*sql.DB, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := f.Close(); err != nil {
-		return nil, err
-	}
-	db, err := openPool(path, textConns, url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(" + busyMillis + ")", "journal_mode(WAL)",
-		"synchronous(NORMAL)", "wal_autocheckpoint(4096)", "journal_size_limit(67108864)", "cache_size(-16384)"}})
-	if err != nil {
-		return nil, err
-	}
-	if err := textTables(ctx, db); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return db, nil
-}
-
-func textTables(ctx context.Context, db *sql.DB) error {
-	var version int
-	if err := db.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&version); err != nil {
-		return err
-	}
-	if version != 0 && version != textVersion {
-		return fmt.Errorf("version %d, want %d", version, textVersion)
-	}
-	if version == textVersion {
-		return nil
-	}
-	_, err := db.ExecContext(ctx, `BEGIN; `+textSchema+fmt.Sprintf(`PRAGMA user_version = %d; COMMIT`, textVersion))
-	return err
-}
-
-// covered returns how many events an index covers, where they are a beginning of this log.
-func (t *textIndex) covered(ctx context.Context, db querier) (int64, error) {
-	size, root, err := textMark(ctx, db)
-	if err != nil || size == 0 {
-		return 0, err
-	}
-	want, err := store.Root(ctx, t.l, size)
-	if err != nil {
-		return 0, err
-	}
-	if root != want {
-		return 0, fmt.Errorf("it covers %d events of another log", size)
-	}
-	var n int64
-	return size, db.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM texts WHERE texts MATCH '"aaa"' LIMIT 1)`).Scan(&n)
-}
-
-func textMark(ctx context.Context, db querier) (int64, tlog.Hash, error) {
-	var size int64
-	var root []byte
-	err := db.QueryRowContext(ctx, `SELECT size, root FROM mark`).Scan(&size, &root)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return 0, tlog.Hash{}, nil
-	case err != nil:
-		return 0, tlog.Hash{}, err
-	case len(root) != tlog.HashSize || size < 0:
-		return 0, tlog.Hash{}, errors.New("its mark is not one")
-	}
-	return size, tlog.Hash(root), nil
-}
-
-// swap replaces the open file, and closes the one before.
-func (t *textIndex) swap(db *sql.DB) error {
-	t.mu.Lock()
-	old := t.db
-	t.db = db
-	t.mu.Unlock()
-	if old == nil {
-		return nil
-	}
-	return old.Close()
-}
-
 // batch indexes the events from..to-1.
 func (t *textIndex) batch(ctx context.Context, from, to int64) error {
 	texts, err := t.texts(ctx, from, to)
@@ -393,41 +255,4 @@ func (t *textIndex) texts(ctx context.Context, from, to int64) ([]text, error) {
 		}
 	}
 	return out, rows.Err()
-}
-
-// find returns, in any order, the indexes of the events from..to-1 that have all pieces.
-func (t *textIndex) find(ctx context.Context, pieces []string, from, to int64) ([]int64, error) {
-	t.mu.Lock()
-	db := t.db
-	t.mu.Unlock()
-	if db == nil {
-		return nil, errors.New("it is closed")
-	}
-	var quoted []string
-	for _, p := range pieces {
-		quoted = append(quoted, `"`+strings.ReplaceAll(p, `"`, `""`)+`"`)
-	}
-	return queryIDs(ctx, db, `SELECT rowid FROM texts WHERE texts MATCH ? AND rowid >= ? AND rowid < ?`, strings.Join(quoted, " AND "), from, to)
-}
-
-// maxPieces bounds what is asked of the index; more would find hardly less.
-const maxPieces = 24
-
-// textPieces are the letters, three by three, that a text which contains value has. The index folds
-// letters of either case, those beyond ASCII too: it may find more than a search asks for, never less.
-func textPieces(value string) []string {
-	var pieces []string
-	seen := map[string]bool{}
-	for _, part := range strings.Split(lower(value), "\x00") {
-		for rest := part; utf8.RuneCountInString(rest) >= 3 && len(pieces) < maxPieces; {
-			three := string([]rune(rest)[:3])
-			if !seen[three] {
-				seen[three] = true
-				pieces = append(pieces, three)
-			}
-			_, size := utf8.DecodeRuneInString(rest)
-			rest = rest[size:]
-		}
-	}
-	return pieces
 }
