@@ -3,6 +3,7 @@ package audit
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -12,7 +13,7 @@ func TestContent(t *testing.T) {
 		{KindSessionCommand, `{"command":"a\ufffdb","raw":"Yf9i"}`, "a\ufffdb\na\ufffdb"},
 		{KindSFTPOpen, `{"path":"/etc/passwd","flags":"r"}`, "/etc/passwd"},
 		{KindSFTPRename, `{"path":"/a","to":"/b"}`, "/a\n/b"},
-		{KindSessionStart, `{"command":"x","path":"y"}`, ""},
+		{KindSessionStart, `{"command":"x","path":"y"}`, ""}, {KindAuditRead, `{"query":"rm","path":"y"}`, ""},
 		{KindSessionCommand, "", ""}, {KindSessionCommand, "[1]", ""}, {KindSessionCommand, `{"command":7}`, ""},
 	} {
 		if got := Content(Event{Kind: c.kind, Details: json.RawMessage(c.details)}); got != c.want {
@@ -29,7 +30,11 @@ func TestWithhold(t *testing.T) {
 		{KindSFTPOpen, `{"path":"/a","path":"/b","withheld":false,"Withheld":false}`, `{"withheld":true}`},
 		{KindSessionCommand, `["rm"]`, `{"withheld":true}`}, {KindSessionCommand, `"rm"`, `{"withheld":true}`}, {KindSessionCommand, `null`, `{"withheld":true}`},
 		{KindSessionCommand, `{`, `{"withheld":true}`}, {KindSessionCommand, "", ""},
-		{KindSessionStart, `{"command":"x"}`, `{"command":"x"}`}, {KindAuditRead, `{"query":"rm"}`, `{"query":"rm"}`},
+		{KindSessionStart, `{"command":"x"}`, `{"command":"x"}`}, {KindUserLogin, `{"query":"rm"}`, `{"query":"rm"}`},
+		{KindAuditRead, `{"query":"\"customer-secret\"","content":true,"by":["user"],"after":12345678901234567890}`, `{"after":12345678901234567890,"by":["user"],"content":true,"withheld":true}`},
+		{KindAuditRead, `{"request":{"query":"customer-secret","content":false},"error":{"kind":"denied","detail":"no"}}`, `{"error":{"detail":"no","kind":"denied"},"request":{"content":false},"withheld":true}`},
+		{KindAuditRead, `{"a":[{"Query":"customer-secret","n":1}]}`, `{"a":[{"n":1}],"withheld":true}`},
+		{KindAuditRead, `{"n":1}{"query":"customer-secret"}`, `{"withheld":true}`},
 	} {
 		if got := string(Withhold(c.kind, json.RawMessage(c.details))); got != c.want {
 			t.Errorf("%s %s: %s, want %s", c.kind, c.details, got, c.want)
@@ -51,6 +56,9 @@ func FuzzWithhold(f *testing.F) {
 			var d struct{ Withheld bool }
 			if err := json.Unmarshal(got, &d); err != nil || !d.Withheld {
 				t.Fatalf("%q: %s, %v", details, got, err)
+			}
+			if text := strings.ToLower(string(got)); strings.Contains(text, `"query":`) || strings.Contains(text, `"command":`) {
+				t.Errorf("%q leaves %s", details, got)
 			}
 			if left := Content(Event{Kind: kind, Details: got}); left != "" {
 				t.Errorf("%q leaves %q", details, left)

@@ -376,3 +376,27 @@ func FuzzParameters(f *testing.F) {
 		}
 	})
 }
+
+// TestWhatWasLookedFor: a search may name the secret that it looks for, so it is content as what it finds is.
+func TestWhatWasLookedFor(t *testing.T) {
+	w := readWorld(t)
+	carol, sam := w.as("carol", "reviewers"), w.as("sam", "security")
+	carol.read(`"customer-secret-xyz"`)
+	carol.do("GET", api.RouteCount+"?by=user&q=customer-secret-xyz", nil)
+	if p := problemOf(t, w.as("dan").do("GET", eventsPath("customer-secret-xyz user:bob"), nil)); p.Kind != api.KindDenied {
+		t.Errorf("got %+v", p)
+	}
+	for want, who := range map[int]caller{3: carol, 0: sam} {
+		body := who.do("GET", eventsPath("kind:audit.read"), nil).Body.String()
+		if got := strings.Count(body, "customer-secret-xyz"); got != want {
+			t.Errorf("%s sees it %d times, want %d: %s", who.session.Subject, got, want, body)
+		}
+		if want == 0 && strings.Count(body, `"withheld":true`) < 3 {
+			t.Errorf("nothing says that it is withheld: %s", body)
+		}
+	}
+	last := fmt.Sprint(len(w.events()) - 3)
+	if proof := sam.do("GET", strings.Replace(api.RouteProof, "{id}", last, 1), nil); proof.Code != 200 || strings.Contains(proof.Body.String(), "customer-secret") {
+		t.Errorf("proof: %d %s", proof.Code, proof.Body)
+	}
+}
