@@ -33,6 +33,7 @@ type Server struct {
 	serials   *serials
 	hub       *hub
 	screens   *screens
+	heads     headWatch
 	devices   *devices
 	limits    *limiter
 	redact    *redactor

@@ -286,7 +286,7 @@ func (s *Server) sizes(ctx context.Context, q url.Values) (from, to int64, err e
 	if _, to, err = parseRange(q, math.MaxInt64); err != nil {
 		return 0, 0, err
 	}
-	return parseRange(q, s.awaitTree(ctx, to).N)
+	return parseRange(q, s.awaitClaimed(ctx, to).N)
 }
 
 func parseRange(q url.Values, size int64) (from, to int64, err error) {
