@@ -34,22 +34,28 @@ func (l *Log) run() {
 	}
 }
 
-// gather adds what is queued already to the first request.
+// gather adds what is queued already to the first request. Callers that the last commit woke are
+// about to queue their next append: as long as yielding to them brings more, they come into this commit and
+// not into one after it.
 func (l *Log) gather(first *request) []*request {
 	batch := []*request{first}
-	for yielded := false; len(batch) < l.cfg.MaxBatch; {
+	for before := 0; before < len(batch); {
+		before = len(batch)
+		runtime.Gosched()
+		batch = l.queued(batch)
+	}
+	return batch
+}
+
+// queued adds what is queued, up to a whole batch.
+func (l *Log) queued(batch []*request) []*request {
+	for len(batch) < l.cfg.MaxBatch {
 		select {
 		case r := <-l.queue:
 			batch = append(batch, r)
-			continue
 		default:
+			return batch
 		}
-		if yielded {
-			break
-		}
-		// Callers that the last commit woke are about to queue their next append: let them.
-		yielded = true
-		runtime.Gosched()
 	}
 	return batch
 }

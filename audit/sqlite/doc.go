@@ -7,7 +7,7 @@
 // A search (search.go) translates its query into a condition of SQL that selects what the query
 // does or more (predicate.go), finds candidates by the best indexes (plan.go), and asks
 // query.Query.Match of each. Counts (count.go) read the smallest cube of rollups that knows the question,
-// and rows for what no rollup covers. Free text has an index of its own in the file PATH-text
+// or the full one as it is kept in memory (memory.go), and rows for what no rollup covers. Free text has an index of its own in the file PATH-text
 // (text.go): derived, filled behind the committer, at no time part of the truth. Whoever deletes
 // details of events deletes that file too; it is built anew from what the log still has.
 //
