@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,27 +17,35 @@ import (
 )
 
 // Redaction finds secrets in what people typed, so that the log never holds them (R11). What its
-// first capture group matches, or all of the match, is replaced by [redacted:NAME].
+// first capture group that takes part matches, or all of the match, is replaced by [redacted:NAME].
 type Redaction struct {
 	Name    string
 	Pattern string // RE2, which takes linear time; "" with the name of a default switches that off
 }
 
-// DefaultRedactions look for secrets that have a form of their own, or a name in front of them. They
-// take the beginning of a secret for one: a long command comes cut.
+// DefaultRedactions look for secrets that have a form of their own, a name in front of them, or a
+// program's flag. They take the beginning of a secret for one: a long command comes cut. A name may
+// stand in JSON, in JSON within a text, in a URL or in a program.
 func DefaultRedactions() []Redaction {
 	const (
-		name  = `(?:password|passwd|passphrase|secret|token|api[_-]?key)`
+		name  = `(?:password|passwd|passphrase|secret|token|api[_-]?key|(?:\b|_|db)(?:pass|pwd)|(?-i:[a-z]P(?:ass|wd)))`
+		is    = `(?:\\?['"]|%2[27])?\s*(?:=>|:=|=|:|%3[ad])\s*`
 		value = `("(?:[^"\\]|\\.)*"?|'[^']*'?|(?:[^\s;|&'"\\]|\\.)+(?:"[^"\s]*"|'[^'\s]*')*)`
+		args  = `\b[^|;&\n]*?\s`
+		pair  = `(?:"[^":]*:([^"]+)|'[^':]*:([^']+)|[^\s:'"]*:((?:[^\s;|&\\]|\\.)+))`
 	)
 	return []Redaction{
-		{"password", `(?is)` + name + `(?:_?key)?['"]?\s*[=:]\s*` + value},
+		{"password", `(?is)` + name + `(?:_?key)?` + is + value},
 		{"password-flag", `(?is)(?:^|\s)--?[\w-]*` + name + `\s+` + value},
+		{"password-option", `(?s)\b(?:(?:mysql|mariadb)[\w-]*` + args + `-p|sshpass` + args + `-p\s*|redis-cli` + args + `-a\s*|(?:docker|podman|nerdctl|buildah|skopeo|helm)` + args + `login` + args + `-p[\s=]*)` + value},
+		{"user-password", `(?s)\bcurl` + args + `(?:-u|-U|--user|--proxy-user)[\s=]*` + pair},
 		{"url-password", `(?i)[a-z][a-z0-9+.-]*://[^\s/:@]*:([^\s/@]+)@`},
 		{"aws-secret-key", `(?i)secret_?access_?key['"]?[\s=:]+['"]?([a-z0-9/+=]+)`},
 		{"authorization", `(?i)(?:\bbearer|authorization['"]?\s*[:=]\s*['"]?\w+)\s+([\w.~+/=-]+)`},
+		{"basic", `\b(?:Basic\s+([A-Za-z0-9+/]{8,}={0,2})|(?i:basic)\s+([A-Za-z+/]*[0-9][A-Za-z0-9+/]{4,}={0,2}|[A-Za-z0-9+/]{6,}=))`},
 		{"private-key", `-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`},
 		{"sega-token", `sega_[a-z]+_[\w-]+`},
+		{"vendor-token", `\b(?:gh[opsur]_\w{6,}|github_pat_\w{6,}|glpat-[\w-]{6,}|xox[a-z]-[\w-]{6,}|xapp-[\w-]{6,}|npm_[A-Za-z0-9]{10,}|pypi-[\w-]{10,}|[rs]k_live_\w{6,}|AIza[\w-]{10,}|hv[sbr]\.[\w-]{6,}|dop_v1_\w{6,})`},
 		{"age-identity", `AGE-SECRET-KEY-1[A-Za-z0-9]*`},
 		{"jwt", `eyJ[\w-]{8,}\.[\w.-]+`},
 	}
@@ -116,8 +125,11 @@ func (r *redactor) text(s string) (string, int) {
 	for _, p := range r.patterns {
 		for _, m := range p.FindAllStringSubmatchIndex(s, -1) {
 			v := span{m[0], m[1], p.name}
-			if len(m) > 2 && m[2] >= 0 {
-				v.from, v.to = m[2], m[3]
+			for i := 2; i < len(m); i += 2 {
+				if m[i] >= 0 {
+					v.from, v.to = m[i], m[i+1]
+					break
+				}
 			}
 			if v.from < v.to {
 				spans = append(spans, v)
@@ -194,13 +206,15 @@ type walk struct {
 func (w *walk) object(fields map[string]any) map[string]any {
 	out := make(map[string]any, len(fields))
 	texts := w.found
-	for name, v := range fields {
+	names := slices.Sorted(maps.Keys(fields))
+	for _, name := range names {
 		if !strings.EqualFold(name, "raw") {
-			out[w.string(name)] = w.value(v)
+			out[unused(out, w.string(name))] = w.field(name, fields[name])
 		}
 	}
 	texts = w.found - texts
-	for name, v := range fields {
+	for _, name := range names {
+		v := fields[name]
 		if !strings.EqualFold(name, "raw") {
 			continue
 		}
@@ -208,6 +222,43 @@ func (w *walk) object(fields map[string]any) map[string]any {
 			out[name] = kept
 		}
 	}
+	return out
+}
+
+// unused returns a name, with a number where others have become the same.
+func unused(taken map[string]any, name string) string {
+	free := name
+	for i := 2; ; i++ {
+		if _, is := taken[free]; !is {
+			return free
+		}
+		free = fmt.Sprint(name, " ", i)
+	}
+}
+
+// field is the value of a name, gone where the name says that it is a secret: where the patterns would
+// find it as NAME=VALUE. Whether there is one, true or false, is none.
+func (w *walk) field(name string, v any) any {
+	const probe = "=x"
+	switch v := v.(type) {
+	case nil, bool:
+		return v
+	case string:
+		if v == "" {
+			return v
+		}
+	}
+	if len(name) <= maxRedacted {
+		if mark, ok := strings.CutPrefix(w.cleaned(name+probe), name+probe[:1]); ok && mark != probe[1:] {
+			w.found++
+			return mark
+		}
+	}
+	return w.value(v)
+}
+
+func (w *walk) cleaned(s string) string {
+	out, _ := w.text(s)
 	return out
 }
 
