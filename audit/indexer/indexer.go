@@ -37,6 +37,7 @@ type Config struct {
 	Spool      string         // folder for the ciphertext of the recording at work; what lies there is removed
 	Poll       time.Duration  // how often the broker is asked for ended sessions; 0: a second
 	MaxText    int64          // bytes of text that are kept of one session; 0: 32 MiB
+	MaxWork    int64          // units of drawing that one session may cost (screen.LinesWithin); 0: 16 Gi
 	Now        func() time.Time
 	Log        *slog.Logger
 }
@@ -73,6 +74,9 @@ func New(ctx context.Context, c Config) (*Indexer, error) {
 	}
 	if c.MaxText <= 0 {
 		c.MaxText = defaultText
+	}
+	if c.MaxWork <= 0 {
+		c.MaxWork = defaultWork
 	}
 	upTo, err := c.Index.Mark(ctx)
 	if err != nil {
@@ -227,7 +231,7 @@ func (x *Indexer) find(ctx context.Context, s api.IndexSession) (finding, error)
 		// One that always breaks off must not hold up the others.
 		return finding{verdict: VerdictUnavailable, detail: "it broke off: " + err.Error(), later: true}, nil
 	}
-	return judge(f, c, x.Identities, x.MaxText)
+	return judge(ctx, f, c, x.Identities, x.MaxText, x.MaxWork)
 }
 
 // refused tells what is this recording's own trouble from that of the connection.

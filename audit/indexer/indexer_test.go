@@ -399,3 +399,47 @@ func TestBehind(t *testing.T) {
 		t.Errorf("it covers %d", upTo)
 	}
 }
+
+// TestFlood: a session that asks for endless drawing is indexed as far as its work goes, says that it
+// is cut, and holds up no other.
+func TestFlood(t *testing.T) {
+	w := newWorld(t)
+	w.add("ssh_flood", "before the flood\r\n"+strings.Repeat("\x1b[999S\x1b[999L", 20_000)+"after the flood\r\n")
+	w.add("ssh_after", "the next one\n")
+	x := w.indexer()
+	x.MaxWork = 1 << 20
+	if err := x.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cut, err := w.index.Cut(t.Context())
+	if err != nil || len(cut) != 1 || cut[0].ID != "ssh_flood" {
+		t.Errorf("cut: %+v, %v", cut, err)
+	}
+	same(t, "before", []string{"ssh_flood"}, w.found("before the flood"))
+	same(t, "next", []string{"ssh_after"}, w.found("the next one"))
+	same(t, "mark", int64(20), w.mark())
+}
+
+// TestStopsWhileDrawing: an indexer that is told to stop does not draw a session to its end, nor
+// store half of it.
+func TestStopsWhileDrawing(t *testing.T) {
+	w := newWorld(t)
+	s := w.broker.sessions[w.add("ssh_long", strings.Repeat("a line\n", 1000))]
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(s.raw, 0); err != nil {
+		t.Fatal(err)
+	}
+	c, err := parseClaim(s.IndexSession)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if found, err := judge(ctx, f, c, []age.Identity{w.reviewer}, defaultText, defaultWork); !errors.Is(err, context.Canceled) {
+		t.Errorf("%+v, %v", found, err)
+	}
+}

@@ -2,6 +2,7 @@ package indexer
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
@@ -22,6 +23,7 @@ const (
 	maxLines    = 1_000_000
 	defaultText = 32 << 20 // bytes
 	pieceBytes  = 32 << 10
+	defaultWork = 16 << 30 // units of drawing, about half a minute
 )
 
 // claim is what the log says of a session's recording.
@@ -64,8 +66,8 @@ type finding struct {
 }
 
 // judge verifies a recording by the log's word and only then opens it. The error is about the
-// machine's own disk.
-func judge(f *os.File, c claim, identities []age.Identity, maxText int64) (finding, error) {
+// machine's own disk, or the cause of ctx.
+func judge(ctx context.Context, f *os.File, c claim, identities []age.Identity, maxText, maxWork int64) (finding, error) {
 	v, err := recording.Verify(f, c.announce, c.heads, &c.end)
 	var disk *os.PathError
 	switch {
@@ -80,8 +82,10 @@ func judge(f *os.File, c claim, identities []age.Identity, maxText int64) (findi
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return finding{}, err
 	}
-	t, err := render(f, identities, maxText)
+	t, err := render(ctx, f, identities, maxText, maxWork)
 	switch {
+	case ctx.Err() != nil:
+		return finding{}, context.Cause(ctx)
 	case errors.Is(err, recording.ErrNoIdentity):
 		return finding{verdict: VerdictNoIdentity, detail: "its output was not recorded for this identity"}, nil
 	case err != nil:
@@ -90,8 +94,9 @@ func judge(f *os.File, c claim, identities []age.Identity, maxText int64) (findi
 	return finding{verdict: v.Status, text: t}, nil
 }
 
-// render draws the text. Whatever the recorded side printed, it harms no other session.
-func render(r io.Reader, identities []age.Identity, maxText int64) (t *text, err error) {
+// render draws the text. Whatever the recorded side printed, it harms no other session: it costs a
+// bounded amount, and where that is not enough the text is cut.
+func render(ctx context.Context, r io.Reader, identities []age.Identity, maxText, maxWork int64) (t *text, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			t, err = nil, fmt.Errorf("the text cannot be drawn: %v", p)
@@ -106,9 +111,13 @@ func render(r io.Reader, identities []age.Identity, maxText int64) (t *text, err
 		return nil, recording.ErrNoIdentity
 	}
 	t = &text{most: maxText}
-	for line, err := range screen.Lines(reader) {
+	for line, err := range screen.LinesWithin(ctx, reader, maxWork) {
 		if errors.Is(err, recording.ErrInterrupted) {
 			break // what is there was judged
+		}
+		if errors.Is(err, screen.ErrWork) {
+			t.cut = true
+			break
 		}
 		if err != nil {
 			return nil, err

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -47,8 +48,8 @@ func marshal(t testing.TB, v any) json.RawMessage {
 	return raw
 }
 
-// recorded makes a session without a terminal that printed a text, for a reviewer. Of an
-// interrupted one the bastion died.
+// recorded makes a session that printed a text, for a reviewer: without a terminal, unless there are
+// sequences for one in it. Of an interrupted one the bastion died.
 func recorded(t testing.TB, index int64, id, text string, reviewer age.Recipient, interrupted bool) session {
 	t.Helper()
 	f := &spool{}
@@ -66,6 +67,9 @@ func recorded(t testing.TB, index int64, id, text string, reviewer age.Recipient
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	if strings.Contains(text, "\x1b[") {
+		check(w.WriteEvent(0, recording.Event{Type: recording.EventPty, Cols: 200, Rows: 1000}))
 	}
 	check(w.WriteEvent(0, recording.Event{Type: recording.EventExec, Command: "x"}))
 	check(w.Write(0, recording.StreamIn, []byte("typed secret\n")))

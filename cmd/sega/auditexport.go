@@ -18,6 +18,7 @@ import (
 
 	"sega/audit/recording"
 	"sega/audit/recording/export"
+	"sega/audit/recording/screen"
 	"sega/broker/api"
 )
 
@@ -103,7 +104,7 @@ func (a *app) export(ctx context.Context, id string, o exportOptions) error {
 	}
 	if o.channel == allChannels {
 		for _, c := range list {
-			if err := a.exportFile(t, c, o, numbered(o.output, c.ID)); err != nil {
+			if err := a.exportFile(ctx, t, c, o, numbered(o.output, c.ID)); err != nil {
 				return err
 			}
 		}
@@ -114,9 +115,9 @@ func (a *app) export(ctx context.Context, id string, o exportOptions) error {
 		return err
 	}
 	if o.toStdout() {
-		return a.ended(o.write(a.stdout(), t, c))
+		return a.ended(o.write(ctx, a.stdout(), t, c))
 	}
-	return a.exportFile(t, c, o, o.output)
+	return a.exportFile(ctx, t, c, o, o.output)
 }
 
 func (o exportOptions) choose(list []export.Channel) (c export.Channel, err error) {
@@ -139,7 +140,7 @@ func numbered(name string, channel uint32) string {
 }
 
 // exportFile writes a new file that its owner alone reads. A failed one does not stay.
-func (a *app) exportFile(t *tape, c export.Channel, o exportOptions, name string) error {
+func (a *app) exportFile(ctx context.Context, t *tape, c export.Channel, o exportOptions, name string) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		return withHint(err, "an export replaces no file: remove it, or name another")
@@ -147,7 +148,7 @@ func (a *app) exportFile(t *tape, c export.Channel, o exportOptions, name string
 	if err != nil {
 		return err
 	}
-	err = a.ended(o.write(f, t, c))
+	err = a.ended(o.write(ctx, f, t, c))
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, os.Remove(name))
 	}
@@ -156,14 +157,14 @@ func (a *app) exportFile(t *tape, c export.Channel, o exportOptions, name string
 }
 
 // write writes one channel in the format.
-func (o exportOptions) write(w io.Writer, t *tape, c export.Channel) error {
+func (o exportOptions) write(ctx context.Context, w io.Writer, t *tape, c export.Channel) error {
 	r, err := t.reader()
 	if err != nil {
 		return err
 	}
 	switch o.format {
 	case formatText:
-		return export.Text(w, r, c)
+		return export.Text(ctx, w, r, c)
 	case formatRaw:
 		return export.Raw(w, r, c.ID, map[string]recording.Stream{"in": recording.StreamIn, "out": recording.StreamOut, "err": recording.StreamErr}[o.stream])
 	}
@@ -180,6 +181,9 @@ func (a *app) ended(err error) error {
 	if errors.Is(err, recording.ErrInterrupted) {
 		fmt.Fprintln(a.err, "sega: the recording ends here without an end: it was interrupted, or goes on")
 		return nil
+	}
+	if errors.Is(err, screen.ErrWork) {
+		return withHint(err, "its bytes as they passed: --format raw")
 	}
 	return err
 }

@@ -80,7 +80,7 @@ func TestExportFile(t *testing.T) {
 	tp := tapeOf(t, shellReel(t))
 	a, _, talk := testApp(t)
 	o := exportOptions{format: "asciicast-v3", stream: "out"}
-	s, err := readScore(tp.reader, nil)
+	s, err := readScore(t.Context(), tp.reader, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestExportFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := numbered(filepath.Join(t.TempDir(), "a.b.cast"), c.ID)
-	if err := a.exportFile(tp, c, o, name); err != nil {
+	if err := a.exportFile(t.Context(), tp, c, o, name); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(name)
@@ -109,7 +109,7 @@ func TestExportFile(t *testing.T) {
 	if strings.ContainsAny(talk.String(), "\x1b\x07") || !strings.Contains(talk.String(), "channel 1") {
 		t.Errorf("%q", talk)
 	}
-	if err := a.exportFile(tp, c, o, name); err == nil || !strings.Contains(err.Error(), "exists") {
+	if err := a.exportFile(t.Context(), tp, c, o, name); err == nil || !strings.Contains(err.Error(), "exists") {
 		t.Errorf("replaced: %v", err)
 	}
 }

@@ -140,36 +140,45 @@ func (a *app) replay(ctx context.Context, r *recording.Reader, channel *uint32, 
 func (a *app) playHere(ctx context.Context, t *tape, channel *uint32, o playOptions) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	s, err := readScore(t.reader, channel)
+	s, err := readScore(ctx, t.reader, channel)
 	if err != nil {
 		return err
 	}
 	p := &player{open: t.reader, out: a.out, size: a.terminalSize, score: s, channel: channel, raw: o.raw, speed: o.speed, idle: o.maxIdle > 0, maxIdle: o.maxIdle}
 	from := o.from
 	if o.find != "" {
-		if p.hits, err = findText(t.reader, channel, o.find); err != nil {
+		if p.hits, err = findText(ctx, t.reader, channel, o.find); err != nil {
 			return err
 		}
-		if len(p.hits) == 0 {
-			return fmt.Errorf("the screen of %s never showed %q", t.id, o.find)
+		if len(p.hits.lines) == 0 {
+			return fmt.Errorf("the screen of %s never showed %q%s", t.id, o.find, p.hits.more())
 		}
-		from = p.hits[0].Offset
+		from = p.hits.lines[0].Offset
 	}
-	k, err := openKeyboard(a.stdin)
+	ctx, quit := context.WithCancelCause(ctx)
+	defer quit(nil)
+	k, err := openKeyboard(a.stdin, func() { quit(errQuit) })
 	if err != nil {
 		return err
 	}
 	defer k.close()
-	if quit, err := a.preface(ctx, k, p, len(t.others(s, channel)) > 0); quit || err != nil {
+	if left, err := a.preface(ctx, k, p, len(t.others(s, channel)) > 0); left || err != nil {
 		return err
 	}
 	defer a.leave(p)
-	if err := p.start(from); err != nil {
-		return err
+	if err = p.start(ctx, from); err == nil {
+		err = p.run(ctx, k.keys)
 	}
-	err = p.run(ctx, k.keys)
-	if errors.Is(err, context.Canceled) {
-		err = errCancelled
+	return left(ctx, err)
+}
+
+// left tells who quits from who is cut off.
+func left(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, errQuit):
+		return nil
+	case err != nil && ctx.Err() != nil:
+		return errCancelled
 	}
 	return err
 }
@@ -205,7 +214,7 @@ func (a *app) preface(ctx context.Context, k *keyboard, p *player, others bool) 
 	case key, ok := <-k.keys:
 		return !ok || key == 'q' || key == keyBreak, nil
 	case <-ctx.Done():
-		return true, errCancelled
+		return true, left(ctx, context.Cause(ctx))
 	}
 }
 

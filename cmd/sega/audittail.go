@@ -200,7 +200,7 @@ func (t *tail) begin() (keys <-chan key, leave func(), err error) {
 	if !t.terminal || a.stdin == nil || !term.IsTerminal(int(a.stdin.Fd())) {
 		return nil, func() {}, nil
 	}
-	k, err := openKeyboard(a.stdin)
+	k, err := openKeyboard(a.stdin, func() {})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -10,7 +10,6 @@ import (
 
 	"sega/audit/recording"
 	"sega/audit/recording/export"
-	"sega/audit/recording/screen"
 )
 
 const (
@@ -18,6 +17,7 @@ const (
 	defaultIdle = 2 * time.Second
 	slowest     = 1.0 / 8
 	fastest     = 512.0
+	maxMarks    = 10_000 // places to jump to, of each kind: more come of who wants memory
 )
 
 // sane undoes what a recording may have done to the terminal, all that --raw lets through included:
@@ -71,7 +71,7 @@ type player struct {
 
 	notice string
 	prompt *[]rune // what is typed behind "/"; nil while nothing is
-	hits   []screen.Line
+	hits   found
 	hit    int
 }
 
@@ -79,15 +79,23 @@ type player struct {
 var errQuit = errors.New("quit")
 
 // start shows the recording at a moment.
-func (p *player) start(at time.Duration) error {
+func (p *player) start(ctx context.Context, at time.Duration) error {
 	if p.maxIdle <= 0 {
 		p.maxIdle = defaultIdle
 	}
-	return p.seek(at)
+	return p.seek(ctx, at)
 }
 
-// run plays until somebody quits, the keys end or ctx does.
+// run plays until somebody quits, the keys end or ctx does. That its cause is errQuit is quitting, too:
+// the keyboard says so at once, whatever the player is at.
 func (p *player) run(ctx context.Context, keys <-chan key) error {
+	if err := p.play(ctx, keys); !errors.Is(err, errQuit) {
+		return err
+	}
+	return nil
+}
+
+func (p *player) play(ctx context.Context, keys <-chan key) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -101,16 +109,14 @@ func (p *player) run(ctx context.Context, keys <-chan key) error {
 			return context.Cause(ctx)
 		case k, ok := <-keys:
 			if !ok {
-				return nil
+				return errQuit
 			}
 			p.settle()
-			if err := p.key(k); errors.Is(err, errQuit) {
-				return nil
-			} else if err != nil {
+			if err := p.key(ctx, k); err != nil {
 				return err
 			}
 		case <-timer.C:
-			if err := p.advance(); err != nil {
+			if err := p.advance(ctx); err != nil {
 				return err
 			}
 		}
@@ -147,12 +153,12 @@ func (p *player) settle() {
 }
 
 // advance shows the frames that are due now. At the end it stops.
-func (p *player) advance() error {
+func (p *player) advance(ctx context.Context) error {
 	if p.next == nil {
 		return nil
 	}
 	p.at = max(p.at, p.next.Offset)
-	if err := p.show(p.at); err != nil {
+	if err := p.show(ctx, p.at); err != nil {
 		return err
 	}
 	if p.next == nil {
@@ -164,7 +170,7 @@ func (p *player) advance() error {
 
 // seek makes the screen anew as it was at a moment. Forward it goes on from where it is, unless the
 // player's own line is on the screen.
-func (p *player) seek(to time.Duration) error {
+func (p *player) seek(ctx context.Context, to time.Duration) error {
 	to = min(max(to, 0), p.score.total)
 	if p.reader == nil || to < p.at || p.paused {
 		if err := p.rewind(); err != nil {
@@ -172,7 +178,7 @@ func (p *player) seek(to time.Duration) error {
 		}
 	}
 	p.at = to
-	if err := p.show(to); err != nil {
+	if err := p.show(ctx, to); err != nil {
 		return err
 	}
 	if p.next == nil {
@@ -220,9 +226,12 @@ func (p *player) read() error {
 	}
 }
 
-// show writes every frame up to a moment.
-func (p *player) show(to time.Duration) error {
+// show writes every frame up to a moment, or as many as ctx lets it.
+func (p *player) show(ctx context.Context, to time.Duration) error {
 	for p.next != nil && p.next.Offset <= to {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err := p.write(*p.next); err != nil {
 			return err
 		}
@@ -265,7 +274,7 @@ func (s score) pty(channel uint32) bool {
 }
 
 // readScore reads a recording once. The marks are those of one channel, or of all.
-func readScore(open func() (*recording.Reader, error), channel *uint32) (score, error) {
+func readScore(ctx context.Context, open func() (*recording.Reader, error), channel *uint32) (score, error) {
 	var s score
 	r, err := open()
 	if err != nil {
@@ -278,6 +287,9 @@ func readScore(open func() (*recording.Reader, error), channel *uint32) (score, 
 		return s, err
 	}
 	for {
+		if ctx.Err() != nil {
+			return s, context.Cause(ctx)
+		}
 		f, err := r.Next()
 		if err == io.EOF || errors.Is(err, recording.ErrInterrupted) {
 			return s, nil
@@ -306,7 +318,7 @@ func (s *score) note(f recording.Frame) error {
 	if e.Type == recording.EventResize {
 		label = fmt.Sprintf("resize %dx%d", e.Cols, e.Rows)
 	}
-	if label != "" {
+	if label != "" && len(s.marks) < maxMarks {
 		s.marks = append(s.marks, moment{f.Offset, label})
 	}
 	return nil

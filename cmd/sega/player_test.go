@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"filippo.io/age"
 	"github.com/google/go-cmp/cmp"
 	"github.com/hinshun/vt10x"
+	"github.com/muesli/cancelreader"
 
 	"sega/audit/recording"
 )
@@ -105,13 +108,13 @@ const stageCols, stageRows = 60, 8
 // onStage runs a player in a bubble, whose clock moves when everybody waits.
 func onStage(t *testing.T, r *reel, play func(s *stage)) {
 	t.Helper()
-	s, err := readScore(r.open, nil)
+	s, err := readScore(t.Context(), r.open, nil)
 	r.must(err)
 	synctest.Test(t, func(t *testing.T) {
 		g := &stage{t: t, term: vt10x.New(vt10x.WithSize(stageCols, stageRows)), keys: make(chan key), done: make(chan error, 1)}
 		g.player = &player{open: r.open, out: io.MultiWriter(g.term, &g.all), size: func() (int, int) { return stageCols, stageRows }, score: s, speed: 1}
 		ctx, cancel := context.WithCancelCause(t.Context())
-		if err := g.start(0); err != nil {
+		if err := g.start(ctx, 0); err != nil {
 			t.Fatal(err)
 		}
 		go func() { g.done <- g.run(ctx, g.keys) }()
@@ -366,4 +369,75 @@ func FuzzParseKeys(f *testing.F) {
 			t.Errorf("%d keys of %d bytes", n, len(b))
 		}
 	})
+}
+
+// TestPlayerLeavesWhileBusy: Ctrl-C ends a search or a jump that goes on for long, for the keyboard
+// ends the context at once.
+func TestPlayerLeavesWhileBusy(t *testing.T) {
+	r := newReel(t)
+	r.event(1, recording.Event{Type: recording.EventPty, Cols: 200, Rows: 1000})
+	for range 100 {
+		r.write(1, "some text\r\n")
+	}
+	r.close()
+	for name, do := range map[string]func(ctx context.Context, p *player) error{
+		"search": func(ctx context.Context, p *player) error { return p.search(ctx, "text") },
+		"jump":   func(ctx context.Context, p *player) error { return p.seek(ctx, time.Hour) },
+		"score":  func(ctx context.Context, p *player) error { _, err := readScore(ctx, r.open, nil); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, quit := context.WithCancelCause(t.Context())
+			reads := 0
+			p := &player{out: io.Discard, size: func() (int, int) { return stageCols, stageRows }, speed: 1, score: score{total: time.Hour}, open: func() (*recording.Reader, error) {
+				reads++
+				quit(errQuit) // while it is at work
+				return r.open()
+			}}
+			if name == "score" {
+				quit(errQuit)
+			}
+			if err := do(ctx, p); !errors.Is(err, errQuit) || reads > 1 {
+				t.Errorf("%v after %d readings", err, reads)
+			}
+			if err := left(ctx, errQuit); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestKeyboardInterrupts: Ctrl-C is heard although nobody takes the keys before it.
+func TestKeyboardInterrupts(t *testing.T) {
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	reader, err := cancelreader.NewReader(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan struct{})
+	k := &keyboard{keys: make(chan key, keysAhead), in: reader, interrupt: sync.OnceFunc(func() { close(heard) }), done: make(chan struct{})}
+	go k.read(t.Context())
+	if _, err := io.WriteString(out, strings.Repeat("/", 2*keysAhead)+"\x03"); err != nil {
+		t.Fatal(err)
+	}
+	<-heard
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-k.done
+}
+
+// TestFindTextIsBounded: what is kept of hits has an end, and says so.
+func TestFindTextIsBounded(t *testing.T) {
+	r := newReel(t)
+	r.event(1, recording.Event{Type: recording.EventExec, Command: "x"})
+	r.write(1, strings.Repeat("hit\n", maxMarks+10))
+	r.close()
+	hits, err := findText(t.Context(), r.open, nil, "HIT")
+	if err != nil || len(hits.lines) != maxMarks || !hits.cut || hits.more() == "" {
+		t.Errorf("%d hits, %v, %v", len(hits.lines), hits.cut, err)
+	}
 }

@@ -68,18 +68,22 @@ func parseSequence(b []byte) (key, int) {
 	return keyOther, len(b)
 }
 
+// keysAhead are keys that wait while the player is busy.
+const keysAhead = 256
+
 // keyboard reads keys from a terminal in raw mode until it is closed.
 type keyboard struct {
-	keys  chan key // closed when the terminal is gone
-	file  *os.File
-	in    cancelreader.CancelReader
-	saved *term.State
-	stop  context.CancelFunc
-	done  chan struct{}
+	keys      chan key // of capacity keysAhead; closed when the terminal is gone
+	interrupt func()   // called at once for Ctrl-C, whoever is busy with the keys before it
+	file      *os.File
+	in        cancelreader.CancelReader
+	saved     *term.State
+	stop      context.CancelFunc
+	done      chan struct{}
 }
 
 // openKeyboard makes the terminal raw: no echo, no signals by keys, each key at once.
-func openKeyboard(file *os.File) (*keyboard, error) {
+func openKeyboard(file *os.File, interrupt func()) (*keyboard, error) {
 	in, err := cancelreader.NewReader(file)
 	if err != nil {
 		return nil, err
@@ -89,7 +93,7 @@ func openKeyboard(file *os.File) (*keyboard, error) {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	k := &keyboard{keys: make(chan key), file: file, in: in, saved: saved, stop: stop, done: make(chan struct{})}
+	k := &keyboard{keys: make(chan key, keysAhead), interrupt: interrupt, file: file, in: in, saved: saved, stop: stop, done: make(chan struct{})}
 	go k.read(ctx)
 	return k, nil
 }
@@ -101,10 +105,14 @@ func (k *keyboard) read(ctx context.Context) {
 	for {
 		n, err := k.in.Read(buf)
 		for _, v := range parseKeys(buf[:n]) {
+			if v == keyBreak {
+				k.interrupt()
+			}
 			select {
 			case k.keys <- v:
 			case <-ctx.Done():
 				return
+			default: // nobody has taken that many: what is typed on is lost, but for Ctrl-C
 			}
 		}
 		if err != nil {

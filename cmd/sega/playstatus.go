@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,26 +16,26 @@ import (
 const playHelp = "space play  . step  ←→ 10 s  mM marker  / search  nN hit  +- speed  i idle  q quit"
 
 // key does what a key asks for. errQuit ends the player.
-func (p *player) key(k key) error {
+func (p *player) key(ctx context.Context, k key) error {
 	if p.prompt != nil && k != keyBreak {
-		return p.promptKey(k)
+		return p.promptKey(ctx, k)
 	}
 	p.notice = ""
 	switch k {
 	case 'q', keyBreak:
 		return errQuit
 	case ' ':
-		return p.pause(!p.paused)
+		return p.pause(ctx, !p.paused)
 	case '.':
-		return p.step()
+		return p.step(ctx)
 	case keyRight, ']':
-		return p.seek(p.at + seekStep)
+		return p.seek(ctx, p.at+seekStep)
 	case keyLeft, '[':
-		return p.seek(p.at - seekStep)
+		return p.seek(ctx, p.at-seekStep)
 	case 'm':
-		return p.toMark(1)
+		return p.toMark(ctx, 1)
 	case 'M':
-		return p.toMark(-1)
+		return p.toMark(ctx, -1)
 	case '+', '=':
 		p.speed = min(p.speed*2, fastest)
 	case '-':
@@ -42,18 +43,18 @@ func (p *player) key(k key) error {
 	case 'i':
 		p.idle = !p.idle
 	case 'n':
-		return p.toHit(p.hit + 1)
+		return p.toHit(ctx, p.hit+1)
 	case 'N':
-		return p.toHit(p.hit - 1)
+		return p.toHit(ctx, p.hit-1)
 	case '/':
 		p.prompt = &[]rune{}
-		return p.pause(true)
+		return p.pause(ctx, true)
 	}
 	return p.status()
 }
 
 // pause stops, or goes on with the screen made anew. At the end there is nothing to go on with.
-func (p *player) pause(stop bool) error {
+func (p *player) pause(ctx context.Context, stop bool) error {
 	if !stop && p.next == nil {
 		return p.status()
 	}
@@ -61,7 +62,7 @@ func (p *player) pause(stop bool) error {
 		p.paused = true
 		return p.status()
 	}
-	if err := p.rebuild(); err != nil {
+	if err := p.rebuild(ctx); err != nil {
 		return err
 	}
 	p.paused = false
@@ -69,25 +70,28 @@ func (p *player) pause(stop bool) error {
 }
 
 // rebuild makes the recorded screen anew, without the player's line.
-func (p *player) rebuild() error {
+func (p *player) rebuild(ctx context.Context) error {
 	at := p.at
 	if err := p.rewind(); err != nil {
 		return err
 	}
 	p.at = at
-	return p.show(at)
+	return p.show(ctx, at)
 }
 
 // step shows the next frame that has bytes, and stops there.
-func (p *player) step() error {
+func (p *player) step(ctx context.Context) error {
 	p.paused = true
 	if p.next == nil {
 		return p.status()
 	}
-	if err := p.rebuild(); err != nil {
+	if err := p.rebuild(ctx); err != nil {
 		return err
 	}
 	for p.next != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		p.at = p.next.Offset
 		shown := p.next.Stream != recording.StreamEvent
 		if err := p.write(*p.next); err != nil {
@@ -104,7 +108,7 @@ func (p *player) step() error {
 }
 
 // toMark jumps to the next marker, or the one before.
-func (p *player) toMark(direction int) error {
+func (p *player) toMark(ctx context.Context, direction int) error {
 	var to *moment
 	for i := range p.score.marks {
 		m := &p.score.marks[i]
@@ -117,28 +121,28 @@ func (p *player) toMark(direction int) error {
 		return p.status()
 	}
 	p.notice = to.label
-	return p.seek(to.at)
+	return p.seek(ctx, to.at)
 }
 
 // toHit jumps to a line that was found and stops there.
-func (p *player) toHit(n int) error {
-	if n < 0 || n >= len(p.hits) {
+func (p *player) toHit(ctx context.Context, n int) error {
+	if n < 0 || n >= len(p.hits.lines) {
 		p.notice = "no further hit"
 		return p.status()
 	}
 	p.hit = n
-	p.notice = fmt.Sprintf("hit %d of %d: %s", n+1, len(p.hits), strings.TrimSpace(p.hits[n].Text))
+	p.notice = fmt.Sprintf("hit %d of %d%s: %s", n+1, len(p.hits.lines), p.hits.more(), strings.TrimSpace(p.hits.lines[n].Text))
 	p.paused = true
-	return p.seek(p.hits[n].Offset)
+	return p.seek(ctx, p.hits.lines[n].Offset)
 }
 
 // promptKey edits the text to search for.
-func (p *player) promptKey(k key) error {
+func (p *player) promptKey(ctx context.Context, k key) error {
 	line := *p.prompt
 	switch {
 	case k == keyEnter:
 		p.prompt = nil
-		return p.search(string(line))
+		return p.search(ctx, string(line))
 	case k == keyEscape:
 		p.prompt = nil
 	case k == keyDelete && len(line) > 0:
@@ -150,46 +154,59 @@ func (p *player) promptKey(k key) error {
 }
 
 // search finds the lines of the screen that hold text, and jumps to the first one behind this moment.
-func (p *player) search(text string) error {
+func (p *player) search(ctx context.Context, text string) error {
 	if text == "" {
 		return p.status()
 	}
-	hits, err := findText(p.open, p.channel, text)
+	hits, err := findText(ctx, p.open, p.channel, text)
 	if err != nil {
 		return err
 	}
-	if p.hits = hits; len(hits) == 0 {
-		p.notice = fmt.Sprintf("nothing on the screen holds %q", text)
+	if p.hits = hits; len(hits.lines) == 0 {
+		p.notice = fmt.Sprintf("nothing on the screen holds %q%s", text, hits.more())
 		return p.status()
 	}
 	first := 0
-	for i, h := range hits {
+	for i, h := range hits.lines {
 		if h.Offset > p.at {
 			first = i
 			break
 		}
 	}
-	return p.toHit(first)
+	return p.toHit(ctx, first)
 }
 
-// findText returns the rendered lines that hold text, whatever its case. What an interrupted
-// recording has is searched.
-func findText(open func() (*recording.Reader, error), channel *uint32, text string) ([]screen.Line, error) {
+// found is what a search has found.
+type found struct {
+	lines []screen.Line
+	cut   bool // not all was searched, or kept
+}
+
+func (f found) more() string {
+	if f.cut {
+		return " (not all was searched)"
+	}
+	return ""
+}
+
+// findText returns the first rendered lines that hold text, whatever its case. What an interrupted
+// recording has is searched, and of one that costs too much to draw the part that does not.
+func findText(ctx context.Context, open func() (*recording.Reader, error), channel *uint32, text string) (hits found, err error) {
 	r, err := open()
 	if err != nil {
-		return nil, err
+		return hits, err
 	}
 	text = strings.ToLower(text)
-	var hits []screen.Line
-	for line, err := range screen.Lines(r) {
-		if errors.Is(err, recording.ErrInterrupted) {
+	for line, err := range screen.Lines(ctx, r) {
+		hits.cut = errors.Is(err, screen.ErrWork) || len(hits.lines) == maxMarks
+		if hits.cut || errors.Is(err, recording.ErrInterrupted) {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return hits, err
 		}
 		if (channel == nil || *channel == line.Channel) && strings.Contains(strings.ToLower(line.Text), text) {
-			hits = append(hits, line)
+			hits.lines = append(hits.lines, line)
 		}
 	}
 	return hits, nil

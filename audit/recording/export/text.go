@@ -2,6 +2,7 @@ package export
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -13,19 +14,19 @@ import (
 
 // Text writes what a channel showed, as plain text: of one with a terminal the lines of its screen
 // as they became final, of any other its output and standard error. It holds no control characters
-// but the line feed and the tab.
-func Text(w io.Writer, r *recording.Reader, c Channel) error {
+// but the line feed and the tab. It ends early with screen.ErrWork, or the cause of ctx.
+func Text(ctx context.Context, w io.Writer, r *recording.Reader, c Channel) error {
 	out := bufio.NewWriterSize(w, 64<<10)
 	write := plain
 	if c.Pty {
 		write = rendered
 	}
-	err := write(out, r, c.ID)
+	err := write(ctx, out, r, c.ID)
 	return errors.Join(err, out.Flush())
 }
 
-func rendered(w *bufio.Writer, r *recording.Reader, channel uint32) error {
-	for line, err := range screen.Lines(r) {
+func rendered(ctx context.Context, w *bufio.Writer, r *recording.Reader, channel uint32) error {
+	for line, err := range screen.Lines(ctx, r) {
 		if err != nil {
 			return err
 		}
@@ -39,11 +40,11 @@ func rendered(w *bufio.Writer, r *recording.Reader, channel uint32) error {
 	return nil
 }
 
-func plain(w *bufio.Writer, r *recording.Reader, channel uint32) error {
+func plain(ctx context.Context, w *bufio.Writer, r *recording.Reader, channel uint32) error {
 	texts := map[recording.Stream]*decoder{recording.StreamOut: {}, recording.StreamErr: {}}
 	var broken error
 	for f, err := range ofChannel(r, channel) {
-		if broken = err; err != nil {
+		if broken = errors.Join(err, context.Cause(ctx)); broken != nil {
 			break
 		}
 		d, shown := texts[f.Stream]

@@ -2,6 +2,7 @@ package export
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"testing"
 
@@ -16,7 +17,7 @@ func textOf(t testing.TB, p *tape, channel uint32) (string, error) {
 	c, err := Find(list, channel)
 	must(t, err)
 	var b bytes.Buffer
-	err = Text(&b, p.reader(), c)
+	err = Text(context.Background(), &b, p.reader(), c)
 	return b.String(), err
 }
 

@@ -17,7 +17,7 @@ func BenchmarkLines(b *testing.B) {
 			}
 			b.SetBytes(int64(32 * len(text)))
 			for b.Loop() {
-				for range lines(p.next(io.EOF)) {
+				for range drawnLines(p.next(io.EOF)) {
 				}
 			}
 		})

@@ -41,34 +41,56 @@ func (t *terminal) reverseLineFeed() {
 
 // scrollUp drops n rows at from and adds empty ones at the bottom margin.
 func (t *terminal) scrollUp(from, n int) {
-	rows := t.on.rows
-	for range min(n, t.bottom-from+1) {
-		gone := rows[from]
+	rows := t.on.rows[from : t.bottom+1]
+	n = min(n, len(rows))
+	t.work.spend(len(rows)/rowsMove + n)
+	for i := range n {
 		if from == 0 {
-			t.scrolledOff()
+			t.scrolledOff(i)
 		} else {
-			t.losing(from, 0, t.cols, true)
-			rows[from-1].wrapped = false
+			t.leaving(from + i)
 		}
-		copy(rows[from:t.bottom], rows[from+1:t.bottom+1])
-		gone.reset(t.now)
-		rows[t.bottom] = gone
 	}
+	t.on.first = 0
+	t.gone = append(t.gone[:0], rows[:n]...)
+	copy(rows, rows[n:])
+	t.emptied(rows[len(rows)-n:])
 }
 
 // scrollDown adds n empty rows at from and drops those that pass the bottom margin.
 func (t *terminal) scrollDown(from, n int) {
-	rows := t.on.rows
-	for range min(n, t.bottom-from+1) {
-		t.losing(t.bottom, 0, t.cols, true)
-		if from > 0 {
-			rows[from-1].wrapped = false
-		}
-		gone := rows[t.bottom]
-		copy(rows[from+1:t.bottom+1], rows[from:t.bottom])
-		gone.reset(t.now)
-		rows[from] = gone
-		rows[t.bottom].wrapped = false
+	rows := t.on.rows[from : t.bottom+1]
+	n = min(n, len(rows))
+	t.work.spend(len(rows)/rowsMove + n)
+	for i := range n {
+		t.losing(t.bottom-i, 0, t.cols, true)
+		t.sever(from)
+		t.sever(t.bottom - i)
+	}
+	t.gone = append(t.gone[:0], rows[len(rows)-n:]...)
+	copy(rows[n:], rows)
+	t.emptied(rows[:n])
+}
+
+// leaving takes row y leave from the middle of the screen: it is no part of a line any more.
+func (t *terminal) leaving(y int) {
+	t.losing(y, 0, t.cols, true)
+	t.sever(y)
+	t.on.rows[y].wrapped = false
+}
+
+// sever ends a line that goes on in row y.
+func (t *terminal) sever(y int) {
+	if y > 0 {
+		t.on.rows[y-1].wrapped = false
+	}
+}
+
+// emptied puts the rows that have gone, emptied, into rows.
+func (t *terminal) emptied(rows []*row) {
+	for i, r := range t.gone {
+		r.reset(t.now)
+		rows[i] = r
 	}
 }
 
@@ -77,6 +99,7 @@ func (t *terminal) scrollDown(from, n int) {
 func (t *terminal) erase(y, x0, x1 int, always bool) {
 	r := t.on.rows[y]
 	x0, x1 = max(x0, 0), min(x1, t.cols)
+	t.work.spend(1 + max(min(x1, len(r.cells))-x0, 0))
 	if !r.blank(x0, x1) {
 		t.losing(y, x0, x1, always)
 		t.touch(r)
@@ -158,6 +181,7 @@ func (t *terminal) insertBlanks(n int) {
 	if t.x >= len(r.cells) || n == 0 {
 		return
 	}
+	t.work.spend(len(r.cells) + n)
 	t.losing(t.y, t.cols-n, t.cols, false)
 	t.split(t.x)
 	r.cells = slices.Insert(r.cells, t.x, make([]cell, n)...)
@@ -172,6 +196,7 @@ func (t *terminal) deleteChars(n int) {
 	if n <= 0 {
 		return
 	}
+	t.work.spend(len(r.cells))
 	t.losing(t.y, t.x, t.x+n, false)
 	t.split(t.x)
 	t.split(t.x + n)
@@ -198,6 +223,7 @@ func (t *terminal) resize(cols, rows int) {
 	if cols == t.cols && rows == t.height() {
 		return
 	}
+	t.work.spend(newRow * (rows + t.height()))
 	t.top, t.bottom, t.wrapNext = 0, t.height()-1, false
 	if excess := t.y - rows + 1; excess > 0 {
 		t.scrollUp(0, excess)
@@ -231,6 +257,7 @@ func (t *terminal) switchTo(alt bool) {
 		return
 	}
 	t.flush(t.on, 0, t.height(), t.on.alt)
+	t.work.spend(t.height())
 	for _, r := range t.alt.rows {
 		r.reset(t.now)
 	}

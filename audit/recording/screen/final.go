@@ -37,6 +37,7 @@ func (t *terminal) hasStood(r *row) bool {
 func (t *terminal) logical(y int) (start, end int) {
 	rows := t.on.rows
 	start, end = y, y+1
+	defer func() { t.work.spend(end - start) }()
 	for start > 0 && rows[start-1].wrapped {
 		start--
 	}
@@ -46,12 +47,13 @@ func (t *terminal) logical(y int) (start, end int) {
 	return start, end
 }
 
-// scrolledOff takes row 0 leave. A line that goes on in the next row waits for it.
-func (t *terminal) scrolledOff() {
+// scrolledOff takes row i leave, all above having left. A line that goes on in the next row waits for it.
+func (t *terminal) scrolledOff(i int) {
 	b := t.on
-	first := b.rows[0]
+	b.first = i
+	first := b.rows[i]
 	if !first.wrapped {
-		t.give(b, 0, 1, b.alt)
+		t.give(b, i, i+1, b.alt)
 		return
 	}
 	if !first.dirty && len(b.carry) == 0 {
@@ -60,6 +62,7 @@ func (t *terminal) scrolledOff() {
 	b.carry = first.appendText(b.carry, t.marked)
 	b.since = max(b.since, first.at)
 	first.dirty = false
+	t.work.spend(len(first.cells))
 	if len(b.carry) >= maxText {
 		t.out(b, b.carry, b.since, b.alt)
 		b.carry, b.since = b.carry[:0], 0
@@ -68,6 +71,7 @@ func (t *terminal) scrolledOff() {
 
 // flush gives out every line of rows from to to-1 that is not out yet.
 func (t *terminal) flush(b *buffer, from, to int, once bool) {
+	t.work.spend(max(to-from, 0))
 	for start := from; start < to; {
 		end := start + 1
 		for end < to && b.rows[end-1].wrapped {
@@ -82,19 +86,24 @@ func (t *terminal) flush(b *buffer, from, to int, once bool) {
 // seen lately.
 func (t *terminal) give(b *buffer, start, end int, once bool) {
 	line, at, fresh := t.line[:0], time.Duration(0), false
-	if start == 0 && len(b.carry) > 0 {
+	if len(b.carry) > 0 && start == b.first {
 		line, at, fresh = append(line, b.carry...), b.since, true
 		b.carry, b.since = b.carry[:0], 0
 	}
 	for _, r := range b.rows[start:end] {
+		fresh = fresh || r.dirty
+	}
+	if !fresh {
+		return
+	}
+	for _, r := range b.rows[start:end] {
+		t.work.spend(len(r.cells))
 		line = r.appendText(line, t.marked)
-		at, fresh = max(at, r.at), fresh || r.dirty
+		at = max(at, r.at)
 		r.dirty = false
 	}
 	t.line = line
-	if fresh {
-		t.out(b, line, at, once)
-	}
+	t.out(b, line, at, once)
 }
 
 // out cuts what is too long and hands the lines on. Lines that stand on the main screen together

@@ -2,6 +2,7 @@ package screen
 
 import (
 	"io"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -39,14 +40,14 @@ func FuzzTerminal(f *testing.F) {
 				p.event(0, recording.Event{Type: recording.EventResize, Cols: uint32(cols) + uint32(len(rest)%5), Rows: uint32(rows)})
 			}
 		}
-		for l, err := range lines(p.next(io.EOF)) {
+		for l, err := range drawnLines(p.next(io.EOF)) {
 			if err != nil {
 				t.Fatal(err)
 			}
 			check(t, l)
 		}
 		checkBounds(t, data, int(cols), int(rows))
-		for l := range lines(whole.next(io.EOF)) {
+		for l := range drawnLines(whole.next(io.EOF)) {
 			check(t, l)
 		}
 	})
@@ -65,7 +66,7 @@ func check(t *testing.T, l Line) {
 
 // checkBounds looks at the screen itself.
 func checkBounds(t *testing.T, data []byte, cols, rows int) {
-	s := newTerminal(cols, rows, func(Line) {})
+	s := newTerminal(cols, rows, newWork(math.MaxInt64), func(Line) {})
 	p := newParser(s)
 	for _, b := range data {
 		p.write([]byte{b})
@@ -135,7 +136,7 @@ func TestFlood(t *testing.T) {
 				p.out(strings.Repeat(piece, 1+(32<<10)/len(piece)/10))
 			}
 			text, printed := 0, 0
-			for l := range lines(p.next(io.EOF)) {
+			for l := range drawnLines(p.next(io.EOF)) {
 				text += len(l.Text)
 			}
 			for _, f := range p.frames {

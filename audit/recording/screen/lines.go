@@ -1,9 +1,11 @@
 package screen
 
 import (
+	"context"
 	"errors"
 	"io"
 	"iter"
+	"math"
 	"time"
 
 	"sega/audit/recording"
@@ -23,23 +25,27 @@ type Line struct {
 // Lines yields the text of a recording, in the order in which lines became final; where a program
 // leaves a line standing while others pass, that is not the order of offsets. An error is the last
 // thing yielded, after every line before it: recording.ErrInterrupted where the recording has no
-// end, else what Reader.Next returns. Memory is bounded, whatever was recorded.
-func Lines(r *recording.Reader) iter.Seq2[Line, error] { return lines(r.Next) }
+// end, ErrWork where drawing it costs too much, the cause of ctx when that ends, else what Reader.Next
+// returns. Memory is bounded, whatever was recorded, and so is the work for each byte of it.
+func Lines(ctx context.Context, r *recording.Reader) iter.Seq2[Line, error] {
+	return lines(ctx, r.Next, math.MaxInt64)
+}
 
-func lines(next func() (recording.Frame, error)) iter.Seq2[Line, error] {
+// LinesWithin is Lines with a bound on the whole work, in units of about two nanoseconds.
+func LinesWithin(ctx context.Context, r *recording.Reader, most int64) iter.Seq2[Line, error] {
+	return lines(ctx, r.Next, most)
+}
+
+func lines(ctx context.Context, next func() (recording.Frame, error), most int64) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
-		s := &session{open: map[uint32]*channel{}}
+		s := &session{open: map[uint32]*channel{}, work: newWork(most)}
 		s.yield = func(l Line) {
 			if !s.stopped {
 				s.stopped = !yield(l, nil)
 			}
 		}
 		for !s.stopped {
-			f, err := next()
-			if err == nil {
-				err = s.frame(f)
-			}
-			if err != nil {
+			if err := s.step(ctx, next); err != nil {
 				s.end()
 				if !s.stopped && !errors.Is(err, io.EOF) {
 					yield(Line{}, err)
@@ -50,9 +56,25 @@ func lines(next func() (recording.Frame, error)) iter.Seq2[Line, error] {
 	}
 }
 
+// step takes the next frame.
+func (s *session) step(ctx context.Context, next func() (recording.Frame, error)) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	f, err := next()
+	if err == nil {
+		err = s.frame(f)
+	}
+	if err == nil && s.work.over() {
+		err = ErrWork
+	}
+	return err
+}
+
 // session reads the frames of a recording.
 type session struct {
 	open    map[uint32]*channel
+	work    *work
 	used    int // counts frames
 	yield   func(Line)
 	stopped bool
@@ -72,6 +94,7 @@ func (s *session) frame(f recording.Frame) error {
 	if f.Stream == recording.StreamIn {
 		return nil
 	}
+	s.work.bring(len(f.Data))
 	c := s.channel(f.Channel)
 	if f.Stream != recording.StreamEvent {
 		c.write(f)
@@ -131,7 +154,7 @@ func (s *session) event(c *channel, e recording.Event, at time.Duration) {
 	switch e.Type {
 	case recording.EventPty:
 		c.end()
-		c.terminal = newTerminal(int(min(e.Cols, maxCols)), int(min(e.Rows, maxRows)), s.of(c.number))
+		c.terminal = newTerminal(int(min(e.Cols, maxCols)), int(min(e.Rows, maxRows)), s.work, s.of(c.number))
 		c.terminal.now = at
 		c.parsers[0] = newParser(c.terminal)
 	case recording.EventResize:

@@ -2,6 +2,7 @@ package screen
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -24,7 +25,7 @@ func TestAgainstEmulator(t *testing.T) {
 		if _, err := theirs.Write([]byte(stream.String())); err != nil {
 			t.Fatal(err)
 		}
-		ours := newTerminal(cols, rows, func(Line) {})
+		ours := newTerminal(cols, rows, newWork(math.MaxInt64), func(Line) {})
 		newParser(ours).write([]byte(stream.String()))
 		if want, got := theirs.String(), drawn(ours); got != want {
 			t.Fatalf("seed %d, %d×%d, %q:\nours\n%s\ntheirs\n%s", seed, cols, rows, stream.String(), got, want)

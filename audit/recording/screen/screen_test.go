@@ -57,7 +57,7 @@ func (p *tape) next(end error) func() (recording.Frame, error) {
 func (p *tape) lines() []Line {
 	p.t.Helper()
 	var all []Line
-	for l, err := range lines(p.next(io.EOF)) {
+	for l, err := range drawnLines(p.next(io.EOF)) {
 		if err != nil {
 			p.t.Fatal(err)
 		}
@@ -190,7 +190,7 @@ func TestInterrupted(t *testing.T) {
 	p := pty(t, 20, 5).out("one\r\ntwo")
 	var got []string
 	var last error
-	for l, err := range lines(p.next(recording.ErrInterrupted)) {
+	for l, err := range drawnLines(p.next(recording.ErrInterrupted)) {
 		if last = err; err == nil {
 			got = append(got, l.Text)
 		}
@@ -203,7 +203,7 @@ func TestInterrupted(t *testing.T) {
 func TestStop(t *testing.T) {
 	p := pty(t, 20, 2).out(strings.Repeat("a\r\n", 50))
 	n := 0
-	for range lines(p.next(io.EOF)) {
+	for range drawnLines(p.next(io.EOF)) {
 		if n++; n == 3 {
 			break
 		}
@@ -217,7 +217,7 @@ func TestBadEvent(t *testing.T) {
 	p := pty(t, 20, 2).out("a")
 	p.frames = append(p.frames, recording.Frame{Stream: recording.StreamEvent, Data: []byte("{")})
 	var got []string
-	for l, err := range lines(p.next(io.EOF)) {
+	for l, err := range drawnLines(p.next(io.EOF)) {
 		got = append(got, fmt.Sprint(l.Text, err != nil))
 	}
 	if diff := cmp.Diff([]string{"afalse", "true"}, got); diff != "" {

@@ -5,6 +5,7 @@ package screen
 func (t *terminal) sequence(s sequence) {
 	t.seen.turn()
 	switch {
+	case t.work.over():
 	case !s.csi:
 		t.escape(s)
 	case s.inter != 0:
@@ -55,6 +56,7 @@ func (t *terminal) restore() {
 
 func (t *terminal) eraseAll() {
 	t.flush(t.on, 0, t.height(), true)
+	t.work.spend(t.height())
 	for _, r := range t.on.rows {
 		r.reset(t.now)
 	}

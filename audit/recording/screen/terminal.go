@@ -15,13 +15,16 @@ const (
 	maxMarked          = 4096 // different characters with marks
 	maxMarkBytes       = 32   // of one
 	tabWidth           = 8
+	newRow             = 64 // units of work
+	tabWork            = 8  // of a stop that is looked up or set
 )
 
 // buffer is the main or the alternate screen.
 type buffer struct {
 	rows  []*row
 	alt   bool
-	carry []byte // what has scrolled off of the line that rows[0] continues
+	carry []byte // what has scrolled off of the line that rows[first] continues
+	first int    // 0, but while several rows scroll off
 	since time.Duration
 }
 
@@ -52,16 +55,20 @@ type terminal struct {
 	marked []string // characters with marks
 	marks  map[string]cell
 
+	work  *work
 	now   time.Duration
 	seen  *memory
 	yield func(Line)
 	line  []byte
+	gone  []*row // for scrolling
 }
 
-// newTerminal returns a screen of a size, within bounds; yield gets each line without its channel.
-func newTerminal(cols, rows int, yield func(Line)) *terminal {
+// newTerminal returns a screen of a size, within bounds, which draws as far as w goes; yield gets each
+// line without its channel.
+func newTerminal(cols, rows int, w *work, yield func(Line)) *terminal {
 	cols, rows = clampSize(cols, rows)
-	t := &terminal{cols: cols, main: newBuffer(rows, false), alt: newBuffer(rows, true), marks: map[string]cell{}, seen: newMemory(), yield: yield}
+	w.spend(newRow * rows)
+	t := &terminal{cols: cols, main: newBuffer(rows, false), alt: newBuffer(rows, true), marks: map[string]cell{}, work: w, seen: newMemory(), yield: yield}
 	t.on = t.main
 	t.reset()
 	return t
@@ -100,6 +107,9 @@ func (t *terminal) row() *row { return t.on.rows[t.y] }
 
 // print implements sink.
 func (t *terminal) print(r rune) {
+	if t.work.spend(1); t.work.over() {
+		return
+	}
 	if t.charset[t.shift] == '0' && r >= '`' && r <= '~' {
 		r = lineDrawing[r-'`']
 	}
@@ -202,6 +212,9 @@ func (t *terminal) intern(text string) (cell, bool) {
 
 // control implements sink.
 func (t *terminal) control(b byte) {
+	if t.work.over() {
+		return
+	}
 	switch b {
 	case '\b':
 		t.x, t.wrapNext = max(t.x-1, 0), false
@@ -221,6 +234,7 @@ func (t *terminal) control(b byte) {
 
 // tab moves to the n-th tab stop ahead, or back.
 func (t *terminal) tab(n int) {
+	from := t.x
 	t.wrapNext = false
 	for ; n > 0 && t.x < t.cols-1; n-- {
 		for t.x++; t.x < t.cols-1 && !t.stop(t.x); t.x++ {
@@ -230,6 +244,7 @@ func (t *terminal) tab(n int) {
 		for t.x--; t.x > 0 && !t.stop(t.x); t.x-- {
 		}
 	}
+	t.work.spend(tabWork * max(t.x-from, from-t.x))
 }
 
 func (t *terminal) stop(x int) bool {
@@ -243,6 +258,7 @@ func (t *terminal) stop(x int) bool {
 func (t *terminal) setTab(on bool) {
 	if t.tabs == nil {
 		t.tabs = map[int]bool{}
+		t.work.spend(tabWork * maxCols / tabWidth)
 		for x := 0; x < maxCols; x += tabWidth {
 			t.tabs[x] = true
 		}
