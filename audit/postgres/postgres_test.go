@@ -39,6 +39,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// every is 1 where SEGA_SOAK asks for all of something, else n: each n-th is done.
+func every(n int64) int64 {
+	if os.Getenv("SEGA_SOAK") == "1" {
+		return 1
+	}
+	return n
+}
+
 // server returns the shared server.
 func server(tb testing.TB) *pgtest.Server {
 	tb.Helper()

@@ -107,13 +107,17 @@ func (l *Log) plan(ctx context.Context, q query.Query) (p plan, err error) {
 		if err != nil {
 			return err
 		}
-		text := textPart(q.Where)
-		if choice != nil && (text == nil || choice.rank == rankID) {
-			text = nil
-		} else if choice != nil && text != nil {
-			few, err := choice.few(ctx, tx, span)
-			if err != nil {
-				return err
+		fields := textFields
+		if choice != nil {
+			fields = textFields[:ownFields]
+		}
+		text := textPart(q.Where, fields)
+		if choice != nil && text != nil {
+			few := choice.rank == rankID
+			if !few {
+				if few, err = choice.few(ctx, tx, span); err != nil {
+					return err
+				}
 			}
 			if few {
 				text = nil

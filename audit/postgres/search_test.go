@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,9 +35,9 @@ func TestTextIndex(t *testing.T) {
 			db := s.NewDatabase(t)
 			l := openTest(t, config(t, s.URL(db)))
 			if !trigrams {
-				if err := s.Exec(t.Context(), db, `DROP EXTENSION pg_trgm CASCADE`); err != nil {
-					t.Fatal(err)
-				}
+				eventually(t, "no trigrams", func() error { // the indexer that begins may be in its way: a deadlock
+					return s.Exec(t.Context(), db, `DROP EXTENSION IF EXISTS pg_trgm CASCADE`)
+				})
 			}
 			g := storetest.NewGeneratorOf(7, 3*audit.SegmentSize)
 			var events []audit.Event
@@ -46,7 +47,7 @@ func TestTextIndex(t *testing.T) {
 			odd := []string{"Ünïcode ÄRGER", "a\x00b", "100%_\\", "line\nbreak", "<&>\u2028", "İstanbul ΟΔΟΣ"}
 			for i := range events {
 				if i%97 == 0 {
-					events[i].Reason = odd[i/97%len(odd)]
+					events[i].Reason, events[i].PolicyIDs = odd[i/97%len(odd)], append([]string{"a]b", "q\"q", "É", "x\\"}[:i%5], "b")
 				}
 				if i%211 == 0 {
 					events[i].Kind, events[i].Details = audit.KindSessionCommand, []byte([]string{`{"command":"r\u006d -rf \/tmp"}`, `{"raw":"cm0gLXJmIP8="}`, `{"COMMAND":"RM -RF É"}`}[i/211%3])
@@ -95,6 +96,9 @@ func textQuery(r *rand.Rand) query.Query {
 		v := pick("rm -rf", "RM -rf", "Ärger", "ÄRGER", "ünï", "Ünï", "b", "a\x00b", "\x00", "%_", "\\", "e\nb", "<&", "\u2028", "οδος", "ΟΔΟΣ", "İst", "incident", "OPS", "a", "-rf /tmp", "-RF É", "no such text", "\xff")
 		if r.IntN(3) == 0 {
 			return query.Field{Name: query.Name(pick("reason", "ticket")), Op: query.Op(r.IntN(3)), Value: v}
+		} else if r.IntN(3) == 0 {
+			return query.Field{Name: query.Name(pick("source", "node", "policy")), Op: query.Op(r.IntN(3)),
+				Value: pick("198.51.100.7", "198.51.10", "broker-1", "BASTION-1", "default-deny", "ssh-by-", "a]b", "\"", "É", "b", "x\\", "\xff")}
 		}
 		return query.Text{Value: v, Envelope: r.IntN(3) == 0}
 	}
@@ -119,26 +123,34 @@ func textQuery(r *rand.Rand) query.Query {
 	return q
 }
 
-// FuzzPlainValue holds what the indexer reads of a body against the event that it was made of.
-func FuzzPlainValue(f *testing.F) {
-	for _, s := range []string{"", "deploy", "\"", "\\", "\n", "é", ",\"ticket\":\"x", "<&>", "\u2028", "\x00"} {
-		f.Add(s, s)
+// FuzzPlain holds what the indexer reads of a body against the event that it was made of.
+func FuzzPlain(f *testing.F) {
+	for _, s := range []string{"", "deploy", "\"", "\\", "\n", "é", ",\"ticket\":\"x", "<&>", "\u2028", "\x00", "]", "[", ",\"policy_ids\":["} {
+		f.Add(s, s, s, "default-deny")
+		f.Add("a", "b", "], \"", s)
 	}
-	f.Fuzz(func(t *testing.T, reason, ticket string) {
+	f.Fuzz(func(t *testing.T, reason, source, one, two string) {
 		e := testEvent(1)
-		e.Reason, e.Ticket, e.RequestID, e.Resource = reason, ticket, ticket, reason
+		e.Reason, e.RequestID, e.Resource, e.Source, e.Node, e.PolicyIDs = reason, source, reason, source, one, []string{one, two}
 		row, err := audit.Seal(e)
 		if err != nil {
 			return // not UTF-8, or too long
 		}
-		if got, ok := plainValue(row.Body, `,"reason":"`); ok && string(got) != reason {
-			t.Errorf("reason %q was read as %q", reason, got)
+		got, want := blockText{seen: map[string]bool{}}, blockText{seen: map[string]bool{}}
+		for _, s := range []string{reason, source, one, two} {
+			want.line([]byte(s))
+			if jsonText(s) != s { // written with an escape: the whole is parsed
+				want.opaque = true
+			}
 		}
-		if got, ok := plainValue(row.Body, `,"ticket":"`); ok && string(got) != ticket {
-			t.Errorf("ticket %q was read as %q", ticket, got)
+		if ok := got.plain(row.Body); !ok {
+			if !want.opaque && !strings.ContainsAny(one+two, "]") {
+				t.Errorf("%s was not read", row.Body)
+			}
+			return
 		}
-		if got, ok := plainValue(row.Body, `,"reason":"`); !ok && jsonText(reason) == reason {
-			t.Errorf("reason %q was not read but as %q", reason, got)
+		if want.opaque || *got.text() != *want.text() {
+			t.Errorf("%s was read as %q, want %q", row.Body, *got.text(), *want.text())
 		}
 	})
 }

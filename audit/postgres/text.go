@@ -44,25 +44,28 @@ func folded(s string) string {
 	return string(b)
 }
 
-// textFields are the fields whose values stand in the text index, each a line.
+// textFields are the fields whose values stand in the text index, each a line. Many events share
+// those from the third on: where another index leads to what is searched, it knows better.
 var textFields = []query.Name{query.Reason, query.Ticket, query.Source, query.Node, query.Policy}
 
-// textPart is the part of a query that the text index knows and that all it selects fulfils; nil
-// where there is none.
-func textPart(x query.Expr) query.Expr {
+const ownFields = 2 // of textFields
+
+// textPart is the part of a query that the text index knows, of fields only these, and that all it
+// selects fulfils; nil where there is none.
+func textPart(x query.Expr, fields []query.Name) query.Expr {
 	switch x := x.(type) {
 	case query.Text:
 		if x.Value != "" {
 			return x
 		}
 	case query.Field:
-		if slices.Contains(textFields, x.Name) && x.Value != "" {
+		if slices.Contains(fields, x.Name) && x.Value != "" {
 			return x
 		}
 	case query.And:
 		var parts query.And
 		for _, p := range x {
-			if t := textPart(p); t != nil {
+			if t := textPart(p, fields); t != nil {
 				parts = append(parts, t)
 			}
 		}
@@ -72,7 +75,7 @@ func textPart(x query.Expr) query.Expr {
 	case query.Or:
 		var parts query.Or
 		for _, p := range x {
-			t := textPart(p)
+			t := textPart(p, fields)
 			if t == nil {
 				return nil
 			}

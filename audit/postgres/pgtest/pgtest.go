@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -269,12 +270,14 @@ func (s *Server) running() (*exec.Cmd, chan struct{}) {
 }
 
 // Stop shuts the server down, ending its connections. It may run again with Restart.
-func (s *Server) Stop() error {
+func (s *Server) Stop() error { return s.stop(os.Interrupt) } // "fast" shutdown
+
+func (s *Server) stop(how os.Signal) error {
 	c, done := s.running()
 	if c == nil {
 		return nil
 	}
-	if err := c.Process.Signal(os.Interrupt); err != nil { // "fast" shutdown
+	if err := c.Process.Signal(how); err != nil {
 		return fmt.Errorf("stop postgres: %w", err)
 	}
 	select {
@@ -299,8 +302,14 @@ func (s *Server) Kill() error {
 	return nil
 }
 
-// Close stops the server and removes the folder if Run made it.
-func (s *Server) Close() error { return errors.Join(s.Stop(), s.remove()) }
+// Close stops the server and removes the folder if Run made it: then without writing down what is
+// removed at once.
+func (s *Server) Close() error {
+	if s.made {
+		return errors.Join(s.stop(syscall.SIGQUIT), s.remove()) // "immediate" shutdown
+	}
+	return s.Stop()
+}
 
 func (s *Server) remove() error {
 	if !s.made {
