@@ -94,16 +94,20 @@ func (l *Log) countRolled(ctx context.Context, c cube, q query.Query, t *tally) 
 
 // countDays counts whole days by a cube, in memory or by SQL, and returns the snapshot in which it did.
 func (l *Log) countDays(ctx context.Context, c cube, q query.Query, days run, t *tally) (*sql.Tx, int64, error) {
-	if err := l.cube.take(ctx); err != nil {
-		return nil, 0, err
+	give := func() {}
+	remembered := wide(c, days) || !l.cube.reading.Load()
+	if remembered {
+		if err := l.cube.take(ctx); err != nil {
+			return nil, 0, err
+		}
+		give = sync.OnceFunc(l.cube.give)
+		defer give()
 	}
-	given := sync.OnceFunc(l.cube.give)
-	defer given()
-	tx, upTo, err := l.snapshot(ctx) // the memory is never beyond it
+	tx, upTo, err := l.snapshot(ctx) // begun in turn: the memory is never beyond it
 	if err != nil {
 		return nil, 0, err
 	}
-	if l.cube.wanted(c, days) {
+	if remembered && l.cube.wanted(c, days) {
 		err := l.cube.follow(ctx, tx, upTo)
 		if err == nil {
 			return tx, upTo, l.cube.count(ctx, q, days, t)
@@ -112,7 +116,7 @@ func (l *Log) countDays(ctx context.Context, c cube, q query.Query, days run, t 
 			return tx, upTo, err
 		}
 	}
-	given()
+	give()
 	return tx, upTo, t.query(ctx, tx, c.count(t.by, c.columns().where(q), days))
 }
 

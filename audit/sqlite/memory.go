@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"sega/audit"
 	"sega/audit/query"
@@ -25,6 +26,7 @@ const (
 // log from question to question, each in one snapshot with the rows that no rollup covers.
 type memory struct {
 	maxCells, fewSegments int64
+	reading               *atomic.Bool  // the cube is being read: who can do without does not wait
 	turn                  chan struct{} // holds a word while a question uses what follows
 
 	upTo  int64 // events that are counted; 0 while nothing is
@@ -41,11 +43,11 @@ type memory struct {
 type counted struct{ cell, n uint32 }
 
 func newMemory() *memory {
-	return &memory{maxCells: maxCells, fewSegments: fewSegments, turn: make(chan struct{}, 1)}
+	return &memory{maxCells: maxCells, fewSegments: fewSegments, reading: &atomic.Bool{}, turn: make(chan struct{}, 1)}
 }
 
 func (m *memory) clear() {
-	*m = memory{maxCells: m.maxCells, fewSegments: m.fewSegments, turn: m.turn, people: names{numbers: map[string]uint32{}}, things: names{numbers: map[string]uint32{}},
+	*m = memory{maxCells: m.maxCells, fewSegments: m.fewSegments, reading: m.reading, turn: m.turn, people: names{numbers: map[string]uint32{}}, things: names{numbers: map[string]uint32{}},
 		numbers: map[[2]uint32]uint32{}, days: map[int64][]counted{}}
 }
 
@@ -61,10 +63,11 @@ func (m *memory) take(ctx context.Context) error {
 
 func (m *memory) give() { <-m.turn }
 
+// wide reports whether a question is worth reading the cube.
+func wide(c cube, days run) bool { return c.name == audit.CubeFull && days.to-days.from > fewDays }
+
 // wanted reports whether a question is one for the memory. Once it is filled it answers all.
-func (m *memory) wanted(c cube, days run) bool {
-	return !m.large && (m.upTo > 0 || c.name == audit.CubeFull && days.to-days.from > fewDays)
-}
+func (m *memory) wanted(c cube, days run) bool { return !m.large && (m.upTo > 0 || wide(c, days)) }
 
 // errLarge says that the cube does not fit into the memory.
 var errLarge = errors.New("the cube has too many cells")
@@ -74,7 +77,9 @@ func (m *memory) follow(ctx context.Context, db querier, upTo int64) error {
 	var err error
 	if m.upTo == 0 || upTo-m.upTo > m.fewSegments*audit.SegmentSize || m.size > m.maxCells {
 		m.clear()
+		m.reading.Store(true)
 		err = m.read(ctx, db)
+		m.reading.Store(false)
 	} else if upTo > m.upTo {
 		err = m.extend(ctx, db, upTo)
 	}
