@@ -133,8 +133,15 @@ func read(e audit.Event, v any) error {
 // recorded reports whether there must be a recording.
 func (v *evidence) recorded() bool { return v.start != nil && v.started.Recording != nil }
 
+// unannounced is the verdict where the log says nothing of a recording: there is nothing to hold one
+// against.
+const unannounced = "unannounced"
+
 // judge verifies a recording against the log.
 func (v *evidence) judge(r io.Reader) (recording.Verdict, error) {
+	if !v.recorded() {
+		return recording.Verdict{Status: unannounced, Detail: "the details of session.start are gone, or never told of a recording: nothing shows which one is true"}, nil
+	}
 	return recording.Verify(r, *v.started.Recording, v.heads, v.ended.Recording)
 }
 
@@ -163,6 +170,9 @@ func (s *session) download(ctx context.Context, id, purpose, reason string) (io.
 
 // verdict downloads and judges the recording of a session.
 func (s *session) verdict(ctx context.Context, v *evidence) (recording.Verdict, error) {
+	if !v.recorded() {
+		return v.judge(nil)
+	}
 	r, err := s.download(ctx, v.id, api.PurposeVerify, "")
 	if err != nil {
 		return recording.Verdict{}, err

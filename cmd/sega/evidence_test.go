@@ -139,3 +139,29 @@ func TestSound(t *testing.T) {
 		})
 	}
 }
+
+// TestUnannounced: where the details of session.start are gone, or a broker withholds them, there is a
+// finding and no verdict, and nothing is opened.
+func TestUnannounced(t *testing.T) {
+	for name, details := range map[string]string{"none": "", "empty": "{}", "null": `{"recording":null}`} {
+		t.Run(name, func(t *testing.T) {
+			c := newCollector()
+			if err := c.add(0, event("session.start", audit.Success, "ssh_1", details)); err != nil {
+				t.Fatal(err)
+			}
+			v := c.sessions["ssh_1"]
+			verdict, err := (&session{}).verdict(t.Context(), v)
+			if err != nil || verdict.Status != unannounced || verdict.Detail == "" || v.sound(verdict) {
+				t.Errorf("%+v, %v", verdict, err)
+			}
+			tp := &tape{evidence: v}
+			if err := tp.check(); err == nil || !strings.Contains(err.Error(), unannounced) {
+				t.Errorf("opened: %v", err)
+			}
+			a, _, _ := testApp(t)
+			if err := a.showSession(summary(v)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

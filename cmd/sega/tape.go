@@ -66,6 +66,10 @@ func (a *app) openTape(ctx context.Context, id, purpose string, o viewing) (*tap
 	if err != nil {
 		return nil, err
 	}
+	if !v.recorded() { // before anything is fetched, which is an event
+		verdict, _ := v.judge(nil)
+		return nil, v.unsound(verdict)
+	}
 	file, err := s.fetch(ctx, client.RecordingRequest{ID: id, Purpose: purpose, Reason: reason})
 	if err != nil {
 		return nil, err
@@ -83,9 +87,13 @@ func (t *tape) check() (err error) {
 		return err
 	}
 	if !t.sound(t.verdict) {
-		return fmt.Errorf("the recording of %s is not what the log says: %s: %s", t.id, t.verdict.Status, t.verdict.Detail)
+		return t.unsound(t.verdict)
 	}
 	return nil
+}
+
+func (v *evidence) unsound(verdict recording.Verdict) error {
+	return fmt.Errorf("the recording of %s is not what the log says: %s: %s", v.id, verdict.Status, verdict.Detail)
 }
 
 func (t *tape) close() { _ = t.file.Close() }
