@@ -13,8 +13,8 @@ import (
 // TestShortText: texts that no index knows are looked for so far and no further, all others to the end.
 func TestShortText(t *testing.T) {
 	t.Parallel()
-	const size = 16 * audit.SegmentSize
-	l := openTest(t, Config{Path: filepath.Join(t.TempDir(), "audit.db"), patient: 4 * audit.SegmentSize})
+	const size = 8 * audit.SegmentSize
+	l := openTest(t, Config{Path: filepath.Join(t.TempDir(), "audit.db"), patient: 2 * audit.SegmentSize})
 	events := make([]audit.Event, 0, audit.SegmentSize)
 	for i := 0; i < size; i++ {
 		e := testEvent(i % 50)
