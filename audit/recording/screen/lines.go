@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"math"
+	"strings"
 	"time"
 
 	"sega/audit/recording"
@@ -157,6 +158,7 @@ func (s *session) event(c *channel, e recording.Event, at time.Duration) {
 		c.terminal = newTerminal(int(min(e.Cols, maxCols)), int(min(e.Rows, maxRows)), s.work, s.of(c.number))
 		c.terminal.now = at
 		c.parsers[0] = newParser(c.terminal)
+		c.parsers[0].titles = strings.HasPrefix(e.Term, "screen") || strings.HasPrefix(e.Term, "tmux")
 	case recording.EventResize:
 		if c.terminal != nil {
 			c.terminal.now = at

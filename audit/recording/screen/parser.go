@@ -5,6 +5,8 @@ import "unicode/utf8"
 const (
 	maxParams = 16
 	maxParam  = 9999
+	maxString = 4 << 10 // bytes of a control string
+	maxTitle  = 256     // of a title of screen
 )
 
 // sink takes a stream apart: what is printed, control characters, and whole escape sequences.
@@ -38,13 +40,18 @@ const (
 	inText parserState = iota
 	inEscape
 	inCSI
-	inString    // until BEL, or ESC and a backslash
+	inString    // until BEL, or ESC and a backslash; a line feed or its bound ends it, too
 	inStringEnd // after the ESC
 )
 
 // parser reads a terminal's stream in pieces of any length. It keeps a few bytes at most.
+//
+// A control string is what a terminal shows nothing of. Where one never ends, all that follows would
+// be missing, which whoever is recorded could wish for: it is bounded.
 type parser struct {
 	to      sink
+	titles  bool // ESC k begins a title, as screen and tmux have it; other terminals show what follows
+	room    int  // bytes that a string may still have
 	state   parserState
 	seq     sequence
 	params  [maxParams]int
@@ -127,6 +134,11 @@ func (p *parser) inString(b byte) {
 		p.state = inText
 	case b == 0x1b:
 		p.state = inStringEnd
+	case b == '\n', p.room == 0:
+		p.state = inText
+		p.write([]byte{b})
+	default:
+		p.room--
 	}
 }
 
@@ -134,8 +146,10 @@ func (p *parser) escape(b byte) {
 	switch {
 	case b == '[' && p.seq.inter == 0:
 		p.state, p.seq.csi = inCSI, true
-	case p.seq.inter == 0 && (b == ']' || b == 'P' || b == 'X' || b == '^' || b == '_' || b == 'k'):
-		p.state = inString
+	case p.seq.inter == 0 && (b == ']' || b == 'P' || b == 'X' || b == '^' || b == '_'):
+		p.state, p.room = inString, maxString
+	case p.seq.inter == 0 && b == 'k' && p.titles:
+		p.state, p.room = inString, maxTitle
 	case b < 0x30:
 		p.seq.inter = b
 	default:

@@ -110,3 +110,29 @@ func TestLinesEndWithTheContext(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestStringsHideLittle: a control string that never ends hides no more than its bound, and ESC k is
+// a string where the terminal is screen or tmux, and nowhere else.
+func TestStringsHideLittle(t *testing.T) {
+	for name, c := range map[string]struct{ term, out, want string }{
+		"title of no terminal": {"xterm-256color", "a\x1bkrm -rf /secret\r\nmore", "arm -rf /secret,more"},
+		"title":                {"screen-256color", "a\x1bktitle\x1b\\b\r\n", "ab"},
+		"title of tmux":        {"tmux", "a\x1bktitle\x1b\\b\r\n", "ab"},
+		"title without end":    {"screen", "a\x1bk" + strings.Repeat("x", maxTitle) + "shown", "ashown"},
+		"line feed":            {"xterm", "a\x1b]0;x\nb\x1bPx\nc", "a,b,c"},
+		"string without end":   {"xterm", "a\x1b]" + strings.Repeat("x", maxString) + "é\x1b_" + strings.Repeat("x", maxString) + "shown", "aéshown"},
+		"bound in a character": {"xterm", "a\x1b]" + strings.Repeat("x", maxString-1) + "\u065bz", "a\ufffdz"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &tape{t: t}
+			p.event(0, recording.Event{Type: recording.EventPty, Cols: 40, Rows: 10, Term: c.term})
+			var got []string
+			for _, l := range p.out(c.out).lines() {
+				got = append(got, strings.Join(strings.Fields(l.Text), " "))
+			}
+			if strings.Join(got, ",") != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
