@@ -55,6 +55,9 @@ func completeDimensions(_ *cobra.Command, _ []string, typed string) ([]string, c
 	return offers, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
+// maxGroups bounds what is kept to be sorted.
+const maxGroups = 1_000_000
+
 // printCounts prints the largest counts first, but what is counted by day in the order of days.
 func (s *session) printCounts(ctx context.Context, q url.Values, o queryOptions) error {
 	var groups []api.Group
@@ -62,6 +65,9 @@ func (s *session) printCounts(ctx context.Context, q url.Values, o queryOptions)
 	for g, err := range s.Count(ctx, q) {
 		if err == nil && len(g.Key) != len(by) {
 			err = fmt.Errorf("the broker counts by %d dimensions, and was asked for %d", len(g.Key), len(by))
+		}
+		if err == nil && len(groups) == maxGroups {
+			err = withHint(fmt.Errorf("there are more than %d different counts", maxGroups), "narrow the query, or count by fewer dimensions")
 		}
 		if err != nil {
 			return err

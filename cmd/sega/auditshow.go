@@ -25,6 +25,7 @@ type shown struct {
 	Outcome   string     `json:"outcome"`
 	Reason    string     `json:"reason"`
 	Commands  []shownOne `json:"commands"`
+	Unlisted  int        `json:"commands_unlisted,omitempty"` // beyond those above
 	BytesIn   int64      `json:"bytes_in"`
 	BytesOut  int64      `json:"bytes_out"`
 	BytesErr  int64      `json:"bytes_err"`
@@ -76,7 +77,7 @@ func newAuditShow(a *app) *cobra.Command {
 
 func summary(v *evidence) shown {
 	out := shown{ID: v.id, Person: actorName(v.start.Actor), LoginID: v.start.LoginID, Host: v.started.Host, Login: v.started.Login, Route: v.started.Route,
-		Source: v.start.Source, Client: v.started.Client, Started: v.start.Time, Reason: v.start.Reason, Outcome: "live", Commands: []shownOne{},
+		Source: v.start.Source, Client: v.started.Client, Started: v.start.Time, Reason: v.start.Reason, Outcome: "live", Commands: []shownOne{}, Unlisted: v.unlisted,
 		BytesIn: v.ended.In, BytesOut: v.ended.Out, BytesErr: v.ended.Err}
 	if v.end != nil {
 		out.Ended, out.Outcome, out.Reason = &v.end.Time, string(v.end.Outcome), firstOf(v.end.Reason, v.start.Reason)
@@ -101,6 +102,9 @@ func (a *app) showSession(v shown) error {
 			text = "(withheld: policy does not let you read what was typed)"
 		}
 		rows = append(rows, []string{c.Type, stamp(c.Time) + "  " + text})
+	}
+	if v.Unlisted > 0 {
+		rows = append(rows, []string{"…", fmt.Sprintf("%d more: sega audit query 'session:%s kind:session.command'", v.Unlisted, v.ID)})
 	}
 	return table(a.out, []string{"session", v.ID}, rows)
 }

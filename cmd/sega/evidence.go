@@ -59,7 +59,11 @@ type evidence struct {
 	ended    endDetails
 	heads    []recording.Head
 	commands []command
+	unlisted int // commands beyond maxCommands
 }
+
+// maxCommands bounds what is kept of one session: who is recorded chooses how many there are.
+const maxCommands = 10_000
 
 type command struct {
 	event   audit.Event
@@ -106,7 +110,11 @@ func (c *collector) add(_ int64, e audit.Event) error {
 	case "session.command":
 		v, d := c.of(e.SessionID), commandDetails{}
 		err := read(e, &d)
-		v.commands = append(v.commands, command{e, d})
+		if len(v.commands) < maxCommands {
+			v.commands = append(v.commands, command{e, d})
+		} else {
+			v.unlisted++
+		}
 		return err
 	case "recording.heads":
 		var d headsDetails

@@ -70,7 +70,7 @@ func (a *app) openTape(ctx context.Context, id, purpose string, o viewing) (*tap
 		verdict, _ := v.judge(nil)
 		return nil, v.unsound(verdict)
 	}
-	file, err := s.fetch(ctx, client.RecordingRequest{ID: id, Purpose: purpose, Reason: reason})
+	file, err := s.fetch(ctx, client.RecordingRequest{ID: id, Purpose: purpose, Reason: reason}, v.most())
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,8 @@ func (v *evidence) unsound(verdict recording.Verdict) error {
 	return fmt.Errorf("the recording of %s is not what the log says: %s: %s", v.id, verdict.Status, verdict.Detail)
 }
 
-func (t *tape) close() { _ = t.file.Close() }
+// close removes the file where the system does not let go of an open one.
+func (t *tape) close() { _ = errors.Join(t.file.Close(), unlink(t.file.Name())) }
 
 // reader reads from the start.
 func (t *tape) reader() (*recording.Reader, error) {
@@ -107,8 +108,20 @@ func (t *tape) reader() (*recording.Reader, error) {
 	return recording.Open(io.NewSectionReader(t.file, 0, info.Size()), t.identities...)
 }
 
-// fetch downloads a recording into a file that has no name and goes with the process.
-func (s *session) fetch(ctx context.Context, what client.RecordingRequest) (*os.File, error) {
+// mostLive bounds what is fetched of a session of which the log has no end yet.
+const mostLive = 64 << 30
+
+// most is how many bytes a recording can have by what the log says of its end.
+func (v *evidence) most() int64 {
+	if end := v.ended.Recording; end != nil {
+		return end.Head.Bytes + end.TailBytes
+	}
+	return mostLive
+}
+
+// fetch downloads a recording, of most bytes at most, into a file that goes with the process, or where
+// the system does not remove open files, with the tape.
+func (s *session) fetch(ctx context.Context, what client.RecordingRequest, most int64) (*os.File, error) {
 	r, err := s.Recording(ctx, what)
 	if err != nil {
 		return nil, err
@@ -119,11 +132,31 @@ func (s *session) fetch(ctx context.Context, what client.RecordingRequest) (*os.
 		return nil, err
 	}
 	_ = os.Remove(f.Name())
-	if _, err := io.Copy(f, r); err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err := keep(f, r, most); err != nil {
+		return nil, errors.Join(err, f.Close(), unlink(f.Name()))
+	}
+	return f, nil
+}
+
+// keep copies a recording to its file, and refuses one that is longer than it can be.
+func keep(f *os.File, r io.Reader, most int64) error {
+	n, err := io.Copy(f, io.LimitReader(r, most+1))
+	switch {
+	case err != nil:
+		return err
+	case n > most:
+		return fmt.Errorf("the broker sends more than the %d bytes that the log knows of the recording: it is forged, or still comes", most)
 	}
 	_, err = f.Seek(0, io.SeekStart)
-	return f, err
+	return err
+}
+
+// unlink removes a file that may have gone already.
+func unlink(name string) error {
+	if err := os.Remove(name); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // identities reads the reviewer's age identities.
