@@ -441,3 +441,19 @@ func TestFindTextIsBounded(t *testing.T) {
 		t.Errorf("%d hits, %v, %v", len(hits.lines), hits.cut, err)
 	}
 }
+
+// TestPlayerSaysWhatKeysDid: while it plays a bell says that a key was heard, and while it is paused a word.
+func TestPlayerSaysWhatKeysDid(t *testing.T) {
+	onStage(t, shellReel(t), func(g *stage) {
+		for _, k := range []key{'+', '-', 'i'} {
+			before := strings.Count(g.all.String(), "\a")
+			if g.press(k); strings.Count(g.all.String(), "\a") != before+1 {
+				t.Errorf("%c is not heard", k)
+			}
+		}
+		g.press(' ', '+')
+		g.says("speed ×2")
+		g.press('i')
+		g.says("pauses are kept")
+	})
+}

@@ -38,10 +38,13 @@ func (p *player) key(ctx context.Context, k key) error {
 		return p.toMark(ctx, -1)
 	case '+', '=':
 		p.speed = min(p.speed*2, fastest)
+		p.notice = fmt.Sprintf("speed ×%g", p.speed)
 	case '-':
 		p.speed = max(p.speed/2, slowest)
+		p.notice = fmt.Sprintf("speed ×%g", p.speed)
 	case 'i':
 		p.idle = !p.idle
+		p.notice = map[bool]string{true: "pauses are skipped", false: "pauses are kept"}[p.idle]
 	case 'n':
 		return p.toHit(ctx, p.hit+1)
 	case 'N':
