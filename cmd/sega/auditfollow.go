@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"sega/broker/api"
 )
@@ -31,7 +32,15 @@ func newAuditTail(a *app) *cobra.Command {
 			"SSH session's ID follows what its person sees, read-only. Ctrl-C ends it.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 && strings.HasPrefix(args[0], api.IDSSH) {
+				if name := besides(cmd, "identity", "reason", "raw"); name != "" {
+					return usagef("--%s is for events, not for what a session shows", name)
+				}
 				return a.tailSession(cmd.Context(), args[0], o.of)
+			}
+			for _, name := range []string{"identity", "reason", "raw"} {
+				if cmd.Flags().Changed(name) {
+					return usagef("--%s is for one session: sega audit tail SESSION", name)
+				}
 			}
 			if o.lines < 0 {
 				return usagef("--lines is a number of events")
@@ -48,6 +57,16 @@ func newAuditTail(a *app) *cobra.Command {
 	c.Flags().BoolVar(&o.of.raw, "raw", false, "of a session: let the recorded side also ask your terminal and reach its clipboard and title")
 	viewingFlags(c, &o.of.identity, &o.of.reason)
 	return c
+}
+
+// besides names a flag of the command's own that was given and is none of those allowed, or "".
+func besides(c *cobra.Command, allowed ...string) (name string) {
+	c.LocalNonPersistentFlags().Visit(func(f *pflag.Flag) {
+		if !slices.Contains(allowed, f.Name) {
+			name = f.Name
+		}
+	})
+	return name
 }
 
 // How often a lost stream is opened again, and how long one must have held to count as found.

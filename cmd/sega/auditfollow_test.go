@@ -137,3 +137,16 @@ func TestTailEnds(t *testing.T) {
 		t.Errorf("a renewal ends it: %v", err)
 	}
 }
+
+// TestTailFlags: what would be ignored is refused, before anything is asked of the broker.
+func TestTailFlags(t *testing.T) {
+	for _, args := range [][]string{
+		{"ssh_0123456789abcdef", "--json"}, {"ssh_0123456789abcdef", "--user", "alice"}, {"ssh_0123456789abcdef", "--lines", "3"},
+		{"kind:user.*", "--raw"}, {"--reason", "INC-7"}, {"--identity", "x"},
+	} {
+		a, _, talk := testApp(t)
+		if code := run(t.Context(), append([]string{"audit", "tail"}, args...), a); code != exitUsage {
+			t.Errorf("%q: %d, %s", args, code, talk)
+		}
+	}
+}

@@ -203,13 +203,13 @@ func (a *app) preface(ctx context.Context, k *keyboard, p *player, others bool) 
 	if others {
 		text = append(text, "the session has other channels, too: sega audit play --channel N")
 		for _, c := range p.score.channels {
-			text = append(text, "  "+c.String())
+			text = append(text, "  "+escapeLine(c.String()))
 		}
 	}
 	if len(text) == 0 {
 		return false, nil
 	}
-	fmt.Fprintf(a.err, "sega: %s\r\npress a key, q to quit\r\n", strings.ReplaceAll(escape(strings.Join(text, "\n")), "\n", "\r\n"))
+	fmt.Fprintf(a.err, "sega: %s\r\npress a key, q to quit\r\n", strings.Join(text, "\r\n"))
 	select {
 	case key, ok := <-k.keys:
 		return !ok || key == 'q' || key == keyBreak, nil

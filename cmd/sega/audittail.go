@@ -177,6 +177,9 @@ func (t *tail) run(ctx context.Context, open func(context.Context) (*recording.R
 		select {
 		case f, ok := <-t.frames:
 			if !ok {
+				if ctx.Err() != nil {
+					return nil
+				}
 				return t.ended()
 			}
 			if err := t.show(f); err != nil {
@@ -186,8 +189,8 @@ func (t *tail) run(ctx context.Context, open func(context.Context) (*recording.R
 			if !ok || k == 'q' || k == keyBreak {
 				return nil
 			}
-		case <-ctx.Done():
-			return errCancelled
+		case <-ctx.Done(): // by key or by signal: leaving is how it ends
+			return nil
 		}
 	}
 }
@@ -196,9 +199,9 @@ func (t *tail) run(ctx context.Context, open func(context.Context) (*recording.R
 func (t *tail) begin() (keys <-chan key, leave func(), err error) {
 	a := t.app
 	fmt.Fprintf(a.err, "sega: %s is live: %s as %s@%s since %s; q or Ctrl-C leaves it running\n", t.id,
-		escape(actorName(t.start.Actor)), escape(t.evidence.started.Login), escape(t.evidence.started.Host), stamp(t.start.Time))
+		escapeLine(actorName(t.start.Actor)), escapeLine(t.evidence.started.Login), escapeLine(t.evidence.started.Host), stamp(t.start.Time))
 	if !t.terminal || a.stdin == nil || !term.IsTerminal(int(a.stdin.Fd())) {
-		return nil, func() {}, nil
+		return nil, t.tidy, nil
 	}
 	k, err := openKeyboard(a.stdin, func() {})
 	if err != nil {
@@ -210,6 +213,13 @@ func (t *tail) begin() (keys <-chan key, leave func(), err error) {
 		_, _ = io.WriteString(a.out, sane+"\x1b[23;2t\r\n")
 		k.close()
 	}, nil
+}
+
+// tidy leaves a sane terminal where there is one, though it gives no keys.
+func (t *tail) tidy() {
+	if t.terminal {
+		_, _ = io.WriteString(t.app.out, sane+"\r\n")
+	}
 }
 
 // read hands on the frames of the recording.
@@ -286,8 +296,6 @@ func (t *tail) ended() error {
 	case errors.Is(t.err, recording.ErrInterrupted):
 		fmt.Fprintf(t.app.err, "\r\nsega: the session has ended, and its recording has no end yet; run: sega audit show %s\r\n", t.id)
 		return nil
-	case errors.Is(t.err, context.Canceled):
-		return errCancelled
 	}
 	return t.err
 }

@@ -144,7 +144,7 @@ func TestTailRefuses(t *testing.T) {
 // TestTailLeaves: who leaves, or whose terminal is gone, does not wait for the session.
 func TestTailLeaves(t *testing.T) {
 	gone := errors.New("the terminal is gone")
-	for name, want := range map[string]error{"interrupted": errCancelled, "terminal gone": gone} {
+	for name, want := range map[string]error{"interrupted": nil, "terminal gone": gone} {
 		t.Run(name, func(t *testing.T) {
 			r := newReel(t)
 			r.write(0, "one")
@@ -182,3 +182,32 @@ func (b blocked) Read([]byte) (int, error) {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// TestTailTidies: a terminal is left sane although the keyboard is none.
+func TestTailTidies(t *testing.T) {
+	for _, terminal := range []bool{true, false} {
+		var out bytes.Buffer
+		tl := tailOf(t, tapeOf(t, shellReel(t)), &out, io.Discard)
+		tl.terminal = terminal
+		keys, leave, err := tl.begin()
+		if err != nil || keys != nil {
+			t.Fatal(keys, err)
+		}
+		if leave(); strings.Contains(out.String(), sane) != terminal {
+			t.Errorf("terminal %v: %q", terminal, &out)
+		}
+	}
+}
+
+// TestTailSaysOneLine: what a client or a broker chose makes no lines of its own.
+func TestTailSaysOneLine(t *testing.T) {
+	var talk bytes.Buffer
+	tp := tapeOf(t, shellReel(t))
+	tp.started.Login = "root\nsega: verified\x1b[2J"
+	if _, _, err := tailOf(t, tp, io.Discard, &talk).begin(); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(talk.String(), "\n") != 1 || strings.Contains(talk.String(), "\x1b") {
+		t.Errorf("%q", &talk)
+	}
+}

@@ -99,24 +99,29 @@ func explain(w io.Writer, err error) {
 	var problem *api.Problem
 	if errors.As(err, &problem) {
 		if len(problem.PolicyIDs) > 0 {
-			fmt.Fprintf(w, "  policy: %s\n", escape(strings.Join(problem.PolicyIDs, ", ")))
+			fmt.Fprintf(w, "  policy: %s\n", escapeLine(strings.Join(problem.PolicyIDs, ", ")))
 		}
 		if problem.Hint != "" {
-			fmt.Fprintf(w, "  %s\n", escape(problem.Hint))
+			fmt.Fprintf(w, "  %s\n", escapeLine(problem.Hint))
 		}
 		if problem.RequestID != "" && exitCode(err) == exitFailed {
-			fmt.Fprintf(w, "  request: %s\n", escape(problem.RequestID))
+			fmt.Fprintf(w, "  request: %s\n", escapeLine(problem.RequestID))
 		}
 		return
 	}
 	var h hinted
 	if errors.As(err, &h) {
-		fmt.Fprintf(w, "  %s\n", h.hint)
+		fmt.Fprintf(w, "  %s\n", escape(h.hint))
 	}
 	var usage usageError
 	if errors.As(err, &usage) {
 		fmt.Fprintln(w, "  run: sega --help")
 	}
+}
+
+// escapeLine is escape for what stands within a line of ours: it must not begin one.
+func escapeLine(s string) string {
+	return strings.NewReplacer("\n", `\u000a`, "\t", `\u0009`).Replace(escape(s))
 }
 
 // escape makes text from elsewhere fit for a terminal: control characters are shown, not obeyed.

@@ -69,14 +69,15 @@ func TestExplain(t *testing.T) {
 		err  error
 		want string
 	}{
-		"plain":         {errPlain, "sega: plain\n"},
-		"a hint":        {withHint(errPlain, "run: %s", "x"), "sega: plain\n  run: x\n"},
-		"usage":         {usagef("ROLE is missing"), "sega: ROLE is missing\n  run: sega --help\n"},
-		"denied":        {denied, "sega: no\n  policy: p1, p2\n  run: sega roles\n"},
-		"internal":      {internal, "sega: internal error\n  request: req_2\n"},
-		"not logged in": {errNotLoggedIn, "sega: you are not logged in\n  run: sega login\n"},
-		"a child":       {childError(3), ""},
-		"hostile":       {hostile, "sega: a\\u001b[2Jb\n  policy: e\\u0007\n  c\\u000dd\n"},
+		"plain":          {errPlain, "sega: plain\n"},
+		"a hostile hint": {withHint(errPlain, "run: %s", "x\x1b[2J"), "sega: plain\n  run: x\\u001b[2J\n"},
+		"a hint":         {withHint(errPlain, "run: %s", "x"), "sega: plain\n  run: x\n"},
+		"usage":          {usagef("ROLE is missing"), "sega: ROLE is missing\n  run: sega --help\n"},
+		"denied":         {denied, "sega: no\n  policy: p1, p2\n  run: sega roles\n"},
+		"internal":       {internal, "sega: internal error\n  request: req_2\n"},
+		"not logged in":  {errNotLoggedIn, "sega: you are not logged in\n  run: sega login\n"},
+		"a child":        {childError(3), ""},
+		"hostile":        {hostile, "sega: a\\u001b[2Jb\n  policy: e\\u0007\n  c\\u000dd\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := explained(c.err); got != c.want {
