@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -27,8 +26,9 @@ const feedWrite = 5 * time.Second
 // feed streams revocations to a bastion, from the index after which it asks, with a heartbeat a
 // second. What it sends is committed; what is committed it sends.
 func (s *Server) feed(ctx context.Context, c *call) (any, error) {
-	after, err := strconv.ParseInt(c.request.FormValue(api.ParamAfter), 10, 64)
-	if err != nil || after < -1 {
+	p := params{v: c.request.URL.Query()}
+	after := p.number(api.ParamAfter, -1, -2)
+	if err := p.done(); err != nil || after < -1 {
 		return nil, api.Errorf(api.KindInvalid, "after is the index of the last revocation that was carried out, or -1")
 	}
 	if err := s.checkMark(ctx, c, c.session.Email); err != nil {

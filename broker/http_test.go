@@ -38,7 +38,9 @@ func TestEveryAnswer(t *testing.T) {
 		"denied":              {alice.request("POST", api.RouteCredentials, api.CredentialsRequest{Role: "other"}), 403},
 		"malformed":           {alice.request("POST", api.RouteCredentials, "{"), 400},
 		"no such endpoint":    {alice.request("GET", "/v1/nothing", nil), 404},
-		"other method":        {alice.request("GET", api.RouteCredentials, nil), 404},
+		"other method":        {alice.request("GET", api.RouteCredentials, nil), 405},
+		"above the root":      {alice.request("GET", "/../v1/session", nil), 404},
+		"two slashes":         {alice.request("GET", "/v1//session", nil), 404},
 		"for a machine alone": {alice.request("GET", api.RouteFeed+"?after=-1", nil), 403},
 		"no such parameter":   {alice.request("GET", api.RouteEvents+"?since=yesterday", nil), 400},
 	} {
@@ -327,5 +329,46 @@ func TestTokenUnderAnotherKey(t *testing.T) {
 	}
 	if e := w.events()[0]; e.Actor.Kind != "anonymous" || e.LoginID != alice.session.ID || !strings.Contains(string(e.Details), thief.key.Thumbprint()) {
 		t.Errorf("event %+v, %s", e, e.Details)
+	}
+}
+
+// TestMethods: an endpoint says which methods it has, and a head is asked for only of what is for everybody.
+func TestMethods(t *testing.T) {
+	w, shelf, carol := reviewed(t)
+	shelf.add(watched, "ciphertext")
+	before := len(w.events())
+	for _, c := range []struct {
+		method, path string
+		code         int
+		allow        string
+	}{
+		{"POST", api.RouteCheckpoint, 405, "GET"}, {"DELETE", api.RouteCredentials, 405, "POST"}, {"PUT", recordingPath("purpose=verify"), 405, "GET"},
+		{"HEAD", recordingPath("purpose=play&reason=x"), 405, "GET"}, {"HEAD", api.RouteEvents, 405, "GET"}, {"HEAD", api.RouteFeed + "?after=-1", 405, "GET"},
+		{"HEAD", api.RouteCredentials, 405, "POST"}, {"HEAD", api.RouteCheckpoint, 200, ""}, {"HEAD", api.RouteConfiguration, 200, ""},
+	} {
+		rec := carol.do(c.method, c.path, nil)
+		if rec.Code != c.code || rec.Header().Get("Allow") != c.allow {
+			t.Errorf("%s %s: %d, Allow %q", c.method, c.path, rec.Code, rec.Header().Get("Allow"))
+		}
+	}
+	if n := len(w.events()) - before; n != 0 {
+		t.Errorf("%d events of requests that were not taken", n)
+	}
+}
+
+// TestNowhereIsLimited: what no endpoint answers is counted with the rest of an address.
+func TestNowhereIsLimited(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Limits = DefaultLimits(); c.Limits.AddressBurst = 3 })
+	for i, path := range []string{"/nothing", "/v1//session", "/../x", "/nothing", "/v1//session", "/../x"} {
+		want := 404
+		if i >= 3 {
+			want = 429
+		}
+		if rec := w.serve(httptest.NewRequest("GET", path, nil)); rec.Code != want || rec.Header().Get("Location") != "" {
+			t.Errorf("%d %s: %d", i, path, rec.Code)
+		}
+	}
+	if rec := w.serve(httptest.NewRequest("GET", api.RouteMetrics, nil)); !strings.Contains(rec.Body.String(), `sega_requests_total{route="/",status="404"} 3`) {
+		t.Error("they are not measured")
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"strconv"
 
 	"sega/audit"
 	"sega/audit/query"
@@ -21,8 +20,9 @@ const (
 // their recordings. It is asked every second, decides nothing and hands out no content: that a
 // recording is fetched is the event.
 func (s *Server) indexSessions(ctx context.Context, c *call) (any, error) {
-	after, err := strconv.ParseInt(c.request.FormValue(api.ParamAfter), 10, 64)
-	if err != nil || after < -1 {
+	p := params{v: c.request.URL.Query()}
+	after := p.number(api.ParamAfter, -1, -2)
+	if err := p.done(); err != nil || after < -1 {
 		return nil, api.Errorf(api.KindInvalid, "after is the index of the last session.end that was indexed, or -1")
 	}
 	if tree, err := s.treeWith(ctx, after+1); err != nil {

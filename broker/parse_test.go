@@ -81,6 +81,7 @@ func TestParseRange(t *testing.T) {
 		{"from=0&to=10", 0, 10, true}, {"from=10&to=10", 10, 10, true}, {"from=0&to=0", 0, 0, true},
 		{"from=0&to=11", 0, 0, false}, {"from=5&to=4", 0, 0, false}, {"from=-1&to=4", 0, 0, false}, {"from=0", 0, 0, false}, {"", 0, 0, false},
 		{"from=a&to=4", 0, 0, false}, {"from=0&to=9223372036854775808", 0, 0, false}, {"from=0x0&to=1", 0, 0, false},
+		{"from=1&from=2&to=4", 0, 0, false}, {"from=1&to=4&to=4", 0, 0, false}, {"from=1&to=4&x=1", 0, 0, false}, {"from=&to=4", 0, 0, false},
 	} {
 		q, _ := url.ParseQuery(c.query)
 		from, to, err := parseRange(q, 10)

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -34,8 +33,12 @@ type wanted struct {
 // parseWanted reads the parameters of RouteRecording. Whoever looks at content says why; to verify
 // is to look at ciphertext.
 func parseWanted(r *http.Request) (wanted, error) {
-	q := r.URL.Query()
-	v := wanted{id: r.PathValue("id"), purpose: q.Get(api.ParamPurpose), reason: printable(strings.TrimSpace(q.Get(api.ParamReason)), 1000), follow: q.Get(api.ParamFollow) == "1"}
+	p := params{v: r.URL.Query()}
+	v := wanted{id: r.PathValue("id"), purpose: p.text(api.ParamPurpose), reason: printable(strings.TrimSpace(p.text(api.ParamReason)), 1000),
+		from: p.number(api.ParamFrom, 0, 0), follow: p.flag(api.ParamFollow)}
+	if err := p.done(); err != nil {
+		return v, err
+	}
 	purposes := []string{api.PurposePlay, api.PurposeExport, api.PurposeTail, api.PurposeVerify}
 	if !slices.Contains(purposes, v.purpose) {
 		return v, api.Errorf(api.KindInvalid, "the purpose is play, export, tail or verify")
@@ -45,12 +48,6 @@ func parseWanted(r *http.Request) (wanted, error) {
 	}
 	if v.follow && v.purpose != api.PurposeTail {
 		return v, api.Errorf(api.KindInvalid, "only the purpose tail follows a recording")
-	}
-	if text := q.Get(api.ParamFrom); text != "" {
-		var err error
-		if v.from, err = strconv.ParseInt(text, 10, 64); err != nil || v.from < 0 {
-			return v, api.Errorf(api.KindInvalid, "from is a byte of the recording")
-		}
 	}
 	return v, nil
 }
@@ -97,7 +94,7 @@ func (s *Server) sendRecording(ctx context.Context, c *call, v wanted, of record
 	case err == nil && !of.known && v.purpose != api.PurposeVerify:
 		_ = in.Close()
 		return effect{denied: api.Errorf(api.KindDenied, "the broker does not know whose session %q was, or which labels its host had, so policy cannot decide who sees it", printable(v.id, 64)).
-			WithHint("the recording is not lost: sega audit verify --session checks it, and a recipient's identity opens the copy in the bucket")}, nil
+			WithHint("the recording is not lost: sega audit verify checks it, and a recipient's identity opens the copy in the bucket")}, nil
 	case errors.Is(err, fs.ErrNotExist) && v.follow && of.known:
 		in = nil
 	case errors.Is(err, fs.ErrNotExist):

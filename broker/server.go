@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/http"
+	"path"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,18 +82,50 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err := s.settleLabels(ctx); err != nil {
 		return nil, fmt.Errorf("broker: label the sessions of an older version: %w", err)
 	}
+	allow := map[string][]string{}
 	for _, e := range s.endpoints() {
 		s.mux.Handle(e.method+" "+e.route, s.serve(e))
+		allow[e.route] = append(allow[e.route], e.method)
 	}
+	// Beside the others and not among them: a route would otherwise have to be less special than every one
+	// that it overlaps with.
+	rest := http.NewServeMux()
+	for route, methods := range allow {
+		rest.Handle(route, s.otherMethod(route, methods))
+	}
+	rest.Handle("/", s.nowhere())
+	s.mux.Handle("/", rest)
 	s.mux.HandleFunc("GET "+api.RouteHealth, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	s.mux.HandleFunc("GET "+api.RouteReady, s.ready)
 	s.mux.Handle("GET "+api.RouteMetrics, s.metrics.handler())
-	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		c := &call{request: r, id: newRequestID()}
-		s.head(w, c)
-		s.fail(w, c, api.Errorf(api.KindNotFound, "no such endpoint: %s %s", r.Method, printable(r.URL.Path, 200)))
-	})
 	return s, nil
+}
+
+// nowhere answers what no endpoint answers, within the limits of its address like all else.
+func (s *Server) nowhere() http.Handler {
+	return s.serve(endpoint{"", "/", authNone, func(_ context.Context, c *call) (any, error) {
+		return nil, api.Errorf(api.KindNotFound, "no such endpoint: %s %s", printable(c.request.Method, 20), printable(c.request.URL.Path, 200))
+	}})
+}
+
+// otherMethod answers requests for an endpoint by a method that it has not (RFC 9110 §15.5.6).
+func (s *Server) otherMethod(route string, methods []string) http.Handler {
+	return s.serve(endpoint{"", route, authNone, func(_ context.Context, c *call) (any, error) {
+		return nil, notAllowed(c, methods...)
+	}})
+}
+
+func notAllowed(c *call, methods ...string) error {
+	allow := strings.Join(methods, ", ")
+	c.writer.Header().Set("Allow", allow)
+	return api.Errorf(api.KindMethod, "this endpoint takes %s", allow)
+}
+
+// clean reports whether a path, as it was sent, is the one address of what it names. net/http would redirect others past
+// our limits, and no client of ours follows.
+func clean(p string) bool {
+	c := path.Clean("/" + p)
+	return p == c || c != "/" && p == c+"/"
 }
 
 // openProofs makes what DPoP proofs are checked with. The nonces' key is of this process alone:
@@ -116,6 +150,10 @@ func (s *Server) openProofs() (err error) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.busy.Add(1)
 	defer s.busy.Add(-1)
+	if !clean(r.URL.EscapedPath()) {
+		s.nowhere().ServeHTTP(w, r)
+		return
+	}
 	s.mux.ServeHTTP(w, r)
 }
 

@@ -394,6 +394,11 @@ func (s *Server) answer(ctx context.Context, c *call, e endpoint) (any, error) {
 	if err := s.limits.address(c.source); err != nil {
 		return nil, err
 	}
+	// net/http takes HEAD for GET. What is for everybody may be asked for so; an answer that is an event, and a
+	// stream, has no head without its body.
+	if c.request.Method == http.MethodHead && e.auth != authNone {
+		return nil, notAllowed(c, e.method)
+	}
 	if err := s.authenticate(ctx, c, e.auth); err != nil {
 		return nil, err
 	}

@@ -212,7 +212,7 @@ func TestTiles(t *testing.T) {
 			}
 			continue
 		}
-		if code != 200 || len(data) != width*tlog.HashSize || h.Get("Content-Type") != "application/octet-stream" || h.Get("Cache-Control") != immutable || h.Get(api.HeaderNonce) != "" {
+		if code != 200 || len(data) != width*tlog.HashSize || h.Get("Content-Type") != "application/octet-stream" || h.Get("Cache-Control") != immutable || h.Get(api.HeaderNonce)+h.Get(api.HeaderRequestID)+h.Get(api.HeaderCheckpoint) != "" {
 			t.Errorf("%s: %d, %d bytes, %v", path, code, len(data), h)
 		}
 	}

@@ -23,6 +23,7 @@ const (
 	KindSlowDown        Kind = "slow_down"        // device login: poll 5 s slower from now on
 	KindExpired         Kind = "expired"          // device login: the code has expired
 	KindNotFound        Kind = "not_found"
+	KindMethod          Kind = "method_not_allowed" // the endpoint is there, for the methods of the header Allow
 	KindConflict        Kind = "conflict"
 	KindRateLimited     Kind = "rate_limited"
 	KindUpstream        Kind = "upstream"    // AWS or the IdP said no, or something unexpected
@@ -36,7 +37,7 @@ var status = map[Kind]int{
 	KindInvalid: http.StatusBadRequest, KindUnauthenticated: http.StatusUnauthorized, KindNonce: http.StatusUnauthorized,
 	KindDenied: http.StatusForbidden, KindMFA: http.StatusForbidden, KindStepUp: http.StatusForbidden, KindRevoked: http.StatusForbidden,
 	KindPending: http.StatusBadRequest, KindSlowDown: http.StatusBadRequest, KindExpired: http.StatusBadRequest,
-	KindNotFound: http.StatusNotFound, KindConflict: http.StatusConflict, KindRateLimited: http.StatusTooManyRequests,
+	KindNotFound: http.StatusNotFound, KindMethod: http.StatusMethodNotAllowed, KindConflict: http.StatusConflict, KindRateLimited: http.StatusTooManyRequests,
 	KindUpstream: http.StatusBadGateway, KindUnreachable: http.StatusGatewayTimeout,
 	KindUnavailable: http.StatusServiceUnavailable, KindInternal: http.StatusInternalServerError,
 }

@@ -20,7 +20,7 @@ import (
 // statuses is the contract of docs/errors.md.
 var statuses = map[api.Kind]int{
 	api.KindInvalid: 400, api.KindUnauthenticated: 401, api.KindNonce: 401, api.KindDenied: 403, api.KindMFA: 403, api.KindStepUp: 403,
-	api.KindRevoked: 403, api.KindPending: 400, api.KindSlowDown: 400, api.KindExpired: 400, api.KindNotFound: 404, api.KindConflict: 409,
+	api.KindRevoked: 403, api.KindPending: 400, api.KindSlowDown: 400, api.KindExpired: 400, api.KindNotFound: 404, api.KindMethod: 405, api.KindConflict: 409,
 	api.KindRateLimited: 429, api.KindUpstream: 502, api.KindUnreachable: 504, api.KindUnavailable: 503, api.KindInternal: 500,
 }
 

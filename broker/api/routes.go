@@ -48,7 +48,7 @@ const (
 
 // Headers of ours.
 const (
-	HeaderCheckpoint = "Sega-Checkpoint" // base64 (std) of the latest signed checkpoint, on every answer
+	HeaderCheckpoint = "Sega-Checkpoint" // base64 (std) of the latest signed checkpoint, on every answer but hash tiles, which caches keep
 	HeaderRequestID  = "Sega-Request-Id"
 	HeaderNonce      = "DPoP-Nonce"
 	HeaderProof      = "DPoP"

@@ -46,6 +46,9 @@ type call struct {
 	proof  proofOf
 	header http.Header // further request headers
 
+	// immutable: caches may have kept the answer, so it carries no checkpoint.
+	immutable bool
+
 	// repeatable: the call may be sent again when the connection broke before the first byte of
 	// an answer. What issues something is not: it may have been issued, and audited, already.
 	repeatable bool
@@ -101,7 +104,7 @@ func (c *Client) send(ctx context.Context, k call) (*http.Response, error) {
 			}
 			return nil, c.failure(ctx, err)
 		}
-		err = c.judge(resp, k.accept)
+		err = c.judge(resp, k)
 		if err == nil {
 			return resp, nil
 		}
@@ -194,19 +197,21 @@ func (c *Client) prove(req *http.Request, k call) error {
 }
 
 // judge accepts an answer or says why not. Of a refusal it reads the body.
-func (c *Client) judge(resp *http.Response, accept string) error {
+func (c *Client) judge(resp *http.Response, k call) error {
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 		return api.Errorf(api.KindInternal, "%s answers with a redirect, which sega does not follow", c.origin).
 			WithHint("check the broker's address (SEGA_BROKER)")
 	}
-	if err := c.witness(resp); err != nil {
-		return err
+	if !k.immutable || resp.StatusCode != http.StatusOK {
+		if err := c.witness(resp); err != nil {
+			return err
+		}
 	}
 	if resp.StatusCode != http.StatusOK {
 		return c.problem(resp)
 	}
-	if t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || t != accept {
-		return c.notSega("another content type than " + accept)
+	if t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || t != k.accept {
+		return c.notSega("another content type than " + k.accept)
 	}
 	return nil
 }

@@ -72,7 +72,9 @@ func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
 // Tile returns the hash tile of a path like "tile/0/x001/234.p/5" (C2SP tlog-tiles).
 func (c *Client) Tile(ctx context.Context, path string) ([]byte, error) {
 	base, _, _ := strings.Cut(api.RouteTile, "tile/{")
-	return c.bytes(ctx, get(base+path, nil, typeBytes).as(withNothing), maxTile)
+	k := get(base+path, nil, typeBytes).as(withNothing)
+	k.immutable = true
+	return c.bytes(ctx, k, maxTile)
 }
 
 func (c *Client) bytes(ctx context.Context, k call, limit int64) ([]byte, error) {
