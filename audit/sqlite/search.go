@@ -99,24 +99,29 @@ func (s *searcher) candidates(ctx context.Context, r run) ([]int64, error) {
 
 // textual asks the text index as far as it goes, and the rows behind it.
 func (s *searcher) textual(ctx context.Context, r run) ([]int64, error) {
-	var ids []int64
-	if s.l.text.upTo.Load() < r.to {
-		s.l.text.appended() // by another process, perhaps
+	t := s.l.text
+	view := t.view()
+	if view.upTo < r.to {
+		t.appended() // by another process, perhaps
 	}
-	indexed := min(max(s.l.text.upTo.Load(), r.from), r.to)
-	if indexed > r.from {
-		for _, a := range s.texts {
-			more, err := s.l.text.find(ctx, a.pieces, r.from, indexed)
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			if err != nil {
-				s.l.text.spoiled(err)
-				ids, indexed = nil, r.from
-				break
-			}
-			ids = append(ids, more...)
+	var ids []int64
+	indexed := min(max(view.upTo, r.from), r.to)
+	for _, a := range s.texts {
+		if indexed == r.from {
+			break
 		}
+		more, err := view.find(ctx, a.pieces, r.from, indexed)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			t.spoiled(err, view.era)
+			ids, indexed = nil, r.from
+		}
+		ids = append(ids, more...)
+	}
+	if t.view().era != view.era { // what was asked has been found broken, or is being built anew
+		ids, indexed = nil, r.from
 	}
 	if indexed == r.to {
 		return ids, nil

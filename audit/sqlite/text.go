@@ -5,20 +5,17 @@ import (
 	"database/sql"
 	"errors"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
-
-	"sega/audit"
-	"sega/audit/store"
 )
 
 // Pace of the text index.
 const (
-	textBatch = 2048                   // events that it takes at a time
+	textBatch = 2048                   // events that it takes at a time at most,
+	textBytes = 8 << 20                // and bytes of their texts, beyond the first
 	textDelay = 200 * time.Millisecond // that it waits for more after an append
 	textRetry = 30 * time.Second       // after a failure
 	textYield = 9                      // times as long as it has worked it rests while events are appended
@@ -35,14 +32,16 @@ type textIndex struct {
 	path string
 	log  *slog.Logger
 
-	upTo   atomic.Int64  // events that it covers; 0 while it cannot be used
+	upTo   atomic.Int64  // events that it covers; 0 while it cannot be used. Changed under mu
 	bad    atomic.Bool   // it must be built anew
+	moving atomic.Bool   // another process has replaced the file: it must be opened anew
 	wake   chan struct{} // holds one word: there is something to do
 	cancel context.CancelFunc
 	done   chan struct{} // closed when run has ended
 
 	mu    sync.Mutex
 	db    *sql.DB       // nil while closed
+	era   int           // of db: changes when the index is closed, opened or found broken
 	moved chan struct{} // closed and replaced when upTo changes
 }
 
@@ -58,7 +57,7 @@ func startText(l *Log) *textIndex {
 func (t *textIndex) close() {
 	t.cancel()
 	<-t.done
-	if err := t.swap(nil); err != nil {
+	if err := t.swap(nil, 0); err != nil {
 		t.log.Warn("audit store: close the text index", "error", err)
 	}
 }
@@ -71,18 +70,35 @@ func (t *textIndex) appended() {
 	}
 }
 
-// spoiled tells the index that it gave an error where it should have given an answer.
-func (t *textIndex) spoiled(err error) {
-	if t.upTo.Load() > 0 && !t.bad.Swap(true) {
+// spoiled tells the index that it gave an error where it should have given an answer, in an era that
+// may be over.
+func (t *textIndex) spoiled(err error, era int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if era != t.era {
+		return
+	}
+	switch {
+	case errors.Is(err, errMoved):
+		t.moving.Store(true)
+	case passing(err):
+		return
+	case !t.bad.Swap(true):
 		t.log.Warn("audit store: the text index is broken, it will be built anew", "error", err)
 	}
-	t.cover(0)
+	t.era++
+	t.covers(0)
 	t.appended()
 }
 
 func (t *textIndex) cover(size int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.covers(size)
+}
+
+// covers is cover under mu.
+func (t *textIndex) covers(size int64) {
 	if t.upTo.Swap(size) != size {
 		close(t.moved)
 		t.moved = make(chan struct{})
@@ -112,6 +128,12 @@ func (l *Log) Indexed(ctx context.Context, size int64) error {
 // errSpare means that the disk has too little left for the text index.
 var errSpare = errors.New("the disk is nearly full; what is left is the log's")
 
+// errLog means that the log could not be read, which says nothing of the index.
+var errLog = errors.New("read the log")
+
+// errMoved means that the index's file is not the one that was opened, or was written anew by another process.
+var errMoved = errors.New("it covers less than it did")
+
 // run keeps the index behind the log until the log is closed.
 func (t *textIndex) run(ctx context.Context) {
 	defer close(t.done)
@@ -128,8 +150,7 @@ func (t *textIndex) run(ctx context.Context) {
 		t.log.Warn("audit store: the text index does not follow; searches read rows instead", "covered", t.upTo.Load(), "error", explain(err))
 		again := !failed && !passing(err) // anew, at once
 		if failed = true; !passing(err) {
-			t.bad.Store(true)
-			t.cover(0)
+			t.breaks()
 		}
 		if !again && !t.pause(ctx, textRetry) {
 			return
@@ -138,10 +159,26 @@ func (t *textIndex) run(ctx context.Context) {
 	}
 }
 
+// breaks marks the index as broken.
+func (t *textIndex) breaks() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.bad.Store(true)
+	t.era++
+	t.covers(0)
+}
+
 // passing reports whether a failure says nothing against the index: it goes on where it is.
 func passing(err error) bool {
-	c := code(err) & 0xff
-	return errors.Is(err, errSpare) || c == sqlite3.SQLITE_FULL || c == sqlite3.SQLITE_BUSY
+	if errors.Is(err, errSpare) || errors.Is(err, errLog) {
+		return true
+	}
+	switch code(err) & 0xff {
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM,
+		sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT:
+		return code(err) != -1
+	}
+	return false
 }
 
 // rest waits for something to do, and then a little for more of it.
@@ -186,73 +223,4 @@ func (t *textIndex) catchUp(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-// batch indexes the events from..to-1.
-func (t *textIndex) batch(ctx context.Context, from, to int64) error {
-	texts, err := t.texts(ctx, from, to)
-	if err != nil {
-		return err
-	}
-	root, err := store.Root(ctx, t.l, to)
-	if err != nil {
-		return err
-	}
-	tx, err := t.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	if size, _, err := textMark(ctx, tx); err != nil || size != from {
-		t.cover(size) // another process has been here
-		return err
-	}
-	insert, err := tx.PrepareContext(ctx, `INSERT INTO texts (rowid, text) VALUES (?, ?)`)
-	if err != nil {
-		return err
-	}
-	for _, x := range texts {
-		if _, err := insert.ExecContext(ctx, x.idx, x.text); err != nil {
-			return err
-		}
-	}
-	if _, err := tx.ExecContext(ctx, `INSERT INTO mark (one, size, root) VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE SET size = excluded.size, root = excluded.root`, to, root[:]); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return err
-	}
-	t.cover(to)
-	return nil
-}
-
-// text is what an event has for free-text search.
-type text struct {
-	idx  int64
-	text string
-}
-
-// texts reads what the events from..to-1 have, leaving out those that have nothing.
-func (t *textIndex) texts(ctx context.Context, from, to int64) ([]text, error) {
-	rows, err := t.l.reads.QueryContext(ctx, `SELECT idx, kind, body, details FROM events WHERE idx >= ? AND idx < ?`, from, to)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []text
-	for rows.Next() {
-		var idx int64
-		var body sql.RawBytes
-		var e audit.Event
-		if err := rows.Scan(&idx, &e.Kind, &body, (*[]byte)(&e.Details)); err != nil {
-			return nil, err
-		}
-		if err := said(&e, body); err != nil {
-			continue // the row was tampered with, as a verifier will say
-		}
-		if s := strings.Trim(e.Reason+"\n"+e.Ticket+"\n"+audit.Content(e), "\n"); s != "" {
-			out = append(out, text{idx, strings.ReplaceAll(s, "\x00", "\x01")}) // the tokenizer ends at a zero byte
-		}
-	}
-	return out, rows.Err()
 }

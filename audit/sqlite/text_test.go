@@ -116,7 +116,7 @@ func TestTextIsUsed(t *testing.T) {
 	l, events := textLog(t, filepath.Join(t.TempDir(), "audit.db"))
 	defer l.Close()
 	x := query.Text{Value: "outage of search"}
-	ids, err := l.text.find(t.Context(), textPieces(x.Value), 0, int64(len(events)))
+	ids, err := l.text.view().find(t.Context(), textPieces(x.Value), 0, int64(len(events)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,28 +17,30 @@ import (
 const textSuffix = "-text"
 
 // textVersion is PRAGMA user_version of the text index; another one is built anew.
-const textVersion = 1
+const textVersion = 2
 
 // textSchema: the index knows which event has which three letters in a row and nothing else (no
-// text, no positions), so that it is small; what it finds is looked at again. mark says what it covers.
+// text, no positions), so that it is small; what it finds is looked at again. opaque holds the events whose
+// text cannot be told, which every search looks at. mark says what the index covers.
 const textSchema = `
 CREATE VIRTUAL TABLE texts USING fts5 (text, content='', detail=none, columnsize=0, tokenize='trigram');
+CREATE TABLE opaque (idx INTEGER PRIMARY KEY) STRICT;
 CREATE TABLE mark (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
 `
 
 // ready opens the index, anew where it is broken or of another log.
 func (t *textIndex) ready(ctx context.Context) error {
-	if t.db != nil && !t.bad.Load() {
+	if t.db != nil && !t.bad.Load() && !t.moving.Load() {
 		return nil
 	}
-	if err := t.swap(nil); err != nil {
+	if err := t.swap(nil, 0); err != nil {
 		t.log.Warn("audit store: close the text index", "error", err)
 	}
+	t.moving.Store(false)
 	if !t.bad.Load() {
-		size, err := t.open(ctx)
-		if err == nil {
-			t.cover(size)
-			return nil
+		err := t.open(ctx)
+		if err == nil || passing(err) {
+			return err
 		}
 		t.log.Info("audit store: the text index is built anew", "why", err)
 	}
@@ -47,25 +49,21 @@ func (t *textIndex) ready(ctx context.Context) error {
 			return err
 		}
 	}
-	size, err := t.open(ctx)
+	t.bad.Store(false) // what is made now is another one, even where it is found broken at once
+	return t.open(ctx)
+}
+
+// open opens the file, or says why it cannot serve this log.
+func (t *textIndex) open(ctx context.Context) error {
+	db, err := openText(ctx, t.path)
 	if err != nil {
 		return err
 	}
-	t.bad.Store(false)
-	t.cover(size)
-	return nil
-}
-
-// open opens the file and returns what it covers, or why it cannot serve this log.
-func (t *textIndex) open(ctx context.Context) (size int64, err error) {
-	db, err := openText(ctx, t.path)
+	size, err := t.covered(ctx, db)
 	if err != nil {
-		return 0, err
+		return errors.Join(err, db.Close())
 	}
-	if size, err = t.covered(ctx, db); err != nil {
-		return 0, errors.Join(err, db.Close())
-	}
-	return size, t.swap(db)
+	return t.swap(db, size)
 }
 
 func openText(ctx context.Context, path string) (*sql.DB, error) {
@@ -108,9 +106,12 @@ func (t *textIndex) covered(ctx context.Context, db querier) (int64, error) {
 	if err != nil || size == 0 {
 		return 0, err
 	}
+	if has := t.l.last.Load().tree.N; size > has {
+		return 0, fmt.Errorf("it covers %d events, the log has %d", size, has)
+	}
 	want, err := store.Root(ctx, t.l, size)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%w: %w", errLog, err)
 	}
 	if root != want {
 		return 0, fmt.Errorf("it covers %d events of another log", size)
@@ -134,11 +135,13 @@ func textMark(ctx context.Context, db querier) (int64, tlog.Hash, error) {
 	return size, tlog.Hash(root), nil
 }
 
-// swap replaces the open file, and closes the one before.
-func (t *textIndex) swap(db *sql.DB) error {
+// swap replaces the open file by one that covers so many events, and closes the one before.
+func (t *textIndex) swap(db *sql.DB, size int64) error {
 	t.mu.Lock()
 	old := t.db
 	t.db = db
+	t.era++
+	t.covers(size)
 	t.mu.Unlock()
 	if old == nil {
 		return nil
