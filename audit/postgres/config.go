@@ -26,7 +26,8 @@ type Config struct {
 	Schema   []string      // DDL of the state beside the log, idempotent, in SQLite's words (see Translate), run on every open
 	Log      *slog.Logger  // nil: none
 	MaxBatch int           // appends that share a commit at most; 0: 1,024
-	Reads    int           // connections that read at most; 0: 4
+	Reads    int           // connections that read state and tree at most; 0: 4
+	Scans    int           // connections that search, count and read rows at most; 0: 4
 
 	foldParts int // segments whose rollups are folded into the cubes at once; 0: 32
 }
@@ -48,14 +49,17 @@ func (c *Config) check() error {
 		return errors.New("signer and verifier are needed")
 	case c.Signer.Name() != c.Verifier.Name() || c.Signer.KeyHash() != c.Verifier.KeyHash():
 		return errors.New("signer and verifier are not of one key")
-	case c.MaxBatch < 0 || c.Reads < 0:
-		return errors.New("max batch and reads may not be negative")
+	case c.MaxBatch < 0 || c.Reads < 0 || c.Scans < 0:
+		return errors.New("max batch, reads and scans may not be negative")
 	}
 	if c.MaxBatch == 0 {
 		c.MaxBatch = 1024
 	}
 	if c.Reads == 0 {
 		c.Reads = 4
+	}
+	if c.Scans == 0 {
+		c.Scans = 4
 	}
 	if c.foldParts == 0 {
 		c.foldParts = foldParts
@@ -73,6 +77,8 @@ const (
 	lockTime    = 10 * time.Second // another broker's transaction
 	idleTime    = 10 * time.Second // of a transaction between two statements
 	replyTime   = 20 * time.Second // of the server to the committer
+	readTime    = 20 * time.Second // a statement over state or tree
+	scanTime    = 5 * time.Minute  // a statement that searches or counts, over all of a large log perhaps
 )
 
 // target is where the database is.
@@ -156,7 +162,7 @@ func (t target) forWriting() pgx.ConnConfig {
 // forReading makes each plan for the values at hand, not for the average one: a search for a person
 // with three events and for one with a million want different ones. Counts add groups up in memory,
 // and on all cores: the planner expects far more groups to pass between processes than there are.
-func (t target) forReading() pgx.ConnConfig {
-	return t.with(map[string]string{"default_transaction_read_only": "on", "plan_cache_mode": "force_custom_plan", "jit": "off",
+func (t target) forReading(statement time.Duration) pgx.ConnConfig {
+	return t.with(map[string]string{"default_transaction_read_only": "on", "statement_timeout": millis(statement), "plan_cache_mode": "force_custom_plan", "jit": "off",
 		"work_mem": "64MB", "parallel_tuple_cost": "0.01"})
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -75,8 +76,8 @@ func checkDisk(fsync, pages string) error {
 }
 
 // openReads opens the pool that reads: it can change nothing, whatever runs on it.
-func openReads(t target, conns int) *sql.DB {
-	db := stdlib.OpenDB(t.forReading())
+func openReads(t target, conns int, statement time.Duration) *sql.DB {
+	db := stdlib.OpenDB(t.forReading(statement))
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	return db
@@ -97,10 +98,21 @@ func explain(err error) error {
 		return fmt.Errorf("another broker's transaction holds the head of the log: %w", err)
 	case "25006":
 		return fmt.Errorf("the server is read-only; name the primary: %w", err)
+	case canceled:
+		return fmt.Errorf("the server has cut the statement short, for its statement_timeout most likely; ask for less at once: %w", err)
 	case "57P03":
 		return fmt.Errorf("the server is starting, stopping or recovering: %w", err)
 	}
 	return err
+}
+
+// canceled is the code of a statement that the server has cut short.
+const canceled = "57014"
+
+// cutShort reports whether the server did not let a statement end that its caller still waits for.
+func cutShort(ctx context.Context, err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == canceled && ctx.Err() == nil
 }
 
 // failing reports whether an error is the server's own trouble, so that no request of a batch can
@@ -114,7 +126,7 @@ func failing(err error) bool {
 	case "08", "53", "58", "XX":
 		return true
 	case "57":
-		return e.Code != "57014" // canceled: the statement alone
+		return e.Code != canceled // the statement alone
 	}
 	return false
 }

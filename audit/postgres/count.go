@@ -60,9 +60,13 @@ func (l *Log) Count(ctx context.Context, q query.Query, by []query.Dimension) ([
 			return nil, fmt.Errorf("audit store: count by %q: there is no such dimension", d)
 		}
 	}
-	var err error
+	err := l.scans.counts.Acquire(ctx, 1)
+	if err != nil {
+		return nil, fmt.Errorf("audit store: count: %w", context.Cause(ctx))
+	}
+	defer l.scans.counts.Release(1)
 	if _, exact := new(statement).where(q); exact {
-		err = l.read(ctx, func(ctx context.Context, tx *sql.Tx) error { return c.server(ctx, tx, q) })
+		err = l.scan(ctx, func(ctx context.Context, tx *sql.Tx) error { return c.server(ctx, tx, q) })
 	} else {
 		err = c.search(ctx, l, q)
 	}

@@ -23,6 +23,7 @@ type Log struct {
 	target target
 	id     int64 // in the table writers
 	reads  *sql.DB
+	scans  scans
 	last   atomic.Pointer[head]
 
 	queue   chan *request
@@ -70,7 +71,7 @@ func open(ctx context.Context, cfg Config, dial dialFunc) (*Log, error) {
 	if err := l.w.verify(ctx, cfg.Verifier); err != nil {
 		return nil, l.broken(err)
 	}
-	l.reads = openReads(t, cfg.Reads)
+	l.reads, l.scans = openReads(t, cfg.Reads, readTime), openScans(t, cfg.Scans)
 	h := l.w.edge.head
 	l.last.Store(&h)
 	var background context.Context
@@ -303,7 +304,7 @@ func (l *Log) Close() error {
 		<-l.stopped
 		l.cancel()
 		l.aside.Wait()
-		err := l.reads.Close()
+		err := errors.Join(l.reads.Close(), l.scans.db.Close())
 		if l.w != nil {
 			err = errors.Join(err, l.w.close())
 		}

@@ -44,7 +44,11 @@ func (l *Log) Read(ctx context.Context, f func(ctx context.Context, q store.Quer
 }
 
 func (l *Log) read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
-	tx, err := l.reads.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	return readOn(ctx, l.reads, f)
+}
+
+func readOn(ctx context.Context, db *sql.DB, f func(ctx context.Context, tx *sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return fmt.Errorf("%w: %w", store.ErrUnreadable, explain(err))
 	}
@@ -53,7 +57,7 @@ func (l *Log) read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) 
 		return nil
 	}
 	// A connection that was lost in between cannot roll back either.
-	if undo := tx.Rollback(); failing(err) || undo != nil && !errors.Is(undo, sql.ErrTxDone) {
+	if undo := tx.Rollback(); failing(err) || cutShort(ctx, err) || undo != nil && !errors.Is(undo, sql.ErrTxDone) {
 		return fmt.Errorf("%w: %w", store.ErrUnreadable, explain(err))
 	}
 	return err
@@ -75,7 +79,7 @@ func (l *Log) Hashes(ctx context.Context, indexes []int64) (hashes []tlog.Hash, 
 func (l *Log) Rows(ctx context.Context, from, to int64) iter.Seq2[audit.Row, error] {
 	return func(yield func(audit.Row, error) bool) {
 		for limit := firstRows; from < to; {
-			page, err := l.page(ctx, `SELECT `+sqlRowList+` FROM events WHERE idx >= $1 AND idx < $2 ORDER BY idx LIMIT $3`, from, to, limit)
+			page, _, err := l.page(ctx, `SELECT `+sqlRowList+` FROM events WHERE idx >= $1 AND idx < $2 ORDER BY idx LIMIT $3`, from, to, limit)
 			if err != nil {
 				yield(audit.Row{}, fmt.Errorf("audit store: rows from %d: %w", from, err))
 				return
@@ -93,10 +97,11 @@ func (l *Log) Rows(ctx context.Context, from, to int64) iter.Seq2[audit.Row, err
 	}
 }
 
-// page reads rows with their stored leaf hashes; a hash that is not there stays out.
-func (l *Log) page(ctx context.Context, query string, args ...any) (page []audit.Row, err error) {
-	err = l.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if page, err = scanPage(tx.QueryContext(ctx, query, args...)); err != nil {
+// page reads rows with their stored leaf hashes until pageBytes are full; a hash that is not there
+// stays out. whole is false where it left some of the answer unread.
+func (l *Log) page(ctx context.Context, query string, args ...any) (page []audit.Row, whole bool, err error) {
+	err = l.scan(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if page, whole, err = scanPage(tx.QueryContext(ctx, query, args...)); err != nil {
 			return err
 		}
 		indexes := leafIndexes(page)
@@ -111,24 +116,26 @@ func (l *Log) page(ctx context.Context, query string, args ...any) (page []audit
 		}
 		return nil
 	})
-	return page, err
+	return page, whole, err
 }
 
-func scanPage(rows *sql.Rows, err error) ([]audit.Row, error) {
+func scanPage(rows *sql.Rows, err error) (page []audit.Row, whole bool, _ error) {
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer rows.Close()
 	names := audit.ColumnNames()
-	var page []audit.Row
-	for rows.Next() {
+	for size := 0; rows.Next(); {
 		row, err := scan(rows, names)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		page = append(page, row)
+		if size += len(row.Body) + len(row.Details); size >= pageBytes {
+			return page, false, rows.Close()
+		}
 	}
-	return page, rows.Err()
+	return page, true, rows.Err()
 }
 
 // scan reads a row exactly as stored: a NULL, or a text that no writer has written (see escape), is
@@ -157,7 +164,7 @@ func scan(rows *sql.Rows, names []string) (audit.Row, error) {
 
 // Event implements store.Log.
 func (l *Log) Event(ctx context.Context, id string) (audit.Row, error) {
-	page, err := l.page(ctx, `SELECT `+sqlRowList+` FROM events WHERE id = $1`, escape(id))
+	page, _, err := l.page(ctx, `SELECT `+sqlRowList+` FROM events WHERE id = $1`, escape(id))
 	switch {
 	case err != nil:
 		return audit.Row{}, fmt.Errorf("audit store: event: %w", err)

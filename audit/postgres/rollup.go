@@ -3,12 +3,14 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
 	"time"
 
 	"sega/audit"
+	"sega/audit/store"
 )
 
 // cube is a table of rollups: how many events of the complete segments share day, kind, outcome
@@ -108,66 +110,76 @@ func ordinals(n int) string {
 	return strings.Join(list, ", ")
 }
 
-// Rollups implements store.Log. What is yielded is the state of one moment, that of the call: a
-// connection is held until the iteration ends or ctx does.
+// Rollups implements store.Log. They are copied into a file aside, in one transaction, before the first
+// is yielded.
 func (l *Log) Rollups(ctx context.Context) (int64, iter.Seq2[audit.Rollup, error]) {
-	tx, upTo, err := l.snapshot(ctx)
-	return upTo, func(yield func(audit.Rollup, error) bool) {
-		if err == nil {
-			defer tx.Rollback()
-		}
-		one := func(r audit.Rollup) bool { return yield(r, nil) }
-		more := true
-		for _, c := range cubes {
-			if err == nil && more {
-				more, err = c.each(ctx, tx, one)
-			}
-		}
-		if err == nil && more {
-			_, err = wrongPeriods(ctx, tx, one)
-		}
-		if err != nil {
+	upTo, rollups, err := l.rollups(ctx)
+	if err != nil {
+		return 0, func(yield func(audit.Rollup, error) bool) {
 			yield(audit.Rollup{}, fmt.Errorf("audit store: rollups: %w", err))
 		}
 	}
+	return upTo, rollups
 }
 
-// snapshot begins a read transaction that sees one moment, and returns what its rollups cover.
-func (l *Log) snapshot(ctx context.Context) (*sql.Tx, int64, error) {
-	tx, err := l.reads.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
-	if err != nil {
-		return nil, 0, err
+func (l *Log) rollups(ctx context.Context) (upTo int64, rollups iter.Seq2[audit.Rollup, error], err error) {
+	if l.scans.spools.Acquire(ctx, 1) != nil {
+		return 0, nil, context.Cause(ctx)
 	}
+	free := func() { l.scans.spools.Release(1) }
+	spool, err := store.NewSpool("")
+	if err != nil {
+		free()
+		return 0, nil, err
+	}
+	err = l.scan(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
+		upTo, err = copyRollups(ctx, tx, spool.Add)
+		return err
+	})
+	if err == nil {
+		if rollups, err = spool.All(ctx, free); err == nil {
+			return upTo, rollups, nil
+		}
+	}
+	free()
+	return 0, nil, errors.Join(err, spool.Close())
+}
+
+// copyRollups calls add for every rollup that a transaction sees, and returns what they cover.
+func copyRollups(ctx context.Context, tx *sql.Tx, add func(audit.Rollup) error) (upTo int64, err error) {
 	h, err := scanHead(tx.QueryRowContext(ctx, sqlHead).Scan)
 	if err != nil {
-		_ = tx.Rollback()
-		return nil, 0, err
+		return 0, err
 	}
-	return tx, audit.RolledUp(h.tree.N), nil
+	for _, c := range cubes {
+		if err := c.each(ctx, tx, add); err != nil {
+			return 0, err
+		}
+	}
+	return audit.RolledUp(h.tree.N), wrongPeriods(ctx, tx, add)
 }
 
-// each yields the cube's rollups, together with those of the parts; more is false where the consumer
-// has had enough.
-func (c cube) each(ctx context.Context, tx *sql.Tx, yield func(audit.Rollup) bool) (more bool, err error) {
+// each calls add for the cube's rollups, together with those of the parts.
+func (c cube) each(ctx context.Context, tx *sql.Tx, add func(audit.Rollup) error) error {
 	key := strings.Join(c.key, ", ")
 	return c.scan(ctx, tx, fmt.Sprintf(`SELECT %s, coalesce(c.n, 0) + coalesce(p.n, 0) FROM %s AS c
-		FULL JOIN (SELECT %[1]s, sum(n)::bigint AS n FROM %[3]s AS s GROUP BY %[1]s) AS p USING (%[1]s)`, key, c.table(), sqlParts), yield)
+		FULL JOIN (SELECT %[1]s, sum(n)::bigint AS n FROM %[3]s AS s GROUP BY %[1]s) AS p USING (%[1]s)`, key, c.table(), sqlParts), add)
 }
 
-// wrongPeriods yields the periods that are not the sum of their days, as rollups of a cube that no
+// wrongPeriods adds the periods that are not the sum of their days, as rollups of a cube that no
 // log has: verification then says that the events do not give them.
-func wrongPeriods(ctx context.Context, tx *sql.Tx, yield func(audit.Rollup) bool) (more bool, err error) {
+func wrongPeriods(ctx context.Context, tx *sql.Tx, add func(audit.Rollup) error) error {
 	key := strings.Join(periods.key, ", ")
 	return periods.scan(ctx, tx, fmt.Sprintf(`SELECT %s, coalesce(c.n, 0) FROM %s AS c
 		FULL JOIN (SELECT day / %d AS %[1]s, sum(n)::bigint AS n FROM %[4]s GROUP BY %[5]s) AS d USING (%[1]s)
-		WHERE c.n IS DISTINCT FROM d.n`, key, periods.table(), periodDays, cubes[2].table(), ordinals(len(periods.key))), yield)
+		WHERE c.n IS DISTINCT FROM d.n`, key, periods.table(), periodDays, cubes[2].table(), ordinals(len(periods.key))), add)
 }
 
-// scan yields the rollups that a query gives: the cube's key and a count.
-func (c cube) scan(ctx context.Context, tx *sql.Tx, query string, yield func(audit.Rollup) bool) (more bool, err error) {
+// scan adds the rollups that a query gives: the cube's key and a count.
+func (c cube) scan(ctx context.Context, tx *sql.Tx, query string, add func(audit.Rollup) error) error {
 	rows, err := tx.QueryContext(ctx, query)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -179,14 +191,14 @@ func (c cube) scan(ctx context.Context, tx *sql.Tx, query string, yield func(aud
 			dest = append(dest, at[k])
 		}
 		if err := rows.Scan(append(dest, &r.N)...); err != nil {
-			return false, err
+			return err
 		}
 		r.Day = dayText(day + period*periodDays)
-		if !yield(r) {
-			return false, nil
+		if err := add(r); err != nil {
+			return err
 		}
 	}
-	return true, rows.Err()
+	return rows.Err()
 }
 
 // dayText is a day as counted since 1970 in the form of audit.RollupKey.

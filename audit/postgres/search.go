@@ -98,7 +98,7 @@ type part struct {
 
 // plan chooses what leads the search: an index, the text index, or the log itself.
 func (l *Log) plan(ctx context.Context, q query.Query) (p plan, err error) {
-	err = l.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = l.scan(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		span, err := timeSpan(ctx, tx, q)
 		if err != nil || span.empty() {
 			return err
@@ -211,13 +211,13 @@ func (l *Log) part(ctx context.Context, q query.Query, p plan, part part) iter.S
 				continue
 			}
 			var s statement
-			page, err := l.page(ctx, s.rows(q, p, left, limit), s.args...)
+			page, whole, err := l.page(ctx, s.rows(q, p, left, limit), s.args...)
 			if len(page) > 0 || err != nil {
 				if !yield(page, err) {
 					return
 				}
 			}
-			if err != nil || len(page) < limit {
+			if err != nil || whole && len(page) < limit {
 				return
 			}
 			limit, left = nextRows(page), left.cut(page[len(page)-1].Index, q.Newest)

@@ -135,8 +135,11 @@ func (l *Log) blockPage(ctx context.Context, q query.Query, text query.Expr, in 
 	}
 	var s statement
 	where, _ := s.where(q)
-	page, err := l.page(ctx, fmt.Sprintf(`SELECT %s FROM events WHERE idx = ANY(ARRAY(SELECT b * %d + i FROM unnest(%s::bigint[]) b, generate_series(0, %d) i))
+	page, whole, err := l.page(ctx, fmt.Sprintf(`SELECT %s FROM events WHERE idx = ANY(ARRAY(SELECT b * %d + i FROM unnest(%s::bigint[]) b, generate_series(0, %d) i))
 		AND idx >= %s AND idx < %s AND %s%s`, sqlRowList, blockEvents, s.param(blocks), blockEvents-1, s.param(in.from), s.param(in.to), where, order(q.Newest)), s.args...)
+	if !whole && len(page) > 0 {
+		return page, in.cut(page[len(page)-1].Index, q.Newest), err
+	}
 	if len(blocks) < limit {
 		return page, interval{}, err
 	}
@@ -154,7 +157,7 @@ func (l *Log) blocks(ctx context.Context, q query.Query, text query.Expr, in int
 	var s statement
 	sqlText := fmt.Sprintf(`SELECT block AS idx FROM event_text WHERE block >= %s AND block <= %s AND (text IS NULL OR %s)%s LIMIT %d`,
 		s.param(in.from/blockEvents), s.param((in.to-1)/blockEvents), s.blockCondition(text), order(q.Newest), limit)
-	err = l.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = l.scan(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, sqlText, s.args...)
 		if err != nil {
 			return err
@@ -361,7 +364,7 @@ func plainValue(body []byte, name string) (value []byte, ok bool) {
 }
 
 func (t *blockText) line(s []byte) {
-	if len(s) == 0 {
+	if len(s) == 0 || t.size > maxBlockText {
 		return
 	}
 	if t.seen[string(s)] { // most lines are in lower case as they are
@@ -369,7 +372,9 @@ func (t *blockText) line(s []byte) {
 	}
 	if line := folded(string(s)); !t.seen[line] {
 		t.seen[line] = true
-		t.size += len(line)
+		if t.size += len(line); t.size > maxBlockText {
+			t.seen = nil // it has no text, see text
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ type request struct {
 	rows   []audit.Row
 	times  []int64 // of rows, ns since 1970
 	leaves []tlog.Hash
+	size   int // bytes of rows
 	apply  func(ctx context.Context, tx store.Tx) error
 
 	state  atomic.Int32
@@ -45,6 +46,7 @@ func newRequest(ctx context.Context, events []audit.Event, apply func(context.Co
 		if err != nil {
 			return nil, fmt.Errorf("event %d of %d: %w", i+1, len(events), err)
 		}
+		r.size += len(row.Body) + len(row.Details)
 		r.rows[i], r.times[i], r.leaves[i] = row, e.Time.UnixNano(), tlog.RecordHash(row.Body)
 	}
 	return r, nil

@@ -13,6 +13,9 @@ import (
 	"sega/audit/store"
 )
 
+// batchBytes bounds what the appends of a commit hold, beyond the first.
+const batchBytes = 64 << 20
+
 // run is the committer: it takes what is queued, commits it as one, and answers. It ends when the
 // log is closed and the queue is empty.
 func (l *Log) run() {
@@ -49,10 +52,14 @@ func (l *Log) gather(first *request) []*request {
 
 // queued adds what is queued, up to a whole batch.
 func (l *Log) queued(batch []*request) []*request {
-	for len(batch) < l.cfg.MaxBatch {
+	size := 0
+	for _, r := range batch {
+		size += r.size
+	}
+	for len(batch) < l.cfg.MaxBatch && size < batchBytes {
 		select {
 		case r := <-l.queue:
-			batch = append(batch, r)
+			batch, size = append(batch, r), size+r.size
 		default:
 			return batch
 		}

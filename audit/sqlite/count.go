@@ -57,12 +57,8 @@ func (l *Log) Count(ctx context.Context, q query.Query, by []query.Dimension) ([
 	var err error
 	if c, ok := cubeFor(q, by); ok {
 		err = l.countRolled(ctx, c, q, &t)
-	} else if ofEvents.where(q).exact {
-		err = l.countColumns(ctx, q, &t)
-	} else if n, ok := leanFor(q, by); ok {
-		err = l.countLean(ctx, q, n, &t)
 	} else {
-		err = l.countRows(ctx, q, &t)
+		err = l.scans.count(ctx, func() error { return l.countEvents(ctx, q, &t) })
 	}
 	if err != nil {
 		return nil, fmt.Errorf("audit store: count: %w", err)
@@ -70,19 +66,51 @@ func (l *Log) Count(ctx context.Context, q query.Query, by []query.Dimension) ([
 	return t.sorted(), nil
 }
 
+// countEvents counts what no cube knows.
+func (l *Log) countEvents(ctx context.Context, q query.Query, t *tally) error {
+	if ofEvents.where(q).exact {
+		return l.countColumns(ctx, q, t)
+	}
+	if n, ok := leanFor(q, t.by); ok {
+		return l.countLean(ctx, q, n, t)
+	}
+	return l.countRows(ctx, q, t)
+}
+
 // countRolled counts by a cube. The days at whose edge since or until cut, and the segment that is
-// not complete, are counted by rows. All is read in one snapshot.
+// not complete, are counted by rows. All is read in one snapshot. Who waits for the memory keeps
+// nobody else from counting.
 func (l *Log) countRolled(ctx context.Context, c cube, q query.Query, t *tally) error {
 	timeless, w := apart(q.Where)
 	q.Where = timeless
 	days, edges := w.days()
-	tx, upTo, err := l.countDays(ctx, c, q, days, t)
-	if tx != nil {
-		defer tx.Rollback()
+	give := func() {}
+	remembered := wide(c, days) || !l.cube.reading.Load()
+	if remembered {
+		if err := l.cube.take(ctx); err != nil {
+			return err
+		}
+		give = sync.OnceFunc(l.cube.give)
+		defer give()
 	}
-	if err != nil {
-		return err
-	}
+	return l.scans.count(ctx, func() error {
+		return l.scans.run(ctx, func(db *sql.DB) error {
+			tx, upTo, err := snapshot(ctx, db) // begun in turn: the memory is never beyond it
+			if err != nil {
+				return err
+			}
+			defer tx.Rollback()
+			if err := l.countDays(ctx, tx, upTo, c, q, days, t, remembered); err != nil {
+				return err
+			}
+			give()
+			return t.rest(ctx, tx, upTo, q, w, edges)
+		})
+	})
+}
+
+// rest counts what the whole days of a cube leave out.
+func (t *tally) rest(ctx context.Context, tx *sql.Tx, upTo int64, q query.Query, w window, edges []window) error {
 	where := ofEvents.where(q)
 	for _, edge := range edges {
 		if err := t.query(ctx, tx, countEdge(t.by, where, edge, upTo)); err != nil {
@@ -92,32 +120,18 @@ func (l *Log) countRolled(ctx context.Context, c cube, q query.Query, t *tally) 
 	return t.query(ctx, tx, countOpen(t.by, where, w, upTo))
 }
 
-// countDays counts whole days by a cube, in memory or by SQL, and returns the snapshot in which it did.
-func (l *Log) countDays(ctx context.Context, c cube, q query.Query, days run, t *tally) (*sql.Tx, int64, error) {
-	give := func() {}
-	remembered := wide(c, days) || !l.cube.reading.Load()
-	if remembered {
-		if err := l.cube.take(ctx); err != nil {
-			return nil, 0, err
-		}
-		give = sync.OnceFunc(l.cube.give)
-		defer give()
-	}
-	tx, upTo, err := l.snapshot(ctx) // begun in turn: the memory is never beyond it
-	if err != nil {
-		return nil, 0, err
-	}
+// countDays counts whole days by a cube, in memory or by SQL.
+func (l *Log) countDays(ctx context.Context, tx *sql.Tx, upTo int64, c cube, q query.Query, days run, t *tally, remembered bool) error {
 	if remembered && l.cube.wanted(c, days) {
 		err := l.cube.follow(ctx, tx, upTo)
 		if err == nil {
-			return tx, upTo, l.cube.count(ctx, q, days, t)
+			return l.cube.count(ctx, q, days, t)
 		}
 		if !errors.Is(err, errLarge) {
-			return tx, upTo, err
+			return err
 		}
 	}
-	give()
-	return tx, upTo, t.query(ctx, tx, c.count(t.by, c.columns().where(q), days))
+	return t.query(ctx, tx, c.count(t.by, c.columns().where(q), days))
 }
 
 // countColumns counts rows by their columns alone, a span at a time.
@@ -133,7 +147,7 @@ func (l *Log) countColumns(ctx context.Context, q query.Query, t *tally) error {
 			p.text, p.args = `idx IN (`+p.text+`)`, append([]any{r.from, r.to, r.from >> segmentBits, (r.to - 1) >> segmentBits}, p.args...)
 		}
 		p.text = grouped("events NOT INDEXED", t.by, eventColumns, "count(*)", p.text)
-		err := t.query(ctx, l.reads, p)
+		err := l.scans.run(ctx, func(db *sql.DB) error { return t.query(ctx, db, p) })
 		return int(t.events - before), err == nil, err
 	})
 }

@@ -2,6 +2,8 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -9,6 +11,9 @@ import (
 
 // hashesPerChunk hashes make a row of 2 KiB, two to a page.
 const hashesPerChunk = 64
+
+// errNoHash means that a hash is not in the table, as opposed to a table that cannot be read.
+var errNoHash = errors.New("it is missing")
 
 // chunkReader reads stored hashes by their tlog index from the table tree.
 type chunkReader struct {
@@ -34,7 +39,7 @@ func (r *chunkReader) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 		}
 		at := int(index%hashesPerChunk) * tlog.HashSize
 		if len(chunk) < at+tlog.HashSize {
-			return nil, fmt.Errorf("stored hash %d is missing", index)
+			return nil, fmt.Errorf("stored hash %d: %w", index, errNoHash)
 		}
 		hashes[i] = tlog.Hash(chunk[at : at+tlog.HashSize])
 	}
@@ -46,7 +51,11 @@ func (r *chunkReader) chunk(n int64) ([]byte, error) {
 		return b, nil
 	}
 	var b []byte
-	if err := r.db.QueryRowContext(r.ctx, sqlGetChunk, n).Scan(&b); err != nil {
+	err := r.db.QueryRowContext(r.ctx, sqlGetChunk, n).Scan(&b)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = errNoHash
+	}
+	if err != nil {
 		return nil, fmt.Errorf("stored hashes %d to %d: %w", n*hashesPerChunk, (n+1)*hashesPerChunk-1, err)
 	}
 	r.chunks[n] = b

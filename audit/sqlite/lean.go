@@ -168,7 +168,13 @@ func (l *Log) countLean(ctx context.Context, q query.Query, n lean, t *tally) er
 
 // count counts the events of a condition that the query selects.
 func (n lean) count(ctx context.Context, s *searcher, t *tally, where string, args ...any) error {
-	rows, err := s.l.reads.QueryContext(ctx, `SELECT idx, `+strings.Join(n.names, ", ")+` FROM events NOT INDEXED WHERE `+where+` AND (`+s.where.text+`)`, append(args, s.where.args...)...)
+	return s.l.scans.run(ctx, func(db *sql.DB) error {
+		return n.countOn(ctx, db, s, t, where, args...)
+	})
+}
+
+func (n lean) countOn(ctx context.Context, db *sql.DB, s *searcher, t *tally, where string, args ...any) error {
+	rows, err := db.QueryContext(ctx, `SELECT idx, `+strings.Join(n.names, ", ")+` FROM events NOT INDEXED WHERE `+where+` AND (`+s.where.text+`)`, append(args, s.where.args...)...)
 	if err != nil {
 		return err
 	}

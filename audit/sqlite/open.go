@@ -26,7 +26,8 @@ type Config struct {
 	Schema   []string      // DDL of the state beside the log, idempotent, run on every open
 	Log      *slog.Logger  // nil: none
 	MaxBatch int           // appends that share a commit at most; 0: 1,024
-	Reads    int           // connections that read; 0: 4
+	Reads    int           // connections that read state and tree; 0: 4
+	Scans    int           // connections that search, count and read rows; 0: 4
 
 	patient int64 // events walked for a short text in vain; 0: maxBarren
 }
@@ -39,14 +40,17 @@ func (c *Config) check() error {
 		return errors.New("signer and verifier are needed")
 	case c.Signer.Name() != c.Verifier.Name() || c.Signer.KeyHash() != c.Verifier.KeyHash():
 		return errors.New("signer and verifier are not of one key")
-	case c.MaxBatch < 0 || c.Reads < 0:
-		return errors.New("max batch and reads may not be negative")
+	case c.MaxBatch < 0 || c.Reads < 0 || c.Scans < 0:
+		return errors.New("max batch, reads and scans may not be negative")
 	}
 	if c.MaxBatch == 0 {
 		c.MaxBatch = 1024
 	}
 	if c.Reads == 0 {
 		c.Reads = 4
+	}
+	if c.Scans == 0 {
+		c.Scans = 4
 	}
 	if c.patient == 0 {
 		c.patient = maxBarren
@@ -62,6 +66,7 @@ type Log struct {
 	cfg   Config
 	dial  func(ctx context.Context) (conn, error)
 	reads *sql.DB
+	scans scans
 	last  atomic.Pointer[head]
 	text  *textIndex
 	cube  *memory
@@ -119,7 +124,11 @@ func open(ctx context.Context, cfg Config, dial func(context.Context) (conn, err
 	if err != nil {
 		return nil, errors.Join(err, w.close())
 	}
-	l := &Log{cfg: cfg, dial: dial, reads: reads, w: w, cube: newMemory(), queue: make(chan *request, cfg.MaxBatch),
+	scans, err := openScans(cfg.Path, cfg.Scans)
+	if err != nil {
+		return nil, errors.Join(err, reads.Close(), w.close())
+	}
+	l := &Log{cfg: cfg, dial: dial, reads: reads, scans: scans, w: w, cube: newMemory(), queue: make(chan *request, cfg.MaxBatch),
 		closing: make(chan struct{}), stopped: make(chan struct{})}
 	h := w.edge.head
 	l.last.Store(&h)
@@ -241,7 +250,7 @@ func (l *Log) Close() error {
 		<-l.stopped
 		l.text.close()
 		l.copier.close()
-		errs := []error{l.reads.Close()}
+		errs := []error{l.reads.Close(), l.scans.db.Close()}
 		if l.w != nil {
 			if _, err := l.w.checkpoint.ints(3); err != nil { // what is in the WAL is durable there
 				l.cfg.Log.Warn("audit store: checkpoint of the WAL on closing", "error", err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"iter"
 	"strconv"
@@ -84,13 +85,14 @@ func (l *Log) Rows(ctx context.Context, from, to int64) iter.Seq2[audit.Row, err
 
 // leaves fills in the stored leaf hashes; a hash that is not there stays out.
 func (l *Log) leaves(ctx context.Context, page []audit.Row) error {
-	return l.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return l.scans.tx(ctx, func(tx *sql.Tx) error {
 		r := newChunkReader(ctx, tx)
 		for i := range page {
-			if h, err := r.ReadHashes([]int64{tlog.StoredHashIndex(0, page[i].Index)}); err == nil {
+			switch h, err := r.ReadHashes([]int64{tlog.StoredHashIndex(0, page[i].Index)}); {
+			case err == nil:
 				page[i].Leaf = h[0][:]
-			} else if ctx.Err() != nil {
-				return ctx.Err()
+			case !errors.Is(err, errNoHash):
+				return err
 			}
 		}
 		return nil
@@ -99,7 +101,15 @@ func (l *Log) leaves(ctx context.Context, page []audit.Row) error {
 
 // page reads rows until pageBytes are full; whole is false where it left some of the answer unread.
 func (l *Log) page(ctx context.Context, query string, args ...any) (page []audit.Row, whole bool, err error) {
-	rows, err := l.reads.QueryContext(ctx, query, args...)
+	err = l.scans.run(ctx, func(db *sql.DB) (err error) {
+		page, whole, err = readPage(ctx, db, query, args...)
+		return err
+	})
+	return page, whole, err
+}
+
+func readPage(ctx context.Context, db *sql.DB, query string, args ...any) (page []audit.Row, whole bool, err error) {
+	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, false, err
 	}

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -85,45 +86,45 @@ func rollUpAll(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// Rollups implements store.Log. What is yielded is the state of one moment, that of the call: a
-// connection is held until the iteration ends or ctx does.
+// Rollups implements store.Log. They are copied into a file aside, in one transaction, before the first
+// is yielded.
 func (l *Log) Rollups(ctx context.Context) (int64, iter.Seq2[audit.Rollup, error]) {
-	tx, upTo, err := l.snapshot(ctx)
-	return upTo, func(yield func(audit.Rollup, error) bool) {
-		if err == nil {
-			defer tx.Rollback()
-		}
-		more := true
-		for _, c := range cubes {
-			if err == nil && more {
-				more, err = c.each(ctx, tx, func(r audit.Rollup) bool { return yield(r, nil) })
-			}
-		}
-		if err != nil {
+	upTo, rollups, err := l.rollups(ctx)
+	if err != nil {
+		return 0, func(yield func(audit.Rollup, error) bool) {
 			yield(audit.Rollup{}, fmt.Errorf("audit store: rollups: %w", err))
 		}
 	}
+	return upTo, rollups
 }
 
-// snapshot begins a read transaction and returns what its rollups cover.
-func (l *Log) snapshot(ctx context.Context) (*sql.Tx, int64, error) {
-	tx, err := l.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+func (l *Log) rollups(ctx context.Context) (upTo int64, rollups iter.Seq2[audit.Rollup, error], err error) {
+	spool, free, err := l.spool(ctx)
 	if err != nil {
-		return nil, 0, err
+		return 0, nil, err
 	}
-	h, err := loadHead(ctx, tx)
-	if err != nil {
-		_ = tx.Rollback()
-		return nil, 0, err
+	err = l.scans.tx(ctx, func(tx *sql.Tx) error {
+		h, err := loadHead(ctx, tx)
+		upTo = audit.RolledUp(h.tree.N)
+		for i := 0; err == nil && i < len(cubes); i++ {
+			err = cubes[i].each(ctx, tx, spool.Add)
+		}
+		return err
+	})
+	if err == nil {
+		if rollups, err = spool.All(ctx, free); err == nil {
+			return upTo, rollups, nil
+		}
 	}
-	return tx, audit.RolledUp(h.tree.N), nil
+	free()
+	return 0, nil, errors.Join(err, spool.Close())
 }
 
-// each yields the cube's rollups; more is false where the consumer has had enough.
-func (c cube) each(ctx context.Context, db querier, yield func(audit.Rollup) bool) (more bool, err error) {
+// each calls add for the cube's rollups.
+func (c cube) each(ctx context.Context, db querier, add func(audit.Rollup) error) error {
 	rows, err := db.QueryContext(ctx, `SELECT `+strings.Join(c.key, ", ")+`, n FROM `+c.table())
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -135,14 +136,14 @@ func (c cube) each(ctx context.Context, db querier, yield func(audit.Rollup) boo
 			dest = append(dest, at[k])
 		}
 		if err := rows.Scan(append(dest, &r.N)...); err != nil {
-			return false, err
+			return err
 		}
 		r.Day = dayText(day)
-		if !yield(r) {
-			return false, nil
+		if err := add(r); err != nil {
+			return err
 		}
 	}
-	return true, rows.Err()
+	return rows.Err()
 }
 
 // dayText is a day as counted since 1970 in the form of audit.RollupKey.

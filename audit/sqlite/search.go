@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"iter"
@@ -77,7 +78,7 @@ func (s *searcher) candidates(ctx context.Context, r run) ([]int64, error) {
 		p := statement(s.arms, s.where, s.q.Newest)
 		args := append([]any{r.from, r.to, r.from >> segmentBits, (r.to - 1) >> segmentBits}, p.args...)
 		var err error
-		if ids, err = queryIDs(ctx, s.l.reads, p.text, args...); err != nil {
+		if ids, err = s.ids(ctx, p.text, args...); err != nil {
 			return nil, err
 		}
 	}
@@ -127,8 +128,17 @@ func (s *searcher) textual(ctx context.Context, r run) ([]int64, error) {
 		return ids, nil
 	}
 	args := append([]any{indexed, r.to}, s.where.args...)
-	rest, err := queryIDs(ctx, s.l.reads, `SELECT idx FROM events WHERE idx >= ? AND idx < ? AND (`+s.where.text+`)`, args...)
+	rest, err := s.ids(ctx, `SELECT idx FROM events WHERE idx >= ? AND idx < ? AND (`+s.where.text+`)`, args...)
 	return append(ids, rest...), err
+}
+
+// ids is queryIDs in a turn.
+func (s *searcher) ids(ctx context.Context, text string, args ...any) (ids []int64, err error) {
+	err = s.l.scans.run(ctx, func(db *sql.DB) (err error) {
+		ids, err = queryIDs(ctx, db, text, args...)
+		return err
+	})
+	return ids, err
 }
 
 // queryIDs runs a statement that selects indexes.

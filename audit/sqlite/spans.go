@@ -107,19 +107,11 @@ func (s *searcher) timely(ctx context.Context, r run) ([]run, error) {
 	if s.window == always {
 		return []run{r}, nil
 	}
-	rows, err := s.l.reads.QueryContext(ctx, `WITH RECURSIVE seg (n) AS (SELECT ? UNION ALL SELECT n + 1 FROM seg WHERE n < ?)
+	segments, err := s.ids(ctx, `WITH RECURSIVE seg (n) AS (SELECT ? UNION ALL SELECT n + 1 FROM seg WHERE n < ?)
 		SELECT n FROM seg WHERE EXISTS (SELECT 1 FROM events INDEXED BY events_time WHERE (idx >> 11) = n AND time >= ? AND time < ?)`,
 		r.from>>segmentBits, (r.to-1)>>segmentBits, s.window.since, s.window.until)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
 	var runs []run
-	for rows.Next() {
-		var n int64
-		if err := rows.Scan(&n); err != nil {
-			return nil, err
-		}
+	for _, n := range segments {
 		next := run{max(n<<segmentBits, r.from), min((n+1)<<segmentBits, r.to)}
 		if last := len(runs) - 1; last >= 0 && runs[last].to == next.from {
 			runs[last].to = next.to
@@ -130,7 +122,7 @@ func (s *searcher) timely(ctx context.Context, r run) ([]run, error) {
 	if s.q.Newest {
 		slices.Reverse(runs)
 	}
-	return runs, rows.Err()
+	return runs, err
 }
 
 // maxBarren is how many events are walked for a short text without a match, or for a count: two seconds' worth.

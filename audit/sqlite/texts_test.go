@@ -85,7 +85,7 @@ func TestTextReplaced(t *testing.T) {
 		t.Error("the other's index was taken for broken")
 	}
 	settle(t, l)
-	checkTexts(t, l, events, texts())
+	checkTexts(t, l, events, fewTexts())
 }
 
 // TestTextRebuiltMeanwhile breaks the index again and again under searches.

@@ -72,14 +72,19 @@ type Log interface {
 	// Event returns the row of an event's ID as Rows does, or ErrNoEvent.
 	Event(ctx context.Context, id string) (audit.Row, error)
 
-	// Search yields the rows that q.Match selects, in the order that q asks for, up to q.Limit.
+	// Search yields the rows that q.Match selects, in the order that q asks for, up to q.Limit. Few
+	// searches and counts are carried out at once, on connections of their own: the others wait in
+	// order, until ctx ends. Nothing of the database is held while the consumer has a row.
 	Search(ctx context.Context, q query.Query) iter.Seq2[audit.Row, error]
 
 	// Count counts what q selects (Limit and Newest are not looked at) by dimensions, sorted by key.
 	Count(ctx context.Context, q query.Query, by []query.Dimension) ([]query.Group, error)
 
 	// Rollups yields every rollup as stored, in any order. They cover the first upTo events,
-	// audit.RolledUp of the log's size at that moment.
+	// audit.RolledUp of the log's size at that moment: the moment of the call, which copies them all
+	// aside and takes seconds for millions. Whoever reads them slowly then holds nothing of the database;
+	// they can be read once, and are dropped at the end, or with ctx. Few consumers are served at
+	// once: a call may wait for another's end, until ctx ends.
 	Rollups(ctx context.Context) (upTo int64, rollups iter.Seq2[audit.Rollup, error])
 
 	// Hashes returns stored hashes of the tree by their tlog index (tlog.StoredHashIndex).

@@ -56,6 +56,8 @@ func Run(t *testing.T, b Backend) {
 		"counts of nothing":           testCountNothing,
 		"too many groups":             testTooManyGroups,
 		"rollups":                     testRollups,
+		"stalled consumers":           testStalled,
+		"given up":                    testGivenUp,
 		"event by ID":                 testEventByID,
 		"hashes":                      testHashes,
 		"query pages":                 testQueryPages,
