@@ -24,15 +24,19 @@ type strange struct {
 type storedTree struct {
 	edge    Frontier
 	strange []strange
-	more    bool // rows that differ, beyond those in mind
+	more    bool  // rows that differ, beyond those in mind
+	held    bool  // a row came with its leaf
+	bare    []gap // rows that came without
 	buf     []tlog.Hash
 }
 
 // add compares a row with its leaf.
 func (t *storedTree) add(row Row, id string, is tlog.Hash) {
 	if len(row.Leaf) != tlog.HashSize {
+		t.lacks(row.Index)
 		return
 	}
+	t.held = true
 	stored := tlog.Hash(row.Leaf)
 	t.buf = t.edge.Add(stored, t.buf[:0])
 	switch {
@@ -42,6 +46,15 @@ func (t *storedTree) add(row Row, id string, is tlog.Hash) {
 	default:
 		t.strange = append(t.strange, strange{index: row.Index, id: id, is: is, stored: stored})
 	}
+}
+
+// lacks keeps in mind that a row came without its leaf; beyond maxStrange places, that more did behind the last.
+func (t *storedTree) lacks(index int64) {
+	if last := len(t.bare) - 1; last >= 0 && (t.bare[last].to == index-1 || last == maxStrange) {
+		t.bare[last].to = index
+		return
+	}
+	t.bare = append(t.bare, gap{index, index})
 }
 
 // pass goes over rows that are not there, with the leaves that the log has stored for them. Where they

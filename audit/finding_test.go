@@ -211,6 +211,36 @@ func TestFindingsOfTrees(t *testing.T) {
 			t.Errorf("%+v, %v", report, err)
 		}
 	})
+	t.Run("stored hashes that are missing", func(t *testing.T) {
+		rows := s.serve(cloneRows(s.rows))
+		for _, i := range []int{4, 7, 8, 9} {
+			rows[i].Leaf = nil
+		}
+		report, err := Verifier{Checkpoint: s.tree}.Verify(seq(rows))
+		if err != nil || !slices.Equal(named(report), []string{"tree 4", "tree 7"}) {
+			t.Errorf("%+v, %v", report, err)
+		}
+	})
+	t.Run("no stored hash", func(t *testing.T) {
+		rows := s.serve(cloneRows(s.rows))
+		for i := range rows {
+			rows[i].Leaf = nil
+		}
+		report, err := Verifier{Checkpoint: s.tree, Leaves: func(int64, int64) ([]tlog.Hash, error) { return nil, errors.New("none") }}.Verify(seq(rows))
+		if err != nil || !slices.Equal(named(report), []string{"tree 0"}) {
+			t.Errorf("%+v, %v", report, err)
+		}
+		if report, err = (Verifier{Checkpoint: s.tree}).Verify(seq(rows)); err != nil || !report.OK() { // of a reader that cannot tell
+			t.Errorf("%+v, %v", report, err)
+		}
+		bare := storedTree{}
+		for i := range int64(2*maxStrange + 10) {
+			bare.lacks(2 * i)
+		}
+		if n := len(bare.bare); n != maxStrange+1 || bare.bare[n-1].to != 4*maxStrange+18 {
+			t.Errorf("%d places in mind, to %d", n, bare.bare[n-1].to)
+		}
+	})
 	for err, want := range map[error]Finding{ErrFork: FindingForked, ErrRollback: FindingRolledBack, ErrCheckpoint: FindingForged, ErrBundle: FindingBundle, ErrUnproven: "", errors.New("cable"): ""} {
 		if got := FindingOf(fmt.Errorf("wrapped: %w", err)); got != want {
 			t.Errorf("%v is %q, want %q", err, got, want)

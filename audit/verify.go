@@ -246,9 +246,15 @@ func (p *pass) blame() {
 	p.report.Problems = slices.Insert(p.report.Problems, 0, found[:min(len(found), p.MaxProblems)]...)
 }
 
-// suspectTree names stored hashes that are not those of the events, which are themselves as signed.
+// suspectTree names stored hashes that are not there or not those of the events, which are themselves as signed.
 func (p *pass) suspectTree() {
 	for _, s := range p.stored.strange {
 		p.problem(s.index, s.id, FindingTree, "event %d (%s) is as it was signed, but the tree holds another hash for it: proofs of it will fail", s.index, s.id)
+	}
+	if p.Leaves == nil && !p.stored.held { // rows of a reader that cannot tell
+		return
+	}
+	for _, g := range p.stored.bare {
+		p.problem(g.from, "", FindingTree, "events %d to %d are as they were signed, but the tree holds no hash for some or all of them: proofs will fail", g.from, g.to)
 	}
 }
