@@ -100,7 +100,7 @@ func (l *Log) countRolled(ctx context.Context, c cube, q query.Query, t *tally) 
 				return err
 			}
 			defer tx.Rollback()
-			if err := l.countDays(ctx, tx, upTo, c, q, days, t, remembered); err != nil {
+			if err := l.countDays(ctx, tx, upTo, c, q, days, t, remembered, give); err != nil {
 				return err
 			}
 			give()
@@ -120,8 +120,8 @@ func (t *tally) rest(ctx context.Context, tx *sql.Tx, upTo int64, q query.Query,
 	return t.query(ctx, tx, countOpen(t.by, where, w, upTo))
 }
 
-// countDays counts whole days by a cube, in memory or by SQL.
-func (l *Log) countDays(ctx context.Context, tx *sql.Tx, upTo int64, c cube, q query.Query, days run, t *tally, remembered bool) error {
+// countDays counts whole days by a cube, in memory or, which gives the memory back, by SQL.
+func (l *Log) countDays(ctx context.Context, tx *sql.Tx, upTo int64, c cube, q query.Query, days run, t *tally, remembered bool, give func()) error {
 	if remembered && l.cube.wanted(c, days) {
 		err := l.cube.follow(ctx, tx, upTo)
 		if err == nil {
@@ -131,6 +131,7 @@ func (l *Log) countDays(ctx context.Context, tx *sql.Tx, upTo int64, c cube, q q
 			return err
 		}
 	}
+	give()
 	return t.query(ctx, tx, c.count(t.by, c.columns().where(q), days))
 }
 
