@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"context"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -33,6 +35,7 @@ type limiter struct {
 	mu      sync.Mutex
 	buckets map[string]*bucket
 	swept   time.Time
+	reading map[string]int // answers over the log that a person has under way
 }
 
 type bucket struct {
@@ -42,7 +45,7 @@ type bucket struct {
 }
 
 func newLimiter(l Limits, now func() time.Time) *limiter {
-	return &limiter{limits: l, now: now, buckets: map[string]*bucket{}, swept: now()}
+	return &limiter{limits: l, now: now, buckets: map[string]*bucket{}, swept: now(), reading: map[string]int{}}
 }
 
 // address takes one request of an address.
@@ -72,6 +75,60 @@ func (l *limiter) refusal(a netip.Addr) (omitted int, err error) {
 // shown is refusal for a session whose token was shown under another key.
 func (l *limiter) shown(session string) (omitted int, err error) {
 	return l.count("refused requests with this session", session, l.limits.RefusalRate, l.limits.RefusalBurst)
+}
+
+// readsPerPerson is how many answers over the log a person may have under way at once: searches, counts,
+// rows and rollups, and streams that follow. The store carries out a few at a time, for everybody.
+const readsPerPerson = 16
+
+// read begins an answer over the log to a person; done, which may be called again, ends it.
+func (l *limiter) read(s state.Session) (done func(), err error) {
+	if s.Kind != state.KindLogin {
+		return func() {}, nil
+	}
+	key := s.Issuer + "\x00" + s.Subject
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := l.reading[key]; n >= readsPerPerson {
+		p := api.Errorf(api.KindRateLimited, "too many searches of this person at once: %d are under way", n).WithHint("wait for their answers, or end a sega audit tail, and repeat")
+		p.RetrySecs = 1
+		return nil, p
+	}
+	l.reading[key]++
+	return sync.OnceFunc(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.reading[key]--; l.reading[key] == 0 {
+			delete(l.reading, key)
+		}
+	}), nil
+}
+
+// bounded answers with handle where the person has not too much of the log under way. A stream is
+// under way until it is written.
+func (s *Server) bounded(handle func(context.Context, *call) (any, error)) func(context.Context, *call) (any, error) {
+	return func(ctx context.Context, c *call) (any, error) {
+		done, err := s.limits.read(c.session)
+		if err != nil {
+			return nil, err
+		}
+		streams := false
+		defer func() {
+			if !streams {
+				done()
+			}
+		}()
+		reply, err := handle(ctx, c)
+		write, ok := reply.(stream)
+		if err != nil || !ok {
+			return reply, err
+		}
+		streams = true
+		return stream(func(w http.ResponseWriter) {
+			defer done()
+			write(w)
+		}), nil
+	}
 }
 
 // network is the address itself, or the /64 of an IPv6 address, which one household holds.

@@ -168,3 +168,73 @@ func TestLimitsOverHTTP(t *testing.T) {
 		t.Errorf("strangers wrote %d events", n)
 	}
 }
+
+// TestReadsPerPerson: a person's streams end at a number, which is theirs alone, and each that ends makes room.
+func TestReadsPerPerson(t *testing.T) {
+	l, _ := newTestLimiter()
+	alice, bob := state.Session{Kind: state.KindLogin, Issuer: issuer, Subject: "alice"}, state.Session{Kind: state.KindLogin, Issuer: issuer, Subject: "bob"}
+	var done []func()
+	begin := func() error {
+		end, err := l.read(alice)
+		if err == nil {
+			done = append(done, end)
+		}
+		return err
+	}
+	if got := count(50, begin); got != readsPerPerson {
+		t.Errorf("%d at once, want %d", got, readsPerPerson)
+	}
+	if p := api.AsProblem(begin()); p.Kind != api.KindRateLimited || p.RetrySecs < 1 {
+		t.Errorf("problem %+v", p)
+	}
+	if _, err := l.read(bob); err != nil {
+		t.Errorf("another person: %v", err)
+	}
+	if _, err := l.read(state.Session{Kind: state.KindMachine, Issuer: issuer, Subject: "alice"}); err != nil {
+		t.Errorf("a machine: %v", err)
+	}
+	done[3]()
+	done[3]() // makes room once
+	if got := count(50, begin); got != 1 {
+		t.Errorf("%d more when one has ended", got)
+	}
+	for _, end := range done {
+		end()
+	}
+	if len(l.reading) != 1 { // bob's
+		t.Errorf("left are %v", l.reading)
+	}
+}
+
+// TestReadsAreBounded: streams that follow, and what else reads the log, count until they have ended.
+func TestReadsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	w.setPolicy(readPolicies)
+	p := w.as("carol", "reviewers")
+	var tails []*tail
+	for range readsPerPerson {
+		tails = append(tails, p.tail(t, "user:nobody"))
+	}
+	for _, path := range []string{eventsPath("user:nobody"), api.RouteCount + "?by=kind", api.RouteLog + "?from=0&to=1", api.RouteRollups} {
+		if rec := p.do("GET", path, nil); rec.Code != 429 {
+			t.Errorf("%s: %d %.200s", path, rec.Code, rec.Body)
+		}
+	}
+	if rec := w.as("dora", "reviewers").do("GET", eventsPath("user:nobody"), nil); rec.Code != 200 {
+		t.Errorf("another person: %d %.200s", rec.Code, rec.Body)
+	}
+	w.s.Drain()
+	for _, f := range tails {
+		for range f.lines {
+		}
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		rec := p.do("GET", eventsPath("user:nobody"), nil)
+		if rec.Code == 200 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after the streams' end: %d", rec.Code)
+		}
+	}
+}
