@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
+
+	"sega/audit/store"
 )
 
 // batchBytes bounds what the appends of a commit hold, beyond the first.
@@ -63,7 +66,12 @@ func (l *Log) batch(waiting []*request) {
 	if len(batch) == 0 {
 		return
 	}
-	if err := l.commit(batch); err != nil {
+	err := l.lost.Err()
+	if err == nil {
+		err = l.commit(batch)
+	}
+	if err != nil {
+		l.setBack(err)
 		l.cfg.Log.Error("audit store: events are not durable, nothing is released", "appends", len(batch), "error", err)
 		for _, r := range batch {
 			r.answer(0, unavailable(err))
@@ -71,7 +79,7 @@ func (l *Log) batch(waiting []*request) {
 		return
 	}
 	h := l.w.edge.head
-	l.last.Store(&h)
+	l.advance(&h)
 	l.grown(h.tree.N)
 	for _, r := range batch {
 		if r.failed != nil {
@@ -150,7 +158,7 @@ func (l *Log) ready(ctx context.Context) error {
 	if err := holdOpen(ctx, c.Conn(), l.target.schema); err != nil {
 		return errors.Join(err, c.Close())
 	}
-	l.w = newWriter(c, l.id)
+	l.w = newWriter(c, l.id, l.known)
 	return nil
 }
 
@@ -172,24 +180,28 @@ const (
 	settleTime  = 20 * time.Second
 )
 
-// settle finds out what became of a COMMIT whose answer did not come, on a new connection. It
-// returns nil where the commit is there: what is visible to others is on the server's disk. Where
-// the server stays away the fate stays unknown, and nothing is released.
+// settle finds out what became of a COMMIT whose answer did not come, on a new connection. Where the
+// commit is there, one of our own behind it is acknowledged before settle returns nil: a server that waits
+// for standbys lets others see what they do not have yet, and sends a later commit to them behind it. Where the
+// server stays away the fate stays unknown, and nothing is released.
 func (l *Log) settle(stamp int64, why error) error {
 	why = l.broken(why)
 	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
 	defer cancel()
-	for {
-		committed, err := l.lookUp(ctx, stamp)
-		switch {
-		case err == nil && committed:
-			return nil
-		case err == nil:
+	for ours := []int64{stamp}; ; {
+		last, err := l.lookUp(ctx)
+		if err == nil && !slices.Contains(ours, last) {
 			return fmt.Errorf("%w; it was not carried out", why)
-		case errors.Is(err, errUnfit):
+		}
+		if err == nil {
+			if last, err = l.confirm(ctx); err == nil {
+				return nil
+			}
+			ours = append(ours, last)
+		}
+		if errors.Is(err, errUnfit) || errors.Is(err, store.ErrSetBack) {
 			return fmt.Errorf("%w; it stays unknown: %w", why, err)
 		}
-		l.cfg.Log.Warn("audit store: looking up a commit whose answer did not come", "error", err)
 		select {
 		case <-time.After(settlePause):
 		case <-ctx.Done():
@@ -198,14 +210,29 @@ func (l *Log) settle(stamp int64, why error) error {
 	}
 }
 
-func (l *Log) lookUp(ctx context.Context, stamp int64) (bool, error) {
+func (l *Log) lookUp(ctx context.Context) (int64, error) {
 	err := l.ready(ctx)
-	var committed bool
+	last := int64(unread)
 	if err == nil {
-		committed, err = l.w.committed(ctx, stamp)
+		last, err = l.w.lastStamp(ctx)
 	}
 	if err != nil {
-		return false, l.broken(err)
+		return unread, l.broken(err)
 	}
-	return committed, nil
+	return last, nil
+}
+
+// confirm commits a new stamp, which it returns, and nothing else.
+func (l *Log) confirm(ctx context.Context) (int64, error) {
+	if _, err := l.w.start(ctx, nil); err != nil {
+		return unread, l.broken(err)
+	}
+	g, err := l.w.edge.grow(nil, nil)
+	if err == nil {
+		err = l.w.finish(ctx, &rowArrays{}, g)
+	}
+	if err != nil {
+		return g.next.stamp, l.broken(err)
+	}
+	return g.next.stamp, nil
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
+	"sega/audit/store"
 )
 
 // head is the row of the table head.
@@ -48,8 +49,8 @@ type edge struct {
 }
 
 // loadEdge reads the edge, under the lock of the head, and checks that the stored hashes give the
-// head's root.
-func loadEdge(ctx context.Context, c *pgx.Conn) (edge, error) {
+// head's root, and that the log continues the one that is known.
+func loadEdge(ctx context.Context, c *pgx.Conn, known tlog.Tree) (edge, error) {
 	h, err := scanHead(c.QueryRow(ctx, sqlHead).Scan)
 	if err != nil {
 		return edge{}, err
@@ -61,6 +62,9 @@ func loadEdge(ctx context.Context, c *pgx.Conn) (edge, error) {
 	}
 	if got := e.frontier.Root(); got != h.tree.Hash {
 		return edge{}, fmt.Errorf("the stored hashes give the root %s, the head says %s for %d events", got, h.tree.Hash, h.tree.N)
+	}
+	if err := store.CheckExtends(known, h.tree, r); err != nil {
+		return edge{}, err
 	}
 	if e.chunk, e.tail, err = r.tail(h.tree.N); err != nil {
 		return edge{}, err

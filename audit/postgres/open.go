@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/mod/sumdb/note"
@@ -24,7 +23,8 @@ type Log struct {
 	id     int64 // in the table writers
 	reads  *sql.DB
 	scans  scans
-	last   atomic.Pointer[head]
+	last   atomic.Pointer[head] // newest that this process has signed or seen
+	lost   store.Latch
 
 	queue   chan *request
 	closing chan struct{} // closed by Close
@@ -73,7 +73,7 @@ func open(ctx context.Context, cfg Config, dial dialFunc) (*Log, error) {
 	}
 	l.reads, l.scans = openReads(t, cfg.Reads, readTime), openScans(t, cfg.Scans)
 	h := l.w.edge.head
-	l.last.Store(&h)
+	l.advance(&h)
 	var background context.Context
 	background, l.cancel = context.WithCancel(context.Background())
 	l.aside.Go(func() { l.follow(background) })
@@ -87,7 +87,7 @@ const migrationLock = 0x73656761 // "sega"
 
 // migrate makes schema and tables and, in an empty database, the head of the empty log.
 func migrate(ctx context.Context, t target, cfg *Config) error {
-	c, err := connect(ctx, t.with(map[string]string{"default_transaction_read_only": "off", "client_min_messages": "warning"}))
+	c, err := connect(ctx, t.with(map[string]string{"default_transaction_read_only": "off", "client_min_messages": "warning", "lock_timeout": millis(lockTime)}))
 	if err != nil {
 		return err
 	}
@@ -259,34 +259,6 @@ func (w *writer) check(ctx context.Context, verifier note.Verifier) error {
 		return fmt.Errorf("event %d is not the one in the tree", size-1)
 	}
 	return nil
-}
-
-// followTime is between two looks at what other processes have appended.
-const followTime = 500 * time.Millisecond
-
-// follow keeps Head within a second of what other processes commit. While the server is away the
-// last head stays.
-func (l *Log) follow(ctx context.Context) {
-	tick := time.NewTicker(followTime)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		known := l.last.Load()
-		ask, cancel := context.WithTimeout(ctx, replyTime)
-		h, err := scanHead(l.reads.QueryRowContext(ask, sqlHead).Scan)
-		cancel()
-		if err != nil {
-			l.cfg.Log.Debug("audit store: ask for the head", "error", err)
-			continue
-		}
-		if h.stamp != known.stamp && l.last.CompareAndSwap(known, &h) { // else a commit came in between: it is newer
-			l.grown(h.tree.N)
-		}
-	}
 }
 
 // grown wakes the indexer.

@@ -44,6 +44,9 @@ func (l *Log) Read(ctx context.Context, f func(ctx context.Context, q store.Quer
 }
 
 func (l *Log) read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
+	if err := l.lost.Err(); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnreadable, err)
+	}
 	return readOn(ctx, l.reads, f)
 }
 

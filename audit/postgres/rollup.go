@@ -123,6 +123,9 @@ func (l *Log) Rollups(ctx context.Context) (int64, iter.Seq2[audit.Rollup, error
 }
 
 func (l *Log) rollups(ctx context.Context) (upTo int64, rollups iter.Seq2[audit.Rollup, error], err error) {
+	if err := l.lost.Err(); err != nil {
+		return 0, nil, err
+	}
 	if l.scans.spools.Acquire(ctx, 1) != nil {
 		return 0, nil, context.Cause(ctx)
 	}

@@ -31,5 +31,8 @@ func (l *Log) scan(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) 
 		return context.Cause(ctx)
 	}
 	defer l.scans.turns.Release(1)
+	if err := l.lost.Err(); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnreadable, err)
+	}
 	return readOn(ctx, l.scans.db, f)
 }

@@ -100,6 +100,7 @@ var (
 	sqlLock  = `SELECT stamp, current_setting('fsync'), current_setting('full_page_writes') FROM head FOR UPDATE`
 	sqlDup   = `SELECT id FROM events WHERE id = ANY($1::text[])`
 	sqlHead  = `SELECT size, root, checkpoint, stamp FROM head`
+	sqlSize  = `SELECT size FROM head`
 	sqlChunk = `SELECT chunk, hashes FROM tree WHERE chunk = ANY($1::bigint[])`
 
 	sqlInsert = `INSERT INTO events (idx, time, ` + strings.Join(columns[:], ", ") + `, body, salt, details)

@@ -150,11 +150,14 @@ func textParts(ctx context.Context, tx *sql.Tx, span interval, text query.Expr, 
 }
 
 // timeSpan is the part of the log that may hold what a query selects, by After, Before and the times
-// that every event it selects lies between.
+// that every event it selects lies between, up to the head of now.
 func timeSpan(ctx context.Context, tx *sql.Tx, q query.Query) (interval, error) {
-	span := interval{max(q.After+1, 0), math.MaxInt64}
+	span := interval{from: max(q.After+1, 0)}
+	if err := tx.QueryRowContext(ctx, sqlSize).Scan(&span.to); err != nil { // what comes later is not waited for
+		return interval{}, err
+	}
 	if q.Before > 0 {
-		span.to = q.Before
+		span.to = min(span.to, q.Before)
 	}
 	since, until := times(q.Where)
 	if since == math.MinInt64 && until == math.MaxInt64 {

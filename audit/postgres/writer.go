@@ -17,7 +17,8 @@ import (
 
 // writer is the connection that writes. Only the committer uses it.
 type writer struct {
-	id    int64 // of this log in the table writers
+	id    int64            // of this log in the table writers
+	known func() tlog.Tree // newest tree that this process has signed or seen
 	c     *pgx.Conn
 	apply *applyConn
 	db    *sql.DB // on apply
@@ -26,8 +27,8 @@ type writer struct {
 }
 
 // newWriter takes a connection over. The edge is read by the first transaction.
-func newWriter(c *stdlib.Conn, id int64) *writer {
-	w := &writer{id: id, c: c.Conn(), apply: &applyConn{Conn: c}, edge: edge{head: head{stamp: unread}}}
+func newWriter(c *stdlib.Conn, id int64, known func() tlog.Tree) *writer {
+	w := &writer{id: id, known: known, c: c.Conn(), apply: &applyConn{Conn: c}, edge: edge{head: head{stamp: unread}}}
 	w.db = sql.OpenDB(w.apply)
 	w.db.SetMaxOpenConns(1)
 	return w
@@ -64,7 +65,7 @@ func (w *writer) start(ctx context.Context, ids []string) (map[string]bool, erro
 	}
 	if stamp != w.edge.stamp {
 		var err error
-		if w.edge, err = loadEdge(ctx, w.c); err != nil {
+		if w.edge, err = loadEdge(ctx, w.c, w.known()); err != nil {
 			return nil, fmt.Errorf("begin: %w", err)
 		}
 	}
@@ -112,18 +113,18 @@ func (w *writer) finish(ctx context.Context, rows *rowArrays, g growth) error {
 	}
 }
 
-// committed reports whether a commit of this log was carried out. It takes the lock of the head
-// first: the transaction in question held it, so that it has ended by then, one way or the other.
-func (w *writer) committed(ctx context.Context, stamp int64) (bool, error) {
+// lastStamp returns that of this log's last commit, unread where there is none. It takes the lock of the
+// head first: a transaction whose fate is in question held it, so that it has ended by then, one way or the other.
+func (w *writer) lastStamp(ctx context.Context) (int64, error) {
 	if _, err := w.start(ctx, nil); err != nil {
-		return false, err
+		return unread, err
 	}
-	var last int64
+	last := int64(unread)
 	err := w.c.QueryRow(ctx, sqlGetFate, w.id).Scan(&last)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return false, fmt.Errorf("look up the commit: %w", err)
+		return unread, fmt.Errorf("look up the commit: %w", err)
 	}
-	return err == nil && last == stamp, w.rollback(ctx)
+	return last, w.rollback(ctx)
 }
 
 // rowArrays are rows to insert, as the arrays of sqlInsert: one statement for each statementBytes of

@@ -78,7 +78,12 @@ func (l *Log) batch(waiting []*request) {
 	if len(batch) == 0 {
 		return
 	}
-	if err := l.commit(batch); err != nil {
+	err := l.lost.Err()
+	if err == nil {
+		err = l.commit(batch)
+	}
+	if err != nil {
+		l.setBack(err)
 		l.cfg.Log.Error("audit store: events are not durable, nothing is released", "appends", len(batch), "error", err)
 		for _, r := range batch {
 			r.answer(0, unavailable(err))
@@ -103,6 +108,9 @@ func (l *Log) batch(waiting []*request) {
 // commit makes the batch durable, or changes nothing and returns why. The outcomes of single
 // requests are in them.
 func (l *Log) commit(batch []*request) error {
+	if err := l.sameFile(); err != nil {
+		return err
+	}
 	if err := l.ready(); err != nil {
 		return err
 	}
@@ -140,7 +148,7 @@ func (l *Log) ready() error {
 	if err != nil {
 		return explain(fmt.Errorf("open the database anew: %w", err))
 	}
-	w, err := newWriter(ctx, c)
+	w, err := newWriter(ctx, c, l.known)
 	if err != nil {
 		return explain(fmt.Errorf("open the database anew: %w", err))
 	}
@@ -168,13 +176,11 @@ func (l *Log) broken(why error) error {
 func (l *Log) settle(next edge, why error) error {
 	why = l.broken(fmt.Errorf("commit: %w", why))
 	if err := l.ready(); err != nil {
-		l.cfg.Log.Error("audit store: the fate of a commit is unknown until the database opens again", "error", err)
-		return why
+		return fmt.Errorf("%w; its fate is unknown until the database opens again: %w", why, err)
 	}
 	committed := l.w.edge.stamp == next.stamp
 	if err := l.w.mark(); err != nil {
-		l.cfg.Log.Error("audit store: the fate of a commit is unknown until the next one succeeds", "found", committed, "error", err)
-		return errors.Join(why, l.broken(err))
+		return fmt.Errorf("%w; its fate is unknown until the next one succeeds: %w", why, l.broken(err))
 	}
 	if committed {
 		return nil

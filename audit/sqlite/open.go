@@ -67,7 +67,8 @@ type Log struct {
 	dial  func(ctx context.Context) (conn, error)
 	reads *sql.DB
 	scans scans
-	last  atomic.Pointer[head]
+	last  atomic.Pointer[head] // of the last commit
+	lost  store.Latch
 	text  *textIndex
 	cube  *memory
 
@@ -79,7 +80,8 @@ type Log struct {
 	once    sync.Once
 	err     error // of Close
 
-	w *writer // the committer's; nil while the database cannot be opened
+	w    *writer     // the committer's; nil while the database cannot be opened
+	file os.FileInfo // of the database as it was opened
 }
 
 var _ store.Log = (*Log)(nil)
@@ -103,7 +105,8 @@ func open(ctx context.Context, cfg Config, dial func(context.Context) (conn, err
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Close(); err != nil {
+	file, err := f.Stat()
+	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}
 	c, err := dial(ctx)
@@ -113,7 +116,8 @@ func open(ctx context.Context, cfg Config, dial func(context.Context) (conn, err
 	if err := migrate(ctx, c, &cfg); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	w, err := newWriter(ctx, c)
+	l := &Log{cfg: cfg, dial: dial, cube: newMemory(), queue: make(chan *request, cfg.MaxBatch), closing: make(chan struct{}), stopped: make(chan struct{})}
+	w, err := newWriter(ctx, c, l.known)
 	if err != nil {
 		return nil, err
 	}
@@ -124,12 +128,10 @@ func open(ctx context.Context, cfg Config, dial func(context.Context) (conn, err
 	if err != nil {
 		return nil, errors.Join(err, w.close())
 	}
-	scans, err := openScans(cfg.Path, cfg.Scans)
-	if err != nil {
+	if l.scans, err = openScans(cfg.Path, cfg.Scans); err != nil {
 		return nil, errors.Join(err, reads.Close(), w.close())
 	}
-	l := &Log{cfg: cfg, dial: dial, reads: reads, scans: scans, w: w, cube: newMemory(), queue: make(chan *request, cfg.MaxBatch),
-		closing: make(chan struct{}), stopped: make(chan struct{})}
+	l.reads, l.w, l.file = reads, w, file
 	h := w.edge.head
 	l.last.Store(&h)
 	l.text, l.copier = startText(l), startCopier(l)

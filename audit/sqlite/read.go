@@ -34,6 +34,9 @@ func (l *Log) Read(ctx context.Context, f func(ctx context.Context, q store.Quer
 }
 
 func (l *Log) read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
+	if err := l.lost.Err(); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnreadable, err)
+	}
 	tx, err := l.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return fmt.Errorf("%w: %w", store.ErrUnreadable, explain(err))
@@ -101,6 +104,9 @@ func (l *Log) leaves(ctx context.Context, page []audit.Row) error {
 
 // page reads rows until pageBytes are full; whole is false where it left some of the answer unread.
 func (l *Log) page(ctx context.Context, query string, args ...any) (page []audit.Row, whole bool, err error) {
+	if err := l.lost.Err(); err != nil {
+		return nil, false, fmt.Errorf("%w: %w", store.ErrUnreadable, err)
+	}
 	err = l.scans.run(ctx, func(db *sql.DB) (err error) {
 		page, whole, err = readPage(ctx, db, query, args...)
 		return err

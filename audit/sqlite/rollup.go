@@ -99,6 +99,9 @@ func (l *Log) Rollups(ctx context.Context) (int64, iter.Seq2[audit.Rollup, error
 }
 
 func (l *Log) rollups(ctx context.Context) (upTo int64, rollups iter.Seq2[audit.Rollup, error], err error) {
+	if err := l.lost.Err(); err != nil {
+		return 0, nil, err
+	}
 	spool, free, err := l.spool(ctx)
 	if err != nil {
 		return 0, nil, err

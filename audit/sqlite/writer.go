@@ -11,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
+	"sega/audit/store"
 )
 
 // head is the row of the table head.
@@ -35,6 +36,7 @@ type writer struct {
 	apply *applyConn
 	db    *sql.DB // on apply
 	all   []*stmt
+	known func() tlog.Tree // newest tree that this process has signed or seen
 	edge  edge
 	since int // commits since the WAL was copied
 
@@ -47,8 +49,8 @@ type writer struct {
 }
 
 // newWriter prepares the statements and loads the edge. It takes the connection over.
-func newWriter(ctx context.Context, c conn) (*writer, error) {
-	w := &writer{conn: c}
+func newWriter(ctx context.Context, c conn, known func() tlog.Tree) (*writer, error) {
+	w := &writer{conn: c, known: known}
 	w.apply, w.db = openApply(c)
 	err := checkDurable(ctx, w.db)
 	if err == nil {
@@ -110,8 +112,9 @@ func loadHead(ctx context.Context, db querier) (head, error) {
 	return h, nil
 }
 
-// loadEdge reads the edge and checks that the stored hashes give the head's root.
-func loadEdge(ctx context.Context, db querier) (edge, error) {
+// loadEdge reads the edge and checks that the stored hashes give the head's root, and that the log
+// continues the one that is known.
+func loadEdge(ctx context.Context, db querier, known tlog.Tree) (edge, error) {
 	h, err := loadHead(ctx, db)
 	if err != nil {
 		return edge{}, err
@@ -124,6 +127,9 @@ func loadEdge(ctx context.Context, db querier) (edge, error) {
 	if got := e.frontier.Root(); got != h.tree.Hash {
 		return edge{}, fmt.Errorf("the stored hashes give the root %s, the head says %s for %d events", got, h.tree.Hash, h.tree.N)
 	}
+	if err := store.CheckExtends(known, h.tree, r); err != nil {
+		return edge{}, err
+	}
 	if e.chunk, e.tail, err = loadTail(r, h.tree.N); err != nil {
 		return edge{}, err
 	}
@@ -133,7 +139,7 @@ func loadEdge(ctx context.Context, db querier) (edge, error) {
 // load reads what the writer knows of the log. Outside of a transaction another process may commit
 // between the reads: start notices by the stamp.
 func (w *writer) load(ctx context.Context) (err error) {
-	if w.edge, err = loadEdge(ctx, w.db); err != nil {
+	if w.edge, err = loadEdge(ctx, w.db, w.known()); err != nil {
 		return err
 	}
 	w.segment, err = loadSegment(ctx, w.db, audit.RolledUp(w.edge.tree.N), w.edge.tree.N)

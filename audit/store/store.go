@@ -17,8 +17,9 @@ import (
 	"sega/audit/query"
 )
 
-// ErrUnavailable means that nothing was made durable and the caller may release nothing; the
-// backend recovers by itself when its disk or database does.
+// ErrUnavailable means that the caller may release nothing. Nothing was made durable, but where the
+// database went away during a commit: then the whole append may be in the log, and the error says that its fate is
+// unknown. The backend recovers by itself when its disk or database does, except from ErrSetBack.
 var ErrUnavailable = errors.New("audit store: events cannot be made durable")
 
 // ErrDuplicate, beside ErrUnavailable in one error, means that an event's ID is in the log already;
@@ -56,7 +57,7 @@ type Log interface {
 	// Append makes events durable and, in the same transaction and before them, applies apply
 	// (which may be nil). When it returns nil, events, tree, rollups, checkpoint and state are on disk.
 	// An error of apply discards this append alone and is returned as it is; any other failure
-	// is ErrUnavailable (wrapped) and has changed nothing. Appends of many callers share a commit.
+	// is ErrUnavailable (wrapped) and has changed nothing, or its fate is unknown. Appends of many callers share a commit.
 	// apply runs on the committer's goroutine: it must be short and do no I/O but through Tx.
 	// The first event gets the returned index, the others follow. Several processes may append to one log
 	// where the backend is a server: each apply sees all that was committed before.
