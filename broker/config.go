@@ -115,6 +115,7 @@ type Config struct {
 	TrustEmail            bool // e-mails that the IdP does not call verified name people too
 	Log                   store.Log
 	LogKey                string // note verifier key of the log
+	Mark                  []byte // checkpoint that an earlier run of this node has seen last; nil: none
 	Peers                 bool   // other brokers may have the same log
 	Policy                *policy.Engine
 	Verifier              Verifier

@@ -4,16 +4,11 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
-
-	"sega/audit"
 	"sega/audit/store"
 	"sega/broker/api"
-	"sega/broker/policy"
 	"sega/broker/state"
 )
 
@@ -59,6 +54,7 @@ type feeding struct {
 	out   *http.ResponseController
 	conn  int64
 	after int64
+	last  string    // event of the revocation that was sent last
 	told  time.Time // when the other brokers were told last that it is here
 }
 
@@ -104,6 +100,9 @@ func (f *feeding) catchUp(ctx context.Context) error {
 			if ok, err = state.Current(ctx, tx, f.c.bearer()); err != nil {
 				return err
 			}
+			if err = f.rewind(ctx, tx); err != nil {
+				return err
+			}
 			page, err = state.RevocationsAfter(ctx, tx, f.after, feedPage)
 			return err
 		})
@@ -118,12 +117,26 @@ func (f *feeding) catchUp(ctx context.Context) error {
 			if err := f.send(api.FeedItem{Type: api.FeedRevoke, Revocation: &item}); err != nil {
 				return err
 			}
-			f.after = r.Index
+			f.after, f.last = r.Index, r.EventID
 		}
 		if len(page) < feedPage {
 			return nil
 		}
 	}
+}
+
+// rewind goes back to the beginning where the revocation that was sent last is not in the database any more:
+// another one may come in its place, which is to be sent too.
+func (f *feeding) rewind(ctx context.Context, tx store.Querier) error {
+	if f.last == "" {
+		return nil
+	}
+	found, err := state.RevocationsAfter(ctx, tx, f.after-1, 1)
+	if err == nil && (len(found) == 0 || found[0].EventID != f.last) {
+		f.s.Logger.Error("a revocation that was sent is not in the database: sending all", "bastion", f.c.session.Email, "index", f.after)
+		f.after, f.last = -1, ""
+	}
+	return err
 }
 
 func (f *feeding) send(item api.FeedItem) error {
@@ -157,65 +170,4 @@ func (s *Server) ack(ctx context.Context, c *call) (any, error) {
 		return state.AckFollower(ctx, tx, c.session.Subject, a.Index, int64(a.Closed), s.Now())
 	})
 	return api.Empty{}, unavailable(err)
-}
-
-// checkMark compares our log with the newest checkpoint that the bastion remembers. A mark of
-// ours that we no longer know means that the database was restored from a backup: whatever was
-// decided in the gap is void (R10).
-func (s *Server) checkMark(ctx context.Context, c *call, bastion string) error {
-	note, err := base64.StdEncoding.DecodeString(c.request.Header.Get(api.HeaderCheckpoint))
-	if err != nil {
-		return api.Errorf(api.KindInvalid, "the checkpoint is not base64")
-	}
-	if len(note) == 0 {
-		return nil
-	}
-	mark, err := audit.OpenCheckpoint(note, s.logVerifier)
-	if err != nil {
-		return api.Errorf(api.KindInvalid, "the checkpoint was not signed by this log").WithCause(err)
-	}
-	tree, err := s.treeWith(ctx, mark.Tree.N) // another broker may have shown it a newer one than we know of
-	if err != nil {
-		return err
-	}
-	if mark.Tree.N <= tree.N {
-		root, err := store.Root(ctx, s.Log, mark.Tree.N)
-		if err != nil {
-			return unavailable(err)
-		}
-		if root == mark.Tree.Hash {
-			return nil
-		}
-	}
-	return s.recover(ctx, c, bastion, mark.Tree, tree.N)
-}
-
-// recover voids everything that the missing part of the log may have decided, and says so in the
-// log, once for each mark. The bastion goes on when somebody there has accepted the log as it is.
-func (s *Server) recover(ctx context.Context, c *call, bastion string, mark tlog.Tree, have int64) error {
-	answer := api.Errorf(api.KindConflict, "the broker's log was restored from a backup and has voided every session: it has not the %d events that you remember", mark.N).
-		WithHint("check the broker's log.recovery events, then restart the bastion with --accept-new-log")
-	known := false
-	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
-		var err error
-		known, err = state.MarkKnown(ctx, tx, mark.N, mark.Hash.String())
-		return err
-	})
-	if err != nil || known {
-		return errors.Join(unavailable(err), answer)
-	}
-	s.Logger.Error("the log is behind a mark that a bastion remembers: voiding all", "bastion", bastion, "remembered", mark.N, "have", have)
-	op := operation{kind: "log.recovery", name: "log/" + s.Node, bearer: &state.Bearer{}, actor: &audit.Actor{Kind: "system"},
-		details: map[string]any{"remembered_size": mark.N, "remembered_root": mark.Hash.String(), "restored_size": have, "reported_by": bastion,
-			"effect": "every session and certificate is void; serials start a new era"}}
-	op.act = func(context.Context, policy.Decision, string) (effect, error) {
-		return effect{apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
-			return errors.Join(state.UseMark(ctx, tx, mark.N, mark.Hash.String()), state.Recover(ctx, tx, s.Now()))
-		}}, nil
-	}
-	if _, err := s.perform(ctx, c, op); err != nil && !errors.Is(err, state.ErrExists) { // another came with the same mark
-		return err
-	}
-	s.serials.forget()
-	return answer
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -120,6 +121,16 @@ func (h *hub) ack(machineID string, a api.Ack, now time.Time) {
 	}
 	close(h.acks)
 	h.acks = make(chan struct{})
+}
+
+// forget makes of every acknowledgement of an index or a higher one that of the index before.
+func (h *hub) forget(index int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, f := range h.feeds {
+		f.acked = min(f.acked, index-1)
+		maps.DeleteFunc(f.cut, func(i int64, _ cut) bool { return i >= index })
+	}
 }
 
 // learn takes in what other brokers, or we ourselves, have recorded of bastions: one that follows

@@ -36,6 +36,13 @@ func (f *feeding) tellPeers(ctx context.Context, joins bool) {
 	f.told = now
 }
 
+// forgetAcks forgets acknowledgements of what has not been committed yet. They are of a history that the
+// database has lost: a revocation that comes now has their index, and nobody has carried it out (I3).
+func (s *Server) forgetAcks(ctx context.Context, tx store.Tx) error {
+	s.hub.forget(tx.Next)
+	return state.ForgetAcks(ctx, tx, tx.Next)
+}
+
 // hearPeers takes in what all brokers know of bastions.
 func (s *Server) hearPeers(ctx context.Context) {
 	if !s.Peers {

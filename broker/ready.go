@@ -60,6 +60,9 @@ func (p *probe) check(s *Server) error {
 	if p.at, p.err = now, nil; err != nil {
 		s.Logger.Error("the log takes no writes", "error", err)
 		p.err = fmt.Errorf("the audit log takes no writes: %s", storeReason(err))
+		if errors.Is(err, store.ErrSetBack) {
+			p.err = errors.New("the database was set back: it no longer holds the log that this broker has signed; see that the right server is in its place, then restart the broker, which voids every session where it still is so")
+		}
 	}
 	return p.err
 }

@@ -48,6 +48,9 @@ func (s *Server) revoke(ctx context.Context, c *call) (any, error) {
 		}
 		made.apply = func(ctx context.Context, tx store.Tx, e audit.Event) error {
 			receipt.EventID, receipt.Index, receipt.Time = e.ID, tx.Next, e.Time
+			if err := s.forgetAcks(ctx, tx); err != nil {
+				return err
+			}
 			return s.applyRevocation(ctx, tx, c, t, e)
 		}
 		return made, nil

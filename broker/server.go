@@ -76,6 +76,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s.redact = redact
 	s.serials = &serials{log: c.Log, blocks: map[string]*block{}}
 	s.metrics = newMetrics(prometheus.NewRegistry(), s)
+	if err := s.checkOwnMark(ctx); err != nil {
+		return nil, fmt.Errorf("broker: compare the log with what an earlier run has seen: %w", err)
+	}
 	if err := s.Settle(ctx); err != nil {
 		return nil, fmt.Errorf("broker: close what an earlier run left open: %w", err)
 	}

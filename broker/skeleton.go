@@ -329,6 +329,10 @@ func asProblem(err error) *api.Problem {
 	if errors.As(err, &p) {
 		return p
 	}
+	if errors.Is(err, store.ErrSetBack) {
+		return api.Errorf(api.KindUnavailable, "the broker's database was set back, so nothing is issued").
+			WithHint("the operators must restart the broker, which then voids every session").WithCause(err)
+	}
 	if errors.Is(err, store.ErrUnreadable) {
 		return api.Errorf(api.KindUnavailable, "the broker's database does not answer, so nothing is issued").
 			WithHint("start the database or repair it; service resumes by itself").WithCause(err)

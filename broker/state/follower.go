@@ -38,6 +38,12 @@ func AckFollower(ctx context.Context, q Querier, machine string, index, closed i
 	return err
 }
 
+// ForgetAcks makes of every acknowledgement of an index or a higher one that of the index before.
+func ForgetAcks(ctx context.Context, q Querier, index int64) error {
+	_, err := q.ExecContext(ctx, `UPDATE followers SET acked=?, closed=0, acked_at=0 WHERE acked>=?`, index-1, index)
+	return err
+}
+
 // Followers returns the machines whose lease has not ended.
 func Followers(ctx context.Context, q Querier, now time.Time) ([]Follower, error) {
 	rows, err := q.QueryContext(ctx, `SELECT machine, name, node, acked, closed, acked_at, lease FROM followers WHERE lease>? ORDER BY machine`, Millis(now))
