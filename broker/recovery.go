@@ -32,10 +32,17 @@ func (s *Server) checkMark(ctx context.Context, c *call, bastion string) error {
 	if err != nil || held {
 		return err
 	}
+	if mark.Tree.N <= s.voided {
+		return restored(mark.Tree.N)
+	}
 	if err := s.recover(ctx, audit.Event{RequestID: c.id, Source: c.source.String()}, bastion, mark.Tree, have); err != nil {
 		return err
 	}
-	return api.Errorf(api.KindConflict, "the broker's log was restored from a backup and has voided every session: it has not the %d events that you remember", mark.Tree.N).
+	return restored(mark.Tree.N)
+}
+
+func restored(size int64) error {
+	return api.Errorf(api.KindConflict, "the broker's log was restored from a backup and has voided every session: it has not the %d events that you remember", size).
 		WithHint("check the broker's log.recovery events, then restart the bastion with --accept-new-log")
 }
 
@@ -52,6 +59,7 @@ func (s *Server) checkOwnMark(ctx context.Context) error {
 	if err != nil || held {
 		return err
 	}
+	s.voided = mark.Tree.N
 	return s.recover(ctx, audit.Event{}, s.Node, mark.Tree, have)
 }
 

@@ -28,6 +28,7 @@ const replayEntries = 1 << 20
 type Server struct {
 	Config
 	logVerifier note.Verifier
+	voided      int64 // size of our own mark, where the log did not hold it at the start: lost marks up to it are void
 
 	nonces    *dpop.Nonces
 	replay    *dpop.Replay

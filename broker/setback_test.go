@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"net/http/httptest"
 	"net/url"
@@ -155,8 +156,13 @@ func TestSetBackBeneath(t *testing.T) {
 	if err := json.Unmarshal(events[i].Details, &said); err != nil || said.Remembered != signed.N || said.By != "node-1" {
 		t.Errorf("the event says %+v, %v", said, err)
 	}
-	sam = w.login(func(s *state.Session) { s.Subject, s.Email, s.Epoch = "sam", "sam@example.com", 1000001 })
 	bastion = w.machine()
+	r := bastion.request("POST", api.RouteMachine, nil)
+	r.Header.Set(api.HeaderCheckpoint, base64.StdEncoding.EncodeToString(mark))
+	if err := w.s.checkMark(t.Context(), &call{request: r, session: bastion.session}, "bastion-1"); api.AsProblem(err).Kind != api.KindConflict || !w.current(bastion) {
+		t.Errorf("a bastion with a lost mark: %v; its session stands: %v", err, w.current(bastion))
+	}
+	sam = w.login(func(s *state.Session) { s.Subject, s.Email, s.Epoch = "sam", "sam@example.com", 1000001 })
 	revokeAlice(t, sam, bastion, bastion.items(t))
 }
 

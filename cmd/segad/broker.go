@@ -73,6 +73,10 @@ func runBroker(ctx context.Context, path string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	noted := &mark{path: file.MarkFile(path), log: parts.log}
+	if err := noted.note(); err != nil {
+		return err
+	}
 	certificate, err := tls.LoadX509KeyPair(config.Path(path, file.TLS.Certificate), config.Path(path, file.TLS.Key))
 	if err != nil {
 		return fmt.Errorf("certificate of the broker: %w", err)
@@ -86,11 +90,11 @@ func runBroker(ctx context.Context, path string, log *slog.Logger) error {
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}}
 	log.Info("broker is ready", "origin", file.Origin, "listen", listener.Addr().String(), "policy", server.Policy.Set().Digest())
-	return serveBroker(ctx, web, listener, server, config.Path(path, file.Policy), log)
+	return errors.Join(serveBroker(ctx, web, listener, server, noted, config.Path(path, file.Policy), log), noted.note())
 }
 
-// serveBroker runs the web server and the two watchers until ctx ends, then drains.
-func serveBroker(ctx context.Context, web *http.Server, listener net.Listener, server *broker.Server, policyDir string, log *slog.Logger) error {
+// serveBroker runs the web server and the watchers until ctx ends, then drains.
+func serveBroker(ctx context.Context, web *http.Server, listener net.Listener, server *broker.Server, noted *mark, policyDir string, log *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		err := web.ServeTLS(listener, "", "")
@@ -104,6 +108,7 @@ func serveBroker(ctx context.Context, web *http.Server, listener net.Listener, s
 		return drain(context.WithoutCancel(ctx), web, server)
 	})
 	group.Go(func() error { return watchPolicy(ctx, server, policyDir, log) })
+	group.Go(func() error { return noted.keep(ctx, log) })
 	group.Go(func() error { return sweep(ctx, server, log) })
 	return group.Wait()
 }

@@ -77,6 +77,9 @@ func openLog(ctx context.Context, path string, file config.Broker, c *broker.Con
 		return nil, err
 	}
 	c.LogKey = key.VerifierKey()
+	if c.Mark, err = readMark(file.MarkFile(path)); err != nil {
+		return nil, err
+	}
 	at, err := openDatabase(path, file)
 	if err != nil {
 		return nil, err

@@ -47,6 +47,8 @@ type Broker struct {
 	RecordingsCredentials string `yaml:"recordings_credentials,omitempty"` // path of a shared credentials file; else the SDK's default chain
 
 	DatabasePasswordFile string `yaml:"database_password,omitempty"` // path of PostgreSQL's password
+
+	Mark string `yaml:"mark,omitempty"` // path that the newest checkpoint is noted at: MarkFile
 }
 
 // TLS names the PEM files of the server's certificate.

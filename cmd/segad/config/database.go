@@ -94,6 +94,15 @@ func (d Database) URL(password secret.Secret) (secret.Secret, error) {
 	return secret.FromString(u.String()), nil
 }
 
+// MarkFile is the path that the newest checkpoint is noted at, outside of the database: beside the configuration
+// where none is configured.
+func (b Broker) MarkFile(file string) string {
+	if b.Mark == "" {
+		return file + ".mark"
+	}
+	return Path(file, b.Mark)
+}
+
 // DatabasePassword reads the password's file of a broker's configuration; it is empty where none is configured.
 func (b Broker) DatabasePassword(file string) (secret.Secret, error) {
 	if b.DatabasePasswordFile == "" {

@@ -36,25 +36,30 @@ func TestRestore(t *testing.T) {
 		early    bool // the backup knows no certificate yet
 		restarts bool // the bastion is restarted in the part that gets lost
 		outgrown bool // the restored log grows past the mark before the bastion comes back
+		marked   bool // the broker has its own mark still, and needs no bastion's
 	}{
 		"the bastion waits":                     {},
 		"the backup is older than certificates": {early: true},
 		"the bastion was restarted in the gap":  {restarts: true},
 		"the log outgrows the mark":             {outgrown: true},
+		"the broker remembers":                  {marked: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := newRestoring(t, !tc.early)
 			backup := x.backup()
 			x.workInGap(tc.restarts)
-			if tc.outgrown {
+			if tc.outgrown || tc.marked {
 				x.bastion.stop()
 			}
-			x.putBack(backup)
+			x.putBack(backup, tc.marked)
 			if tc.outgrown {
 				x.outgrow()
 				x.bastion.start()
 			}
 			x.recovered()
+			if tc.marked {
+				x.bastion.start()
+			}
 			x.everythingIsVoid()
 			x.bastionRefuses()
 			x.goOn()
@@ -142,13 +147,18 @@ func (x *restoring) logSize() int64 {
 	return b.next
 }
 
-// putBack restores the copy.
-func (x *restoring) putBack(files map[string][]byte) {
+// putBack restores the copy. Unless it is marked, the broker's own mark is lost with what the copy is restored for.
+func (x *restoring) putBack(files map[string][]byte, marked bool) {
 	x.t.Helper()
 	if code := x.broker.stop(); code != 0 {
 		x.t.Fatalf("stop the broker: exit %d", code)
 	}
 	before := x.logSize()
+	if mark := x.file.MarkFile(x.path("broker.yaml")); !marked {
+		if err := os.Remove(mark); err != nil {
+			x.t.Fatal(err)
+		}
+	}
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		if err := os.Remove(x.file.Database + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			x.t.Fatal(err)
