@@ -119,3 +119,12 @@ func FuzzParseDatabase(f *testing.F) {
 		}
 	})
 }
+
+func TestMarkFile(t *testing.T) {
+	const file = "/etc/sega/broker.yaml"
+	for mark, want := range map[string]string{"": "/etc/sega/broker.yaml.mark", "broker.mark": "/etc/sega/broker.mark", "/var/lib/sega/mark": "/var/lib/sega/mark"} {
+		if got := (Broker{Mark: mark}).MarkFile(file); got != want {
+			t.Errorf("mark %q is at %s, want %s", mark, got, want)
+		}
+	}
+}
