@@ -333,6 +333,10 @@ func asProblem(err error) *api.Problem {
 		return api.Errorf(api.KindUnavailable, "the broker's database was set back, so nothing is issued").
 			WithHint("the operators must restart the broker, which then voids every session").WithCause(err)
 	}
+	if errors.Is(err, store.ErrTooBroad) {
+		return api.Errorf(api.KindInvalid, "a text of one or two letters would be looked for in the whole log").
+			WithHint("write three letters at least, in quotes where there are blanks, or narrow it by user:, host: or since:").WithCause(err)
+	}
 	if errors.Is(err, store.ErrUnreadable) {
 		return api.Errorf(api.KindUnavailable, "the broker's database does not answer, so nothing is issued").
 			WithHint("start the database or repair it; service resumes by itself").WithCause(err)

@@ -3,8 +3,11 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"fmt"
 
 	"golang.org/x/sync/semaphore"
+
+	"sega/audit/store"
 )
 
 // scans is the pool for what may look at much of the log, apart from the one for state: whatever is

@@ -2,11 +2,12 @@ package sqlite
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 
 	"sega/audit"
 	"sega/audit/query"
+	"sega/audit/store"
 )
 
 // Bounds of a search. It looks into one segment first and into twice as many each time, so that a
@@ -128,11 +129,9 @@ func (s *searcher) timely(ctx context.Context, r run) ([]run, error) {
 // maxBarren is how many events are walked for a short text without a match, or for a count: two seconds' worth.
 const maxBarren = 1 << 18
 
-// ErrShortText means that a text of fewer than three letters, which no index knows, was looked for
-// in maxBarren events in vain, or that a count would have to look into more: ask for three letters at least, or
-// for a user, host, role or time beside them.
-var ErrShortText = errors.New("audit store: a text of one or two letters is looked for in each event, and there are too many: " +
-	"write three letters at least (in quotes where there are blanks), or a user, host, role or time beside it")
+// errShortText is what a text of fewer than three letters, which no index knows, ends with where it
+// would be looked for in more than maxBarren events in vain.
+var errShortText = fmt.Errorf("%w: a text of one or two letters", store.ErrTooBroad)
 
 // patience ends a search for a short text that walks too long in vain.
 func (s *searcher) patience(r run) error {
@@ -140,7 +139,7 @@ func (s *searcher) patience(r run) error {
 		return nil
 	}
 	if s.barren > s.patient {
-		return ErrShortText
+		return errShortText
 	}
 	s.barren += r.to - r.from
 	return nil

@@ -7,6 +7,7 @@ import (
 
 	"sega/audit"
 	"sega/audit/query"
+	"sega/audit/store"
 	"sega/audit/store/storetest"
 )
 
@@ -64,11 +65,11 @@ func TestShortText(t *testing.T) {
 					found++
 				}
 			}
-			if (failed == nil) != c.search || failed != nil && !errors.Is(failed, ErrShortText) || found != c.found {
+			if (failed == nil) != c.search || failed != nil && !errors.Is(failed, store.ErrTooBroad) || found != c.found {
 				t.Errorf("search found %d of %d, %v", found, c.found, failed)
 			}
 			groups, err := l.Count(t.Context(), q, nil)
-			if (err == nil) != c.count || err != nil && !errors.Is(err, ErrShortText) {
+			if (err == nil) != c.count || err != nil && !errors.Is(err, store.ErrTooBroad) {
 				t.Errorf("count gave %v, %v", groups, err)
 			}
 			var n int64

@@ -35,6 +35,10 @@ var ErrNoEvent = errors.New("audit store: no such event")
 // ErrTooManyGroups means that a count has more than MaxGroups groups: ask for less time or fewer dimensions.
 var ErrTooManyGroups = errors.New("audit store: too many groups")
 
+// ErrTooBroad means that a search or count would have to look at too much of the log one by one; the
+// error says what to ask instead.
+var ErrTooBroad = errors.New("audit store: too broad a question")
+
 // MaxGroups bounds the answer of Count.
 const MaxGroups = 100_000
 
