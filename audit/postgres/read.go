@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
+	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
@@ -51,7 +53,7 @@ func (l *Log) read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) 
 }
 
 func readOn(ctx context.Context, db *sql.DB, f func(ctx context.Context, tx *sql.Tx) error) error {
-	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	tx, err := begin(ctx, db)
 	if err != nil {
 		return fmt.Errorf("%w: %w", store.ErrUnreadable, explain(err))
 	}
@@ -64,6 +66,18 @@ func readOn(ctx context.Context, db *sql.DB, f func(ctx context.Context, tx *sql
 		return fmt.Errorf("%w: %w", store.ErrUnreadable, explain(err))
 	}
 	return err
+}
+
+// begin begins a read transaction. A server that has restarted leaves dead connections in the pool:
+// each is found out once, and the next one is tried.
+func begin(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
+	for tries := db.Stats().OpenConnections; ; tries-- {
+		tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+		var refused *pgconn.PgError
+		if err == nil || tries <= 0 || ctx.Err() != nil || errors.As(err, &refused) && !strings.HasPrefix(refused.Code, "57P") {
+			return tx, err
+		}
+	}
 }
 
 // Hashes implements store.Log.

@@ -133,7 +133,7 @@ func (s *session) fetch(ctx context.Context, what client.RecordingRequest, most 
 	}
 	_ = os.Remove(f.Name())
 	if err := keep(f, r, most); err != nil {
-		return nil, errors.Join(err, f.Close(), unlink(f.Name()))
+		return nil, errors.Join(fmt.Errorf("recording of %s: %w", what.ID, err), f.Close(), unlink(f.Name()))
 	}
 	return f, nil
 }

@@ -66,6 +66,8 @@ func testPlayer(t *testing.T, e *devtest.Env) {
 	w.await("at>")
 	w.line("echo need''le; printf '\\033]0;owned\\007'")
 	w.await("needle")
+	w.line("sleep 4; echo all'' over") // time enough to press a key in
+	w.await("all over")
 	w.line("exit")
 	w.await("[exit 0]")
 	sessions := reviewer.Events("--kind", "session.start", "--user", alice)

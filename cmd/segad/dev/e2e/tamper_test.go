@@ -247,7 +247,13 @@ func testRollback(t *testing.T, e *devtest.Env, at place, reviewer, p *devtest.P
 	})
 	commands := [][]string{{"audit", "verify"}, {"audit", "verify", "--json"}, {"audit", "query"}, {"status"}}
 	for _, argv := range commands {
-		expect(t, reviewer.Sega(argv...), 1, "went back", "security staff")
+		r := reviewer.Sega(argv...)
+		expect(t, r, 1, "security staff")
+		// The broker finds its own mark ahead of the database and says so in the log, which may have
+		// grown as far as what was seen by then.
+		if !strings.Contains(r.Out+r.Err, "went back") && !strings.Contains(r.Out+r.Err, "fork") {
+			t.Errorf("neither went back nor forked: %s%s", r.Out, r.Err)
+		}
 	}
 	// Nor does it help to let the log grow past what was seen.
 	for range 20 {
