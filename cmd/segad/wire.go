@@ -67,7 +67,10 @@ func openBroker(ctx context.Context, path string, file config.Broker, log *slog.
 	if p.log, err = openLog(ctx, path, file, &p.config, log); err != nil {
 		return p, err
 	}
-	return p, addJoinTokens(ctx, path, file, p.log)
+	if err := addJoinTokens(ctx, path, file, p.log); err != nil {
+		return p, errors.Join(err, p.log.Close())
+	}
+	return p, nil
 }
 
 // openLog opens database and log under the log's own key (R9).
