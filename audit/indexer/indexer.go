@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"filippo.io/age"
@@ -223,9 +224,13 @@ func (x *Indexer) find(ctx context.Context, s api.IndexSession) (finding, error)
 		return finding{}, err
 	}
 	defer func() { _ = errors.Join(f.Close(), os.Remove(f.Name())) }()
-	if err := fetch(f, in); err != nil {
+	most := c.end.Head.Bytes + c.end.TailBytes
+	if err := fetch(f, in, most); err != nil {
 		var disk *os.PathError
-		if ctx.Err() != nil || errors.As(err, &disk) {
+		switch {
+		case errors.Is(err, syscall.ENOSPC): // others may fit
+			return finding{verdict: VerdictUnavailable, detail: fmt.Sprintf("its %d bytes do not fit on the indexer's disk", most), later: true}, nil
+		case ctx.Err() != nil || errors.As(err, &disk):
 			return finding{}, err
 		}
 		// One that always breaks off must not hold up the others.
@@ -237,17 +242,18 @@ func (x *Indexer) find(ctx context.Context, s api.IndexSession) (finding, error)
 // refused tells what is this recording's own trouble from that of the connection.
 func refused(err error) (found finding, known bool) {
 	switch {
-	case api.IsKind(err, api.KindDenied):
+	case api.IsKind(err, api.KindDenied), api.IsKind(err, api.KindMFA), api.IsKind(err, api.KindStepUp): // a machine has no factor to show
 		return finding{verdict: VerdictDenied, detail: err.Error()}, true
-	case api.IsKind(err, api.KindNotFound), api.IsKind(err, api.KindInternal), api.IsKind(err, api.KindInvalid):
+	case api.IsKind(err, api.KindNotFound), api.IsKind(err, api.KindInternal), api.IsKind(err, api.KindInvalid), api.IsKind(err, api.KindConflict):
 		return finding{verdict: VerdictUnavailable, detail: err.Error(), later: true}, true
 	}
 	return finding{}, false
 }
 
-// fetch copies a recording to the spool and goes back to its beginning.
-func fetch(f *os.File, in io.Reader) error {
-	if _, err := io.Copy(f, in); err != nil {
+// fetch copies a recording to the spool and goes back to its beginning. Of one that is longer than the
+// most that the log knows of it, a byte more is enough to judge it by.
+func fetch(f *os.File, in io.Reader, most int64) error {
+	if _, err := io.Copy(f, io.LimitReader(in, most+1)); err != nil {
 		return err
 	}
 	_, err := f.Seek(0, io.SeekStart)
