@@ -163,6 +163,10 @@ func (x *screens) waiting(q *question) int {
 // resolveScreens replaces what screens showed by the sessions that showed it and that the asker may
 // replay: the answer to a search tells what is on them (R11).
 func (s *Server) resolveScreens(ctx context.Context, c *call, x query.Expr) (query.Expr, []recordingOf, error) {
+	if query.NegatesScreen(x) {
+		return nil, nil, api.Errorf(api.KindInvalid, "screen: cannot be negated: a session that no indexer has seen would count as one that did not show it").
+			WithHint("ask for what was shown, and leave the rest out by user:, host: or kind:")
+	}
 	texts := query.Screens(x)
 	if err := s.maySearch(c, texts); err != nil {
 		return nil, nil, err

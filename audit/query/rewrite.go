@@ -54,6 +54,19 @@ func Screens(x Expr) []string {
 	return slices.Compact(texts)
 }
 
+// NegatesScreen reports whether a Screen stands beneath a Not.
+func NegatesScreen(x Expr) bool {
+	switch x := x.(type) {
+	case And:
+		return slices.ContainsFunc(x, NegatesScreen)
+	case Or:
+		return slices.ContainsFunc(x, NegatesScreen)
+	case Not:
+		return len(Screens(x.X)) > 0
+	}
+	return false
+}
+
 // Enveloped returns a query that looks for free text in envelopes alone, for those who may not read
 // content (design R11).
 func Enveloped(x Expr) Expr {
