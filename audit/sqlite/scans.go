@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"path/filepath"
 
 	"golang.org/x/sync/semaphore"
@@ -83,8 +82,7 @@ func (l *Log) spool(ctx context.Context) (s *store.Spool, drop func(), err error
 	free := func() { l.scans.spools.Release(1) }
 	dir := filepath.Dir(l.cfg.Path)
 	if left, known := freeBytes(l.cfg.Path); known && left < textSpare {
-		free()
-		return nil, nil, fmt.Errorf("keep rollups aside: %w", errSpare)
+		dir = "" // the system's folder for such files: what is left here is the log's
 	}
 	if s, err = store.NewSpool(dir); err != nil {
 		free()
