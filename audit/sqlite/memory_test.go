@@ -24,7 +24,7 @@ func asked() map[string]query.Query {
 		"everything": nil, "user": field(query.User, query.Equal, "ada.abel@corp.example"), "user's part": field(query.User, query.Contains, "ABEL"),
 		"role": field(query.Role, query.Prefix, "billing-"), "host's part": field(query.Host, query.Contains, "prod"),
 		"not denied": query.Not{X: field(query.Outcome, query.Equal, "denied")}, "since": since,
-		"until":   query.And{field(query.Kind, query.Prefix, "session."), query.Until{At: since.At}},
+		"until":   query.And{field(query.Kind, query.Prefix, "session."), query.Until(since)},
 		"nothing": field(query.User, query.Equal, "nobody"),
 		"either":  query.Or{field(query.Host, query.Prefix, "web-"), field(query.Outcome, query.Equal, "intent")},
 	}

@@ -44,6 +44,22 @@ func mountDisk(t *testing.T, size int) string {
 	return dir
 }
 
+// usage says what is on a disk, for a test that has failed on it.
+func usage(dir string) string {
+	var out strings.Builder
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err == nil {
+		fmt.Fprintf(&out, "%d KiB of %d are free:", int64(fs.Bavail)*fs.Bsize>>10, int64(fs.Blocks)*fs.Bsize>>10)
+	}
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			fmt.Fprintf(&out, " %s %d KiB,", e.Name(), info.Size()>>10)
+		}
+	}
+	return out.String()
+}
+
 // ballast takes whatever space a file system has, and whatever becomes free on it, until it is freed.
 type ballast struct {
 	path string

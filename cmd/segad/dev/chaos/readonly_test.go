@@ -21,6 +21,11 @@ import (
 // TestReadOnlyWhileRunning (I1, I6): no restart.
 func TestReadOnlyWhileRunning(t *testing.T) {
 	disk := mountDisk(t, diskSize)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(usage(disk))
+		}
+	})
 	side := sideDoor(t, disk)
 	r := startRig(t, func(r *rig) { r.file.Database = filepath.Join(disk, "sega.db") })
 	carol := r.LoggedIn("carol@example.com")
