@@ -29,6 +29,7 @@ import (
 	"sega/audit/postgres"
 	"sega/audit/postgres/pgtest"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 	"sega/broker/api"
 	"sega/broker/api/dpop"
 	"sega/broker/policy"
@@ -68,7 +69,7 @@ func newDatabase(t testing.TB) string {
 // onPostgres opens the log of a database, as often as it is asked.
 func onPostgres(url string) opener {
 	return func(t testing.TB, key *audit.LogKey) (store.Log, error) {
-		return postgres.Open(t.Context(), postgres.Config{URL: url, Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
+		return postgres.Open(t.Context(), postgres.Config{URL: url, Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema}})
 	}
 }
 

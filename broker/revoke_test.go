@@ -12,6 +12,7 @@ import (
 	"sega/audit"
 	"sega/audit/sqlite"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 	"sega/broker/api"
 	"sega/broker/state"
 )
@@ -22,7 +23,7 @@ func TestFindMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "sega.db"), Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
+	log, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "sega.db"), Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema}})
 	if err != nil {
 		t.Fatal(err)
 	}

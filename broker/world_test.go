@@ -24,6 +24,7 @@ import (
 	"sega/audit"
 	"sega/audit/sqlite"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 	"sega/broker/api"
 	"sega/broker/api/dpop"
 	"sega/broker/awssts"
@@ -181,7 +182,7 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 type opener func(t testing.TB, key *audit.LogKey) (store.Log, error)
 
 func onSQLite(t testing.TB, key *audit.LogKey) (store.Log, error) {
-	return sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "sega.db"), Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
+	return sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "sega.db"), Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema}})
 }
 
 // newWorldOn is newWorld on any backend.

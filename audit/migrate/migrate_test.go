@@ -20,6 +20,7 @@ import (
 	"sega/audit"
 	"sega/audit/sqlite"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 	"sega/audit/store/storetest"
 	"sega/broker/state"
 )
@@ -46,7 +47,7 @@ type site struct {
 }
 
 func sqliteSite(path string, key *audit.LogKey) site {
-	cfg := sqlite.Config{Path: path, Signer: key, Verifier: key.Verifier(), Schema: state.Schema}
+	cfg := sqlite.Config{Path: path, Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema}}
 	return site{
 		place: Place{Name: "sqlite:" + path, Remove: "rm " + path, Open: func(ctx context.Context, create bool) (End, error) {
 			m, err := sqlite.OpenMove(ctx, cfg, create)

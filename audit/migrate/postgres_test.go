@@ -18,6 +18,7 @@ import (
 	"sega/audit/postgres"
 	"sega/audit/postgres/pgtest"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 	"sega/broker/state"
 )
 
@@ -64,7 +65,7 @@ func newSchema(server *pgtest.Server) string {
 }
 
 func postgresAt(address, name string, key *audit.LogKey) site {
-	cfg := postgres.Config{URL: address, Signer: key, Verifier: key.Verifier(), Schema: state.Schema}
+	cfg := postgres.Config{URL: address, Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema}}
 	exec := func(t testing.TB, statements ...string) {
 		t.Helper()
 		c, err := pgx.Connect(t.Context(), address)

@@ -160,7 +160,7 @@ func TestDuplicates(t *testing.T) {
 	run(4, nil, fresh, fresh)
 	run(5, nil, testEvent(3))
 	eventually(t, "the queue", func() error {
-		if n := len(l.queue); n != len(results) {
+		if n := l.committer.Queued(); n != len(results) {
 			return fmt.Errorf("%d appends are queued", n)
 		}
 		return nil

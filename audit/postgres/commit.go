@@ -4,95 +4,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"time"
 
+	"sega/audit"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
-// batchBytes bounds what the appends of a commit hold, beyond the first.
-const batchBytes = 64 << 20
-
-// run is the committer: it takes what is queued, commits it as one, and answers. It ends when the
-// log is closed and the queue is empty.
-func (l *Log) run() {
-	defer close(l.stopped)
-	for {
-		select {
-		case r := <-l.queue:
-			l.batch(l.gather(r))
-		case <-l.closing:
-			for {
-				select {
-				case r := <-l.queue:
-					l.batch(l.gather(r))
-				default:
-					return
-				}
-			}
-		}
-	}
-}
-
-// gather adds what is queued already to the first request.
-func (l *Log) gather(first *request) []*request {
-	batch, size := []*request{first}, first.size
-	for yielded := false; len(batch) < l.cfg.MaxBatch && size < batchBytes; {
-		select {
-		case r := <-l.queue:
-			batch, size = append(batch, r), size+r.size
-			continue
-		default:
-		}
-		if yielded {
-			break
-		}
-		// Callers that the last commit woke are about to queue their next append: let them.
-		yielded = true
-		runtime.Gosched()
-	}
-	return batch
-}
-
-// batch commits requests as one transaction and answers each of them.
-func (l *Log) batch(waiting []*request) {
-	batch := waiting[:0]
-	for _, r := range waiting {
-		if r.state.CompareAndSwap(queued, begun) {
-			batch = append(batch, r)
-		}
-	}
-	if len(batch) == 0 {
-		return
-	}
-	err := l.lost.Err()
-	if err == nil {
-		err = l.commit(batch)
-	}
-	if err != nil {
-		l.setBack(err)
-		l.cfg.Log.Error("audit store: events are not durable, nothing is released", "appends", len(batch), "error", err)
-		for _, r := range batch {
-			r.answer(0, unavailable(err))
-		}
-		return
-	}
-	h := l.w.edge.head
-	l.advance(&h)
-	l.grown(h.tree.N)
-	for _, r := range batch {
-		if r.failed != nil {
-			r.answer(0, r.failed)
-			continue
-		}
-		r.answer(r.first, nil)
-	}
+// Append implements store.Log; see backend.Committer.
+func (l *Log) Append(ctx context.Context, events []audit.Event, apply func(ctx context.Context, tx store.Tx) error) (int64, error) {
+	return l.committer.Append(ctx, events, apply)
 }
 
 // commit makes the batch durable, or changes nothing and returns why. The outcomes of single
 // requests are in them.
-func (l *Log) commit(batch []*request) error {
+func (l *Log) commit(batch []*backend.Request) error {
+	if err := l.known.Err(); err != nil {
+		return err
+	}
+	if err := l.transact(batch); err != nil {
+		l.known.Lose(l.cfg.Log, err)
+		return err
+	}
+	l.known.Advance(l.w.edge.Head)
+	l.grown()
+	return nil
+}
+
+func (l *Log) transact(batch []*backend.Request) error {
 	ctx, cancel := context.WithTimeout(context.Background(), replyTime)
 	defer cancel()
 	found, err := l.begin(ctx, batch)
@@ -109,7 +49,7 @@ func (l *Log) commit(batch []*request) error {
 		}
 		return nil
 	}
-	g, err := l.w.edge.grow(done.leaves, l.cfg.Signer)
+	g, err := l.w.edge.Grow(done.leaves, l.cfg.Signer)
 	if err != nil {
 		return l.broken(err)
 	}
@@ -117,7 +57,7 @@ func (l *Log) commit(batch []*request) error {
 	defer cancel()
 	switch err := l.w.finish(ctx, &done.rows, g); {
 	case errors.Is(err, errFate):
-		return l.settle(g.next.stamp, err)
+		return l.settle(g.Next.Stamp, err)
 	case err != nil:
 		return l.broken(err)
 	}
@@ -126,11 +66,11 @@ func (l *Log) commit(batch []*request) error {
 
 // begin starts the batch's transaction, on a new connection where there is none or where the one
 // that is there turns out to be dead: nothing was asked of it that could be done twice.
-func (l *Log) begin(ctx context.Context, batch []*request) (map[string]bool, error) {
+func (l *Log) begin(ctx context.Context, batch []*backend.Request) (map[string]bool, error) {
 	var ids []string
 	for _, r := range batch {
-		for i := range r.rows {
-			ids = append(ids, r.rows[i].Columns["id"])
+		for i := range r.Rows {
+			ids = append(ids, r.Rows[i].Columns["id"])
 		}
 	}
 	if l.w != nil {
@@ -158,7 +98,7 @@ func (l *Log) ready(ctx context.Context) error {
 	if err := holdOpen(ctx, c.Conn(), l.target.schema); err != nil {
 		return errors.Join(err, c.Close())
 	}
-	l.w = newWriter(c, l.id, l.known)
+	l.w = newWriter(c, l.id, &l.known)
 	return nil
 }
 
@@ -212,12 +152,12 @@ func (l *Log) settle(stamp int64, why error) error {
 
 func (l *Log) lookUp(ctx context.Context) (int64, error) {
 	err := l.ready(ctx)
-	last := int64(unread)
+	last := int64(backend.Unread)
 	if err == nil {
 		last, err = l.w.lastStamp(ctx)
 	}
 	if err != nil {
-		return unread, l.broken(err)
+		return backend.Unread, l.broken(err)
 	}
 	return last, nil
 }
@@ -225,14 +165,14 @@ func (l *Log) lookUp(ctx context.Context) (int64, error) {
 // confirm commits a new stamp, which it returns, and nothing else.
 func (l *Log) confirm(ctx context.Context) (int64, error) {
 	if _, err := l.w.start(ctx, nil); err != nil {
-		return unread, l.broken(err)
+		return backend.Unread, l.broken(err)
 	}
-	g, err := l.w.edge.grow(nil, nil)
+	g, err := l.w.edge.Grow(nil, nil)
 	if err == nil {
 		err = l.w.finish(ctx, &rowArrays{}, g)
 	}
 	if err != nil {
-		return g.next.stamp, l.broken(err)
+		return g.Next.Stamp, l.broken(err)
 	}
-	return g.next.stamp, nil
+	return g.Next.Stamp, nil
 }

@@ -12,7 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"golang.org/x/mod/sumdb/note"
+
+	"sega/audit/store/backend"
 )
 
 // Config is what Open needs. It prints and logs without its URL, which may hold a password.
@@ -20,14 +21,8 @@ type Config struct {
 	// URL is postgres://[user@]host[:port]/database with libpq's parameters: passfile, service,
 	// sslmode, sslrootcert, target_session_attrs and so on. The password belongs in a passfile, never
 	// in a configuration file. search_path names the schema of all tables, "sega" where it does not.
-	URL      string
-	Signer   note.Signer   // of checkpoints; its name is the log's origin
-	Verifier note.Verifier // of Signer's key
-	Schema   []string      // DDL of the state beside the log, idempotent, in SQLite's words (see Translate), run on every open
-	Log      *slog.Logger  // nil: none
-	MaxBatch int           // appends that share a commit at most; 0: 1,024
-	Reads    int           // connections that read state and tree at most; 0: 4
-	Scans    int           // connections that search, count and read rows at most; 0: 4
+	URL string
+	backend.Options
 
 	foldParts int // segments whose rollups are folded into the cubes at once; 0: 32
 }
@@ -42,32 +37,13 @@ func (c Config) LogValue() slog.Value { return slog.StringValue("postgres.Config
 func (c Config) MarshalText() ([]byte, error) { return []byte("postgres.Config"), nil }
 
 func (c *Config) check() error {
-	switch {
-	case c.URL == "":
+	if c.URL == "" {
 		return errors.New("url is missing")
-	case c.Signer == nil || c.Verifier == nil:
-		return errors.New("signer and verifier are needed")
-	case c.Signer.Name() != c.Verifier.Name() || c.Signer.KeyHash() != c.Verifier.KeyHash():
-		return errors.New("signer and verifier are not of one key")
-	case c.MaxBatch < 0 || c.Reads < 0 || c.Scans < 0:
-		return errors.New("max batch, reads and scans may not be negative")
-	}
-	if c.MaxBatch == 0 {
-		c.MaxBatch = 1024
-	}
-	if c.Reads == 0 {
-		c.Reads = 4
-	}
-	if c.Scans == 0 {
-		c.Scans = 4
 	}
 	if c.foldParts == 0 {
 		c.foldParts = foldParts
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	return nil
+	return c.Options.Check()
 }
 
 // Times that a server may take. Those of the server free the head's lock where a broker was cut off

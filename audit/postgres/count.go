@@ -14,6 +14,7 @@ import (
 	"sega/audit"
 	"sega/audit/query"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
 // keySeparator stands between the values of a group's key while it is counted: no UTF-8.
@@ -60,16 +61,12 @@ func (l *Log) Count(ctx context.Context, q query.Query, by []query.Dimension) ([
 			return nil, fmt.Errorf("audit store: count by %q: there is no such dimension", d)
 		}
 	}
-	err := l.scans.counts.Acquire(ctx, 1)
-	if err != nil {
-		return nil, fmt.Errorf("audit store: count: %w", context.Cause(ctx))
-	}
-	defer l.scans.counts.Release(1)
-	if _, exact := new(statement).where(q); exact {
-		err = l.scan(ctx, func(ctx context.Context, tx *sql.Tx) error { return c.server(ctx, tx, q) })
-	} else {
-		err = c.search(ctx, l, q)
-	}
+	err := l.scans.turns.Count(ctx, func() error {
+		if _, exact := new(statement).where(q); !exact {
+			return c.search(ctx, l, q)
+		}
+		return l.scan(ctx, func(ctx context.Context, tx *sql.Tx) error { return c.server(ctx, tx, q) })
+	})
 	switch {
 	case errors.Is(err, store.ErrTooManyGroups):
 		return nil, err
@@ -109,11 +106,11 @@ func (c *counter) server(ctx context.Context, tx *sql.Tx, q query.Query) error {
 	if !ok || q.After >= 0 || q.Before > 0 || since > math.MaxInt64-nanosPerDay || days.empty() {
 		return c.events(ctx, tx, q)
 	}
-	h, err := scanHead(tx.QueryRowContext(ctx, sqlHead).Scan)
+	h, err := backend.ScanHead(tx.QueryRowContext(ctx, sqlHead).Scan)
 	if err != nil {
 		return err
 	}
-	upTo := audit.RolledUp(h.tree.N)
+	upTo := audit.RolledUp(h.Tree.N)
 	if err := c.rollups(ctx, tx, query.Query{Where: where, Intents: q.WithIntents()}, days); err != nil {
 		return err
 	}

@@ -326,31 +326,18 @@ func TestCommitAnswerLost(t *testing.T) {
 	}
 }
 
-// badSigner fails now and then, as a key service may.
-type badSigner struct {
-	*audit.LogKey
-	fail atomic.Bool
-}
-
-func (s *badSigner) Sign(msg []byte) ([]byte, error) {
-	if s.fail.Load() {
-		return nil, errInjected
-	}
-	return s.LogKey.Sign(msg)
-}
-
 func TestSignerFails(t *testing.T) {
 	s := server(t)
-	key := &badSigner{LogKey: testKey(t)}
+	key := &storetest.FailingKey{LogKey: testKey(t)}
 	cfg := config(t, s.URL(s.NewDatabase(t)))
 	cfg.Signer = key
 	l := openTest(t, cfg)
-	key.fail.Store(true)
+	key.Fail.Store(true)
 	o := newTold()
-	if err := o.append(l, testEvent(1), true); !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, errInjected) {
+	if err := o.append(l, testEvent(1), true); !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, storetest.ErrSigner) {
 		t.Errorf("got %v", err)
 	}
-	key.fail.Store(false)
+	key.Fail.Store(false)
 	if err := o.append(l, testEvent(1), true); err != nil {
 		t.Error(err)
 	}

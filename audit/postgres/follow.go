@@ -5,9 +5,7 @@ import (
 	"database/sql"
 	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
-
-	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
 // followTime is between two looks at what other processes have appended.
@@ -24,7 +22,7 @@ func (l *Log) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if err := l.look(ctx); err != nil && !l.setBack(err) {
+		if err := l.look(ctx); err != nil && !l.known.Lose(l.cfg.Log, err) {
 			l.cfg.Log.Debug("audit store: ask for the head", "error", err)
 		}
 	}
@@ -34,44 +32,17 @@ func (l *Log) follow(ctx context.Context) {
 func (l *Log) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, replyTime)
 	defer cancel()
-	known := l.last.Load() // before the database is asked: it has that much at least
+	known := l.known.Head() // before the database is asked: it has that much at least
 	return l.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		h, err := scanHead(tx.QueryRowContext(ctx, sqlHead).Scan)
-		if err != nil || h.stamp == known.stamp {
+		h, err := backend.ScanHead(tx.QueryRowContext(ctx, sqlHead).Scan)
+		if err != nil || h.Stamp == known.Stamp {
 			return err
 		}
-		if err := store.CheckExtends(known.tree, h.tree, chunksIn(ctx, tx)); err != nil {
+		if err := backend.CheckExtends(known.Tree, h.Tree, chunksIn(ctx, tx)); err != nil {
 			return err
 		}
-		l.advance(&h)
-		l.grown(h.tree.N)
+		l.known.Advance(h)
+		l.grown()
 		return nil
 	})
-}
-
-// known is the newest tree that this process has signed or seen; the empty one before it has any.
-func (l *Log) known() tlog.Tree {
-	if h := l.last.Load(); h != nil {
-		return h.tree
-	}
-	return tlog.Tree{}
-}
-
-// advance moves the head that is known on, and never back: committer and follower may come with theirs in any order.
-func (l *Log) advance(h *head) {
-	for {
-		old := l.last.Load()
-		if old != nil && h.tree.N < old.tree.N || l.last.CompareAndSwap(old, h) {
-			return
-		}
-	}
-}
-
-// setBack makes the log refuse everything from now on, if that is what the error says.
-func (l *Log) setBack(err error) bool {
-	if l.lost.Keep(err) {
-		l.cfg.Log.Error("audit store: nothing is appended and nothing read until this process is started anew", "error", err)
-		return true
-	}
-	return false
 }

@@ -17,6 +17,7 @@ import (
 
 	"sega/audit"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
 // Move is a database whose log moves to or from another one (audit/migrate): one transaction, and while it is
@@ -53,8 +54,7 @@ func openMove(ctx context.Context, cfg Config) (*Move, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := sql.OpenDB(&applyConn{Conn: c})
-	db.SetMaxOpenConns(1)
+	db := backend.Lend(c).DB
 	m := &Move{Querier: querier{db}, cfg: cfg, target: t, conn: c, db: db}
 	if err := m.take(ctx); err != nil {
 		return nil, errors.Join(err, m.Close())

@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
 
-	"sega/audit"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
 // Log implements store.Log.
@@ -23,14 +21,11 @@ type Log struct {
 	id     int64 // in the table writers
 	reads  *sql.DB
 	scans  scans
-	last   atomic.Pointer[head] // newest that this process has signed or seen
-	lost   store.Latch
+	known  backend.Known
 
-	queue   chan *request
-	closing chan struct{} // closed by Close
-	stopped chan struct{} // closed by the committer when it has answered everything
-	once    sync.Once
-	err     error // of Close
+	committer *backend.Committer
+	once      sync.Once
+	err       error // of Close
 
 	aside  sync.WaitGroup     // of what runs beside the committer,
 	cancel context.CancelFunc // until this
@@ -63,8 +58,7 @@ func open(ctx context.Context, cfg Config, dial dialFunc) (*Log, error) {
 	if err := migrate(ctx, t, &cfg); err != nil {
 		return nil, explain(err)
 	}
-	l := &Log{cfg: cfg, target: t, id: newStamp(), queue: make(chan *request, cfg.MaxBatch),
-		closing: make(chan struct{}), stopped: make(chan struct{}), grew: make(chan struct{}, 1)}
+	l := &Log{cfg: cfg, target: t, id: backend.NewStamp(), grew: make(chan struct{}, 1)}
 	if err := l.ready(ctx); err != nil {
 		return nil, err
 	}
@@ -72,13 +66,12 @@ func open(ctx context.Context, cfg Config, dial dialFunc) (*Log, error) {
 		return nil, l.broken(err)
 	}
 	l.reads, l.scans = openReads(t, cfg.Reads, readTime), openScans(t, cfg.Scans)
-	h := l.w.edge.head
-	l.advance(&h)
+	l.known.Advance(l.w.edge.Head)
 	var background context.Context
 	background, l.cancel = context.WithCancel(context.Background())
+	l.committer = backend.StartCommitter(cfg.Log, cfg.MaxBatch, l.commit, func() {})
 	l.aside.Go(func() { l.follow(background) })
 	l.aside.Go(func() { l.index(background) })
-	go l.run()
 	return l, nil
 }
 
@@ -198,13 +191,12 @@ func makeLog(ctx context.Context, tx pgx.Tx, cfg *Config) error {
 	if _, err := tx.Exec(ctx, schema+rollupSchema()); err != nil {
 		return fmt.Errorf("schema of the log: %w", err)
 	}
-	tree := tlog.Tree{Hash: audit.EmptyRoot()}
-	checkpoint, err := audit.SignCheckpoint(cfg.Signer.Name(), tree, cfg.Signer)
+	h, err := backend.FirstHead(cfg.Signer)
 	if err != nil {
 		return err
 	}
 	if _, err := tx.Exec(ctx, `INSERT INTO head (one, size, root, checkpoint, stamp) VALUES (1, 0, $1, $2, $3)`,
-		tree.Hash[:], checkpoint, newStamp()); err != nil {
+		h.Tree.Hash[:], h.Checkpoint, h.Stamp); err != nil {
 		return fmt.Errorf("head of the empty log: %w", err)
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO log_version (one, version) VALUES (1, $1)`, schemaVersion)
@@ -212,9 +204,7 @@ func makeLog(ctx context.Context, tx pgx.Tx, cfg *Config) error {
 }
 
 // verify checks in constant time what a crash, a restore of half a backup or a wrong key would
-// break: the checkpoint is signed by our key for this tree, the stored hashes give its root, the last event
-// is the tree's last leaf, none lies beyond, and no table would be emptied by a crash. It holds the
-// head's lock meanwhile.
+// break, and that no table would be emptied by a crash. It holds the head's lock meanwhile.
 func (w *writer) verify(ctx context.Context, verifier note.Verifier) error {
 	if _, err := w.start(ctx, nil); err != nil {
 		return err
@@ -226,43 +216,23 @@ func (w *writer) verify(ctx context.Context, verifier note.Verifier) error {
 }
 
 func (w *writer) check(ctx context.Context, verifier note.Verifier) error {
-	c, err := audit.OpenCheckpoint(w.edge.head.checkpoint, verifier)
-	if err != nil {
-		return fmt.Errorf("the checkpoint in the database: %w", err)
-	}
-	size := w.edge.tree.N
-	if c.Tree != w.edge.tree {
-		return fmt.Errorf("the checkpoint signs %d events with the root %s, the head says %d with %s", c.Tree.N, c.Tree.Hash, size, w.edge.tree.Hash)
-	}
 	var beyond, unlogged int64
-	err = w.c.QueryRow(ctx, `SELECT (SELECT coalesce(max(idx) + 1, 0) FROM events),
+	err := w.c.QueryRow(ctx, `SELECT (SELECT coalesce(max(idx) + 1, 0) FROM events),
 		(SELECT count(*) FROM pg_class WHERE oid = ANY($1::text[]::regclass[]) AND relpersistence <> 'p')`, tables[:]).Scan(&beyond, &unlogged)
 	switch {
 	case err != nil:
 		return err
-	case beyond != size:
-		return fmt.Errorf("the events end at %d, the head says %d", beyond, size)
 	case unlogged > 0:
 		return fmt.Errorf("%w: %d tables are unlogged; ALTER TABLE … SET LOGGED", errUnfit, unlogged)
-	case size == 0:
-		return nil
 	}
-	var body []byte
-	if err := w.c.QueryRow(ctx, `SELECT body FROM events WHERE idx = $1`, size-1).Scan(&body); err != nil {
-		return err
-	}
-	leaf, err := chunksOf(ctx, w.c).ReadHashes([]int64{tlog.StoredHashIndex(0, size-1)})
-	if err != nil {
-		return err
-	}
-	if leaf[0] != tlog.RecordHash(body) {
-		return fmt.Errorf("event %d is not the one in the tree", size-1)
-	}
-	return nil
+	return w.edge.Check(verifier, chunksOf(ctx, w.c), beyond, func(index int64) (body []byte, err error) {
+		err = w.c.QueryRow(ctx, `SELECT body FROM events WHERE idx = $1`, index).Scan(&body)
+		return body, err
+	})
 }
 
 // grown wakes the indexer.
-func (l *Log) grown(int64) {
+func (l *Log) grown() {
 	select {
 	case l.grew <- struct{}{}:
 	default: // it has not looked yet
@@ -272,8 +242,7 @@ func (l *Log) grown(int64) {
 // Close implements store.Log. Appends that were queued are still committed; later ones fail.
 func (l *Log) Close() error {
 	l.once.Do(func() {
-		close(l.closing)
-		<-l.stopped
+		l.committer.Stop()
 		l.cancel()
 		l.aside.Wait()
 		err := errors.Join(l.reads.Close(), l.scans.db.Close())

@@ -2,22 +2,17 @@ package postgres
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"sega/audit"
 	"sega/audit/postgres/pgtest"
+	"sega/audit/store/backend"
 	"sega/audit/store/storetest"
 )
 
@@ -63,24 +58,13 @@ func server(tb testing.TB) *pgtest.Server {
 // testKey is a log key that is the same in every process.
 func testKey(tb testing.TB) *audit.LogKey {
 	tb.Helper()
-	const origin = "log.corp.example/audit"
-	seed := sha256.Sum256([]byte("tests of audit/postgres"))
-	vkey, err := note.NewEd25519VerifierKey(origin, ed25519.NewKeyFromSeed(seed[:]).Public().(ed25519.PublicKey))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	hash := strings.Split(vkey, "+")[1]
-	key, err := audit.ParseLogKey([]byte("PRIVATE+KEY+" + origin + "+" + hash + "+" + base64.StdEncoding.EncodeToString(append([]byte{1}, seed[:]...))))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return key
+	return storetest.Key(tb, "tests of audit/postgres")
 }
 
 // config is a configuration with the test key and the suite's state.
 func config(tb testing.TB, url string) Config {
 	key := testKey(tb)
-	return Config{URL: url, Signer: key, Verifier: key.Verifier(), Schema: []string{storetest.Schema}}
+	return Config{URL: url, Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: []string{storetest.Schema}}}
 }
 
 // openTest opens a log and closes it when the test ends.

@@ -1,13 +1,11 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"iter"
-	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,15 +13,11 @@ import (
 
 	"sega/audit"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
-// Bounds of a page: what an iterator holds while its consumer takes its time. No transaction is
-// open between pages, so that a slow consumer keeps nothing alive at the server.
-const (
-	firstRows = 100
-	pageRows  = 1000
-	pageBytes = 4 << 20
-)
+// firstRows are in an iterator's first page.
+const firstRows = 100
 
 // nextRows returns the length of the page after one of so many bytes: details of 1 MiB make short pages.
 func nextRows(page []audit.Row) int {
@@ -31,13 +25,12 @@ func nextRows(page []audit.Row) int {
 	for i := range page {
 		size += len(page[i].Body) + len(page[i].Details)
 	}
-	return min(pageRows, max(4, pageBytes*len(page)/size))
+	return min(backend.PageRows, max(4, backend.PageBytes*len(page)/size))
 }
 
 // Head implements store.Log.
 func (l *Log) Head() ([]byte, tlog.Tree) {
-	h := l.last.Load()
-	return bytes.Clone(h.checkpoint), h.tree
+	return l.known.Signed()
 }
 
 // Read implements store.Log.
@@ -46,8 +39,8 @@ func (l *Log) Read(ctx context.Context, f func(ctx context.Context, q store.Quer
 }
 
 func (l *Log) read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
-	if err := l.lost.Err(); err != nil {
-		return fmt.Errorf("%w: %w", store.ErrUnreadable, err)
+	if err := l.known.Readable(); err != nil {
+		return err
 	}
 	return readOn(ctx, l.reads, f)
 }
@@ -114,69 +107,20 @@ func (l *Log) Rows(ctx context.Context, from, to int64) iter.Seq2[audit.Row, err
 	}
 }
 
-// page reads rows with their stored leaf hashes until pageBytes are full; a hash that is not there
+// page reads rows with their stored leaf hashes until backend.PageBytes are full; a hash that is not there
 // stays out. whole is false where it left some of the answer unread.
 func (l *Log) page(ctx context.Context, query string, args ...any) (page []audit.Row, whole bool, err error) {
 	err = l.scan(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if page, whole, err = scanPage(tx.QueryContext(ctx, query, args...)); err != nil {
+		rows, err := tx.QueryContext(ctx, query, args...)
+		if err != nil {
 			return err
 		}
-		indexes := leafIndexes(page)
-		r := chunksIn(ctx, tx)
-		if err := r.load(indexes); err != nil {
+		if page, whole, err = backend.ReadPage(rows, unescape); err != nil {
 			return err
 		}
-		for i, index := range indexes {
-			if h, ok := r.hash(index); ok {
-				page[i].Leaf = h[:]
-			}
-		}
-		return nil
+		return chunksIn(ctx, tx).Leaves(page)
 	})
 	return page, whole, err
-}
-
-func scanPage(rows *sql.Rows, err error) (page []audit.Row, whole bool, _ error) {
-	if err != nil {
-		return nil, false, err
-	}
-	defer rows.Close()
-	names := audit.ColumnNames()
-	for size := 0; rows.Next(); {
-		row, err := scan(rows, names)
-		if err != nil {
-			return nil, false, err
-		}
-		page = append(page, row)
-		if size += len(row.Body) + len(row.Details); size >= pageBytes {
-			return page, false, rows.Close()
-		}
-	}
-	return page, true, rows.Err()
-}
-
-// scan reads a row exactly as stored: a NULL, or a text that no writer has written (see escape), is
-// a column that is not there, which CheckRow reports.
-func scan(rows *sql.Rows, names []string) (audit.Row, error) {
-	row := audit.Row{Columns: make(map[string]string, len(names))}
-	values := make([]sql.NullString, len(names))
-	dest := make([]any, 0, len(names)+3)
-	for i := range values {
-		dest = append(dest, &values[i])
-	}
-	if err := rows.Scan(append(dest, &row.Body, &row.Salt, &row.Details)...); err != nil {
-		return audit.Row{}, err
-	}
-	for i, name := range names {
-		if value, ok := unescape(values[i].String); ok && values[i].Valid {
-			row.Columns[name] = value
-		}
-	}
-	var err error
-	if row.Index, err = strconv.ParseInt(values[0].String, 10, 64); err != nil {
-		return audit.Row{}, fmt.Errorf("index %q: %w", values[0].String, err)
-	}
-	return row, nil
 }
 
 // Event implements store.Log.

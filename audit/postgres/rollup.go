@@ -3,14 +3,14 @@ package postgres
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"iter"
+	"os"
 	"strings"
 	"time"
 
 	"sega/audit"
-	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
 // cube is a table of rollups: how many events of the complete segments share day, kind, outcome
@@ -122,35 +122,22 @@ func (l *Log) Rollups(ctx context.Context) (int64, iter.Seq2[audit.Rollup, error
 	return upTo, rollups
 }
 
-func (l *Log) rollups(ctx context.Context) (upTo int64, rollups iter.Seq2[audit.Rollup, error], err error) {
-	if err := l.lost.Err(); err != nil {
+func (l *Log) rollups(ctx context.Context) (int64, iter.Seq2[audit.Rollup, error], error) {
+	if err := l.known.Err(); err != nil {
 		return 0, nil, err
 	}
-	if l.scans.spools.Acquire(ctx, 1) != nil {
-		return 0, nil, context.Cause(ctx)
-	}
-	free := func() { l.scans.spools.Release(1) }
-	spool, err := store.NewSpool("")
-	if err != nil {
-		free()
-		return 0, nil, err
-	}
-	err = l.scan(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
-		upTo, err = copyRollups(ctx, tx, spool.Add)
-		return err
+	return l.scans.turns.Rollups(ctx, os.TempDir, func(add func(audit.Rollup) error) (upTo int64, err error) {
+		err = l.scan(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
+			upTo, err = copyRollups(ctx, tx, add)
+			return err
+		})
+		return upTo, err
 	})
-	if err == nil {
-		if rollups, err = spool.All(ctx, free); err == nil {
-			return upTo, rollups, nil
-		}
-	}
-	free()
-	return 0, nil, errors.Join(err, spool.Close())
 }
 
 // copyRollups calls add for every rollup that a transaction sees, and returns what they cover.
 func copyRollups(ctx context.Context, tx *sql.Tx, add func(audit.Rollup) error) (upTo int64, err error) {
-	h, err := scanHead(tx.QueryRowContext(ctx, sqlHead).Scan)
+	h, err := backend.ScanHead(tx.QueryRowContext(ctx, sqlHead).Scan)
 	if err != nil {
 		return 0, err
 	}
@@ -159,7 +146,7 @@ func copyRollups(ctx context.Context, tx *sql.Tx, add func(audit.Rollup) error) 
 			return 0, err
 		}
 	}
-	return audit.RolledUp(h.tree.N), wrongPeriods(ctx, tx, add)
+	return audit.RolledUp(h.Tree.N), wrongPeriods(ctx, tx, add)
 }
 
 // each calls add for the cube's rollups, together with those of the parts.

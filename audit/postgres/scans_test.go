@@ -13,6 +13,7 @@ import (
 	"sega/audit"
 	"sega/audit/query"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
 // TestPageBytes: pages of large events are short, and nothing is lost at their ends.
@@ -38,7 +39,7 @@ func TestPageBytes(t *testing.T) {
 	for _, row := range page {
 		size += len(row.Body) + len(row.Details)
 	}
-	if err != nil || whole || size > pageBytes+audit.MaxDetails+4096 || size < pageBytes {
+	if err != nil || whole || size > backend.PageBytes+audit.MaxDetails+4096 || size < backend.PageBytes {
 		t.Errorf("a page of %d rows and %d bytes, whole: %v, %v", len(page), size, whole, err)
 	}
 	next := int64(0)

@@ -20,7 +20,7 @@ var tables = [...]string{"events", "tree", "head", "writers", "log_version", "se
 // which nobody searches, and the outcomes that nearly every event has. time has none: segments tells in
 // which part of the log a time is, as events are written about when they happen.
 //
-// tree holds the stored hashes of tlog (StoredHashIndex), hashesPerChunk of them in a row, stored
+// tree holds the stored hashes of tlog (StoredHashIndex), backend.HashesPerChunk of them in a row, stored
 // plainly: compression finds nothing in hashes. writers has the stamp of each process's last
 // commit, so that the fate of one is known even where others have committed since.
 const schema = `

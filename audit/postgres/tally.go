@@ -59,7 +59,7 @@ var (
 // queueSegments counts the rows, which begin at the edge, and adds what is derived of the segments
 // that they complete. A tally that is behind, which no segment needs yet, stays so.
 func (w *writer) queueSegments(b *pgx.Batch, rows *rowArrays) {
-	if w.open.upTo != w.edge.tree.N {
+	if w.open.upTo != w.edge.Tree.N {
 		return
 	}
 	for _, p := range rows.parts {
@@ -75,7 +75,7 @@ func (w *writer) queueSegments(b *pgx.Batch, rows *rowArrays) {
 // catchUp reads what other processes have appended to the segment that the log completes when it
 // grows to a size.
 func (w *writer) catchUp(ctx context.Context, to int64) error {
-	at := w.edge.tree.N
+	at := w.edge.Tree.N
 	first := audit.RolledUp(at)
 	if w.open.upTo == at || audit.RolledUp(to) == first {
 		return nil

@@ -17,6 +17,7 @@ import (
 
 	"sega/audit"
 	"sega/audit/query"
+	"sega/audit/store/backend"
 )
 
 // The text index is a table of blocks of events: what is searched for as free text in any event of a
@@ -197,8 +198,8 @@ func (l *Log) Indexed(ctx context.Context, size int64) error {
 		}
 		select {
 		case <-tick.C:
-		case <-l.stopped:
-			return errClosed
+		case <-l.committer.Stopped():
+			return backend.ErrClosed
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -249,8 +250,8 @@ func (l *Log) indexAll(ctx context.Context, c **stdlib.Conn) error {
 		if next.from, err = textEnd(ctx, tx); err != nil {
 			return err
 		}
-		h, err := scanHead(tx.QueryRowContext(ctx, sqlHead).Scan)
-		next.to = audit.RolledUp(h.tree.N)
+		h, err := backend.ScanHead(tx.QueryRowContext(ctx, sqlHead).Scan)
+		next.to = audit.RolledUp(h.Tree.N)
 		return err
 	})
 	for ; err == nil && !next.empty() && ctx.Err() == nil; next.from += audit.SegmentSize {

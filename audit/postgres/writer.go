@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -10,35 +9,31 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
-	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
+	"sega/audit/store/backend"
 )
 
 // writer is the connection that writes. Only the committer uses it.
 type writer struct {
-	id    int64            // of this log in the table writers
-	known func() tlog.Tree // newest tree that this process has signed or seen
+	id    int64 // of this log in the table writers
+	known *backend.Known
 	c     *pgx.Conn
-	apply *applyConn
-	db    *sql.DB // on apply
-	edge  edge
+	lent  backend.Lent // to changes of state
+	edge  backend.Edge
 	open  tally // of the segment that the edge is in
 }
 
 // newWriter takes a connection over. The edge is read by the first transaction.
-func newWriter(c *stdlib.Conn, id int64, known func() tlog.Tree) *writer {
-	w := &writer{id: id, known: known, c: c.Conn(), apply: &applyConn{Conn: c}, edge: edge{head: head{stamp: unread}}}
-	w.db = sql.OpenDB(w.apply)
-	w.db.SetMaxOpenConns(1)
-	return w
+func newWriter(c *stdlib.Conn, id int64, known *backend.Known) *writer {
+	return &writer{id: id, known: known, c: c.Conn(), lent: backend.Lend(c), edge: backend.Edge{Head: backend.Head{Stamp: backend.Unread}}}
 }
 
 // close drops the connection, and with it the transaction that it holds.
 func (w *writer) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	return errors.Join(w.db.Close(), w.c.Close(ctx))
+	return errors.Join(w.lent.DB.Close(), w.c.Close(ctx))
 }
 
 // start begins a transaction: it takes the lock of the head, reads the edge anew where another
@@ -63,9 +58,12 @@ func (w *writer) start(ctx context.Context, ids []string) (map[string]bool, erro
 	if err := checkDisk(fsync, pages); err != nil {
 		return nil, err
 	}
-	if stamp != w.edge.stamp {
-		var err error
-		if w.edge, err = loadEdge(ctx, w.c, w.known()); err != nil {
+	if stamp != w.edge.Stamp {
+		h, err := backend.ScanHead(w.c.QueryRow(ctx, sqlHead).Scan)
+		if err == nil {
+			w.edge, err = backend.LoadEdge(h, chunksOf(ctx, w.c), w.known.Head().Tree)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("begin: %w", err)
 		}
 	}
@@ -86,23 +84,23 @@ var errFate = errors.New("commit of unknown fate")
 // finish writes rows, tree, rollups and head, and commits, all in one round trip (but for catchUp's,
 // where another process has appended to a segment that is complete now). An error that
 // wraps errFate leaves open whether the server has committed; after any other it has not.
-func (w *writer) finish(ctx context.Context, rows *rowArrays, g growth) error {
+func (w *writer) finish(ctx context.Context, rows *rowArrays, g backend.Growth) error {
 	var b pgx.Batch
-	if err := w.catchUp(ctx, g.next.tree.N); err != nil {
+	if err := w.catchUp(ctx, g.Next.Tree.N); err != nil {
 		return errors.Join(err, w.rollback(ctx))
 	}
 	rows.queue(&b)
-	if len(g.chunks) > 0 {
-		b.Queue(sqlPutChunks, g.chunks, g.hashes)
+	if len(g.Chunks) > 0 {
+		b.Queue(sqlPutChunks, g.Chunks, g.Hashes)
 	}
 	w.queueSegments(&b, rows)
-	b.Queue(sqlPutHead, g.next.tree.N, g.next.tree.Hash[:], g.next.checkpoint, g.next.stamp)
-	b.Queue(sqlPutFate, w.id, g.next.stamp)
+	b.Queue(sqlPutHead, g.Next.Tree.N, g.Next.Tree.Hash[:], g.Next.Checkpoint, g.Next.Stamp)
+	b.Queue(sqlPutFate, w.id, g.Next.Stamp)
 	var tag pgconn.CommandTag
 	b.Queue(`COMMIT`).Exec(func(t pgconn.CommandTag) error { tag = t; return nil })
 	switch err := w.c.SendBatch(ctx, &b).Close(); {
 	case err == nil && tag.String() == "COMMIT":
-		w.edge = g.next
+		w.edge = g.Next
 		return nil
 	case err == nil:
 		return fmt.Errorf("the server answered the commit with %s", tag)
@@ -113,16 +111,16 @@ func (w *writer) finish(ctx context.Context, rows *rowArrays, g growth) error {
 	}
 }
 
-// lastStamp returns that of this log's last commit, unread where there is none. It takes the lock of the
+// lastStamp returns that of this log's last commit, backend.Unread where there is none. It takes the lock of the
 // head first: a transaction whose fate is in question held it, so that it has ended by then, one way or the other.
 func (w *writer) lastStamp(ctx context.Context) (int64, error) {
 	if _, err := w.start(ctx, nil); err != nil {
-		return unread, err
+		return backend.Unread, err
 	}
-	last := int64(unread)
+	last := int64(backend.Unread)
 	err := w.c.QueryRow(ctx, sqlGetFate, w.id).Scan(&last)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return unread, fmt.Errorf("look up the commit: %w", err)
+		return backend.Unread, fmt.Errorf("look up the commit: %w", err)
 	}
 	return last, w.rollback(ctx)
 }
@@ -180,13 +178,4 @@ func (a *rowArrays) queue(b *pgx.Batch) {
 		}
 		b.Queue(sqlInsert, append(args, p.body, p.salt, p.details)...)
 	}
-}
-
-// leafIndexes are the places of events' leaves among the stored hashes.
-func leafIndexes(page []audit.Row) []int64 {
-	indexes := make([]int64, len(page))
-	for i := range page {
-		indexes[i] = tlog.StoredHashIndex(0, page[i].Index)
-	}
-	return indexes
 }

@@ -18,6 +18,7 @@ import (
 	"sega/audit"
 	"sega/audit/query"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 	"sega/audit/store/storetest"
 )
 
@@ -57,7 +58,7 @@ func startChild(t *testing.T, role, dir string) *exec.Cmd {
 // has been acknowledged.
 func childAppend(dir string) error {
 	key := testKey(childTB{})
-	l, err := Open(context.Background(), Config{Path: filepath.Join(dir, "audit.db"), Signer: key, Verifier: key.Verifier(), Schema: []string{storetest.Schema}})
+	l, err := Open(context.Background(), Config{Path: filepath.Join(dir, "audit.db"), Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: []string{storetest.Schema}}})
 	if err != nil {
 		return err
 	}
@@ -134,7 +135,7 @@ func TestKill9(t *testing.T) {
 		for id, index := range killed(t, dir, n) {
 			all[id] = index
 		}
-		l, err := tryOpen(t, Config{Path: filepath.Join(dir, "audit.db"), Schema: []string{storetest.Schema}})
+		l, err := tryOpen(t, Config{Path: filepath.Join(dir, "audit.db"), Options: backend.Options{Schema: []string{storetest.Schema}}})
 		if err != nil {
 			t.Fatal(err)
 		}

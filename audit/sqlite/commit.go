@@ -2,112 +2,43 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"sega/audit"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
-// batchBytes bounds what the appends of a commit hold, beyond the first.
-const batchBytes = 64 << 20
-
-// run is the committer: it takes what is queued, commits it as one, and answers. It ends when the
-// log is closed and the queue is empty.
-func (l *Log) run() {
-	defer close(l.stopped)
-	for {
-		select {
-		case r := <-l.queue:
-			l.batch(l.gather(r))
-		case <-l.closing:
-			for {
-				select {
-				case r := <-l.queue:
-					l.batch(l.gather(r))
-				default:
-					return
-				}
-			}
-		}
-	}
+// Append implements store.Log; see backend.Committer.
+func (l *Log) Append(ctx context.Context, events []audit.Event, apply func(ctx context.Context, tx store.Tx) error) (int64, error) {
+	return l.committer.Append(ctx, events, apply)
 }
 
-// gather adds what is queued already to the first request. Callers that the last commit woke are
-// about to queue their next append: as long as yielding to them brings more, they come into this commit and
-// not into one after it.
-func (l *Log) gather(first *request) []*request {
-	batch := []*request{first}
-	for before := 0; before < len(batch); {
-		before = len(batch)
-		runtime.Gosched()
-		batch = l.queued(batch)
+// commit makes the batch durable, or changes nothing and returns why. The outcomes of single
+// requests are in them.
+func (l *Log) commit(batch []*backend.Request) error {
+	if err := l.known.Err(); err != nil {
+		return err
 	}
-	return batch
-}
-
-// queued adds what is queued, up to a whole batch.
-func (l *Log) queued(batch []*request) []*request {
-	size := 0
-	for _, r := range batch {
-		size += r.size
+	if err := l.transact(batch); err != nil {
+		l.known.Lose(l.cfg.Log, err)
+		return err
 	}
-	for len(batch) < l.cfg.MaxBatch && size < batchBytes {
-		select {
-		case r := <-l.queue:
-			batch, size = append(batch, r), size+r.size
-		default:
-			return batch
-		}
-	}
-	return batch
-}
-
-// batch commits requests as one transaction and answers each of them.
-func (l *Log) batch(waiting []*request) {
-	batch := waiting[:0]
-	for _, r := range waiting {
-		if r.state.CompareAndSwap(queued, begun) {
-			batch = append(batch, r)
-		}
-	}
-	if len(batch) == 0 {
-		return
-	}
-	err := l.lost.Err()
-	if err == nil {
-		err = l.commit(batch)
-	}
-	if err != nil {
-		l.setBack(err)
-		l.cfg.Log.Error("audit store: events are not durable, nothing is released", "appends", len(batch), "error", err)
-		for _, r := range batch {
-			r.answer(0, unavailable(err))
-		}
-		return
-	}
-	h := l.w.edge.head
-	l.last.Store(&h)
+	l.known.Advance(l.w.edge.Head)
 	l.text.appended()
-	for _, r := range batch {
-		if r.failed != nil {
-			r.answer(0, r.failed)
-			continue
-		}
-		r.answer(r.first, nil)
-	}
+	return nil
+}
+
+// tidy copies the WAL where it is time to.
+func (l *Log) tidy() {
 	if err := l.w.tidy(l.copier); err != nil {
 		l.cfg.Log.Warn("audit store: checkpoint of the WAL failed, it keeps growing", "error", err)
 	}
 }
 
-// commit makes the batch durable, or changes nothing and returns why. The outcomes of single
-// requests are in them.
-func (l *Log) commit(batch []*request) error {
+func (l *Log) transact(batch []*backend.Request) error {
 	if err := l.sameFile(); err != nil {
 		return err
 	}
@@ -148,7 +79,7 @@ func (l *Log) ready() error {
 	if err != nil {
 		return explain(fmt.Errorf("open the database anew: %w", err))
 	}
-	w, err := newWriter(ctx, c, l.known)
+	w, err := newWriter(ctx, c, &l.known)
 	if err != nil {
 		return explain(fmt.Errorf("open the database anew: %w", err))
 	}
@@ -173,12 +104,12 @@ func (l *Log) broken(why error) error {
 
 // settle finds out what became of a COMMIT that failed. It returns nil where the commit is there,
 // after making it durable beyond doubt; otherwise it overwrites what the WAL may hold of it.
-func (l *Log) settle(next edge, why error) error {
+func (l *Log) settle(next backend.Edge, why error) error {
 	why = l.broken(fmt.Errorf("commit: %w", why))
 	if err := l.ready(); err != nil {
 		return fmt.Errorf("%w; its fate is unknown until the database opens again: %w", why, err)
 	}
-	committed := l.w.edge.stamp == next.stamp
+	committed := l.w.edge.Stamp == next.Stamp
 	if err := l.w.mark(); err != nil {
 		return fmt.Errorf("%w; its fate is unknown until the next one succeeds: %w", why, l.broken(err))
 	}
@@ -190,46 +121,46 @@ func (l *Log) settle(next edge, why error) error {
 
 // requests runs every request of the batch. It returns those that succeeded and have anything to
 // commit. An error is the transaction's, not a request's.
-func (w *writer) requests(batch []*request) (added []*request, err error) {
-	next := w.edge.tree.N
+func (w *writer) requests(batch []*backend.Request) (added []*backend.Request, err error) {
+	next := w.edge.Tree.N
 	for _, r := range batch {
-		r.first, r.failed = next, nil
-		if len(r.rows) == 0 && r.apply == nil {
+		r.First, r.Failed = next, nil
+		if r.Empty() {
 			continue
 		}
 		if err := w.request(r); err != nil {
 			return nil, err
 		}
-		if r.failed == nil {
+		if r.Failed == nil {
 			added = append(added, r)
-			next += int64(len(r.rows))
+			next += int64(len(r.Rows))
 		}
 	}
 	return added, nil
 }
 
 // request runs one request in a savepoint. A single row needs none: a failed statement undoes itself.
-func (w *writer) request(r *request) error {
-	if r.apply == nil && len(r.rows) == 1 {
+func (w *writer) request(r *backend.Request) error {
+	if !r.Applies() && len(r.Rows) == 1 {
 		return w.rows(r)
 	}
 	if err := w.savepoint.run(); err != nil {
 		return fmt.Errorf("savepoint: %w", err)
 	}
-	if r.apply != nil {
-		r.failed = w.applyTo(r)
+	if r.Applies() {
+		r.Failed = w.lent.Apply(r.Context(), r, func(q store.Querier) store.Querier { return onlyQuerier{q} })
 	}
-	if r.failed == nil {
+	if r.Failed == nil {
 		if err := w.rows(r); err != nil {
 			return err
 		}
 	}
-	if failing(r.failed) {
-		return r.failed
+	if failing(r.Failed) {
+		return r.Failed
 	}
-	if r.failed != nil {
+	if r.Failed != nil {
 		if err := w.undo.run(); err != nil {
-			return fmt.Errorf("undo an append (%w): %w", r.failed, err)
+			return fmt.Errorf("undo an append (%w): %w", r.Failed, err)
 		}
 	}
 	if err := w.release.run(); err != nil {
@@ -239,55 +170,21 @@ func (w *writer) request(r *request) error {
 }
 
 // rows inserts the request's rows. A duplicate ID is the request's failure, any other the batch's.
-func (w *writer) rows(r *request) error {
-	for i := range r.rows {
-		row := &r.rows[i]
-		row.Place(r.first + int64(i))
-		err := w.put(row, r.times[i])
+func (w *writer) rows(r *backend.Request) error {
+	for i := range r.Rows {
+		row := &r.Rows[i]
+		row.Place(r.First + int64(i))
+		err := w.put(row, r.Times[i])
 		switch code(err) {
 		case sqlite3.SQLITE_OK:
 		case sqlite3.SQLITE_CONSTRAINT_UNIQUE:
-			r.failed = fmt.Errorf("%w: %w: %s", store.ErrUnavailable, store.ErrDuplicate, row.Columns["id"])
+			r.Failed = fmt.Errorf("%w: %w: %s", store.ErrUnavailable, store.ErrDuplicate, row.Columns["id"])
 			return nil
 		default:
 			return fmt.Errorf("insert event %d: %w", row.Index, err)
 		}
 	}
 	return nil
-}
-
-// errPanic is what a caller gets whose apply panicked. What it panicked with may hold anything.
-var errPanic = errors.New("audit store: the change of state panicked; the append was discarded")
-
-// applyTo runs the request's change of state. The caller's context is detached: were it to
-// interrupt a statement, SQLite would roll back the whole batch.
-func (w *writer) applyTo(r *request) (err error) {
-	ctx := context.WithoutCancel(r.ctx)
-	tx, err := w.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	if err := guard(ctx, r, tx); err != nil {
-		_ = tx.Rollback() // closes what apply left open; the savepoint is undone by the caller
-		return err
-	}
-	if err := tx.Commit(); err != nil && !errors.Is(err, sql.ErrTxDone) {
-		return err
-	}
-	if w.apply.undone {
-		return errors.New("audit store: the change of state rolled its transaction back; the append was discarded")
-	}
-	return nil
-}
-
-// guard turns a panic of apply into an error, so that it does not take the committer along.
-func guard(ctx context.Context, r *request, tx *sql.Tx) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w (%T)\n%s", errPanic, p, debug.Stack())
-		}
-	}()
-	return r.apply(ctx, store.Tx{Querier: onlyQuerier{tx}, Next: r.first})
 }
 
 // onlyQuerier hides what would end a transaction: of the whole batch, or of a read.

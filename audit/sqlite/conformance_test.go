@@ -7,13 +7,16 @@ import (
 	"time"
 
 	"sega/audit/store"
+	"sega/audit/store/backend"
 	"sega/audit/store/storetest"
 )
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	var path string
-	cfg := func() Config { return Config{Path: path, Schema: []string{storetest.Schema}, MaxBatch: 48} }
+	cfg := func() Config {
+		return Config{Path: path, Options: backend.Options{Schema: []string{storetest.Schema}, MaxBatch: 48}}
+	}
 	storetest.Run(t, storetest.Backend{
 		Verifier: testKey(t).Verifier(),
 		Open: func(t *testing.T) store.Log {

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"modernc.org/sqlite"
+
+	"sega/audit/store/backend"
 )
 
 // conn is what the SQLite driver's connections can do.
@@ -91,7 +93,7 @@ func openPool(path string, conns int, settings url.Values) (*sql.DB, error) {
 
 // checkDurable refuses a connection whose commits could be lost (design R10). It reads the
 // settings back, because SQLite ignores what it cannot do.
-func checkDurable(ctx context.Context, db querier) error {
+func checkDurable(ctx context.Context, db backend.Querier) error {
 	var mode string
 	var level, foreign int
 	if err := db.QueryRowContext(ctx, `PRAGMA journal_mode`).Scan(&mode); err != nil {
@@ -113,12 +115,6 @@ func checkDurable(ctx context.Context, db querier) error {
 		return errors.New("foreign keys are off")
 	}
 	return nil
-}
-
-// querier is *sql.DB, *sql.Conn or *sql.Tx.
-type querier interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 // stmt is a prepared statement of the committer, used below database/sql: it inserts tens of

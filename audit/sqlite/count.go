@@ -13,6 +13,7 @@ import (
 	"sega/audit"
 	"sega/audit/query"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
 // tally counts by key. Keys are of values that may hold any byte.
@@ -58,7 +59,7 @@ func (l *Log) Count(ctx context.Context, q query.Query, by []query.Dimension) ([
 	if c, ok := cubeFor(q, by); ok {
 		err = l.countRolled(ctx, c, q, &t)
 	} else {
-		err = l.scans.count(ctx, func() error { return l.countEvents(ctx, q, &t) })
+		err = l.scans.turns.Count(ctx, func() error { return l.countEvents(ctx, q, &t) })
 	}
 	if err != nil {
 		return nil, fmt.Errorf("audit store: count: %w", err)
@@ -93,7 +94,7 @@ func (l *Log) countRolled(ctx context.Context, c cube, q query.Query, t *tally) 
 		give = sync.OnceFunc(l.cube.give)
 		defer give()
 	}
-	return l.scans.count(ctx, func() error {
+	return l.scans.turns.Count(ctx, func() error {
 		return l.scans.run(ctx, func(db *sql.DB) error {
 			tx, upTo, err := snapshot(ctx, db) // begun in turn: the memory is never beyond it
 			if err != nil {
@@ -176,7 +177,7 @@ func (l *Log) countRows(ctx context.Context, q query.Query, t *tally) error {
 }
 
 // query adds what a statement counts: a column for each dimension, and the number.
-func (t *tally) query(ctx context.Context, db querier, p predicate) error {
+func (t *tally) query(ctx context.Context, db backend.Querier, p predicate) error {
 	rows, err := db.QueryContext(ctx, p.text, p.args...)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 
 	"sega/audit"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 	"sega/audit/store/storetest"
 )
 
@@ -127,7 +128,7 @@ func copyFile(t *testing.T, from, to string) {
 func faultRound(t *testing.T, path string, f *faults) (failed bool) {
 	t.Helper()
 	key := testKey(t)
-	cfg := Config{Path: path, Signer: key, Verifier: key.Verifier(), Schema: []string{storetest.Schema}}
+	cfg := Config{Path: path, Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: []string{storetest.Schema}}}
 	if err := cfg.check(); err != nil {
 		t.Fatal(err)
 	}
@@ -221,36 +222,23 @@ func judge(t *testing.T, l *Log, acked map[string]int64, refused map[string]bool
 	}
 }
 
-// badSigner fails now and then, as a key service may.
-type badSigner struct {
-	*audit.LogKey
-	fail atomic.Bool
-}
-
-func (s *badSigner) Sign(msg []byte) ([]byte, error) {
-	if s.fail.Load() {
-		return nil, errInjected
-	}
-	return s.LogKey.Sign(msg)
-}
-
 func TestSignerFails(t *testing.T) {
-	s := &badSigner{LogKey: testKey(t)}
-	l, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "audit.db"), Signer: s, Verifier: s.Verifier(), Schema: []string{storetest.Schema}})
+	s := &storetest.FailingKey{LogKey: testKey(t)}
+	l, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "audit.db"), Options: backend.Options{Signer: s, Verifier: s.Verifier(), Schema: []string{storetest.Schema}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s.fail.Store(true)
+	s.Fail.Store(true)
 	e := testEvent(1)
 	_, err = l.Append(t.Context(), []audit.Event{e}, func(ctx context.Context, tx store.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO storetest_state (name, n) VALUES ('x', 1)`)
 		return err
 	})
-	if !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, errInjected) {
+	if !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, storetest.ErrSigner) {
 		t.Errorf("got %v", err)
 	}
-	s.fail.Store(false)
+	s.Fail.Store(false)
 	if first, err := l.Append(t.Context(), []audit.Event{e}, nil); err != nil || first != 0 {
 		t.Errorf("got %d, %v", first, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"sega/audit"
 	"sega/audit/query"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
 // exitNoMount is the exit code of a child that may not mount.
@@ -159,7 +160,7 @@ func childFull(dir string) error {
 		}
 	}
 	key := testKey(childTB{})
-	cfg := Config{Path: filepath.Join(dir, "audit.db"), Signer: key, Verifier: key.Verifier()}
+	cfg := Config{Path: filepath.Join(dir, "audit.db"), Options: backend.Options{Signer: key, Verifier: key.Verifier()}}
 	l, err := Open(context.Background(), cfg)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"sega/audit"
+	"sega/audit/store/backend"
 	"sega/audit/store/storetest"
 )
 
@@ -20,7 +21,7 @@ func TestMissingHashes(t *testing.T) {
 	_, tree := l.Head()
 	meddle(t, path, `DELETE FROM tree WHERE chunk IN (1, 2)`)
 	report, err := audit.Verifier{Checkpoint: tree}.Verify(l.Rows(t.Context(), 0, n))
-	if err != nil || report.Found != 1 || report.Problems[0].Finding != audit.FindingTree || report.Problems[0].Index != hashesPerChunk/2+1 {
+	if err != nil || report.Found != 1 || report.Problems[0].Finding != audit.FindingTree || report.Problems[0].Index != backend.HashesPerChunk/2+1 {
 		t.Errorf("%+v, %v", report, err)
 	}
 	meddle(t, path, `ALTER TABLE tree RENAME TO aside`)

@@ -12,6 +12,7 @@ import (
 
 	"sega/audit"
 	"sega/audit/query"
+	"sega/audit/store/backend"
 )
 
 // Bounds of the cube in memory.
@@ -73,7 +74,7 @@ func (m *memory) wanted(c cube, days run) bool { return !m.large && (m.upTo > 0 
 var errLarge = errors.New("the cube has too many cells")
 
 // follow counts what a snapshot's rollups cover. Where it fails the memory is empty.
-func (m *memory) follow(ctx context.Context, db querier, upTo int64) error {
+func (m *memory) follow(ctx context.Context, db backend.Querier, upTo int64) error {
 	var err error
 	if m.upTo == 0 || upTo-m.upTo > m.fewSegments*audit.SegmentSize || m.size > m.maxCells {
 		m.clear()
@@ -93,7 +94,7 @@ func (m *memory) follow(ctx context.Context, db querier, upTo int64) error {
 }
 
 // extend counts the events from upTo on.
-func (m *memory) extend(ctx context.Context, db querier, upTo int64) error {
+func (m *memory) extend(ctx context.Context, db backend.Querier, upTo int64) error {
 	s, err := loadSegment(ctx, db, m.upTo, upTo)
 	for x, n := range s {
 		m.add(x.day, m.person(x.email, x.sub), m.things.number([]byte(x.target+partMark+x.kind+partMark+x.outcome)), n)
@@ -109,7 +110,7 @@ const (
 
 // read reads the cube. Cells of one person and day come as one text: a row of a result costs more
 // than joining does.
-func (m *memory) read(ctx context.Context, db querier) error {
+func (m *memory) read(ctx context.Context, db backend.Querier) error {
 	rows, err := db.QueryContext(ctx, `SELECT day, email, sub, group_concat(target || x'ff' || kind || x'ff' || outcome || x'ff' || n, x'fe')
 		FROM rollup_full GROUP BY day, email, sub`)
 	if err != nil {

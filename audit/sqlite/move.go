@@ -12,6 +12,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
 // Move is a database whose log moves to or from another one (audit/migrate): one transaction, and while it is
@@ -52,7 +53,7 @@ func openMove(ctx context.Context, cfg Config, create bool) (*Move, error) {
 	if err != nil {
 		return nil, inUse(err)
 	}
-	_, db := openApply(c)
+	db := backend.Lend(c).DB
 	m := &Move{Querier: db, cfg: cfg, conn: c, db: db}
 	if err := m.take(ctx); err != nil {
 		return nil, errors.Join(inUse(err), m.Close())
@@ -236,7 +237,7 @@ func (m *Move) Begin(ctx context.Context) error {
 }
 
 // checkFull refuses a connection whose commit could be lost.
-func checkFull(ctx context.Context, db querier) error {
+func checkFull(ctx context.Context, db backend.Querier) error {
 	var level int
 	if err := db.QueryRowContext(ctx, `PRAGMA synchronous`).Scan(&level); err != nil {
 		return err
@@ -252,7 +253,7 @@ func (m *Move) Close() error { return errors.Join(m.db.Close(), m.conn.Close()) 
 
 // checkMoved refuses a log that went on elsewhere, or that has not wholly arrived: were it appended to,
 // there would be two logs of one key.
-func checkMoved(ctx context.Context, db querier) error {
+func checkMoved(ctx context.Context, db backend.Querier) error {
 	var n int
 	if err := db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE name = 'moved'`).Scan(&n); err != nil || n == 0 {
 		return err

@@ -15,6 +15,7 @@ import (
 
 	"sega/audit"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 	"sega/audit/store/storetest"
 )
 
@@ -77,7 +78,7 @@ func TestOpenRefuses(t *testing.T) {
 		"all events gone":      {[]string{`DELETE FROM events`}, "the events end at 0"},
 		"last event changed":   {[]string{`UPDATE events SET body = x'00' WHERE idx = 99`}, "event 99 is not the one in the tree"},
 		"stored hash changed":  {[]string{`UPDATE tree SET hashes = zeroblob(2048) WHERE chunk = 1`}, "the stored hashes give the root"},
-		"stored hashes gone":   {[]string{`DELETE FROM tree WHERE chunk = 3`}, "stored hashes 192 to 255"},
+		"stored hashes gone":   {[]string{`DELETE FROM tree WHERE chunk = 3`}, "stored hash 196 is missing"},
 		"stored hashes longer": {[]string{`UPDATE tree SET hashes = cast(hashes || zeroblob(32) AS BLOB) WHERE chunk = 3`}, "the last stored hashes have"},
 		"head gone":            {[]string{`DELETE FROM head`}, "read the head"},
 		"head set back":        {[]string{`UPDATE head SET size = 64`}, "the stored hashes give the root"},
@@ -108,10 +109,10 @@ func TestOpenRefusesOtherKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), Config{Path: path, Signer: key, Verifier: key.Verifier()}); !errors.Is(err, audit.ErrCheckpoint) {
+	if _, err := Open(t.Context(), Config{Path: path, Options: backend.Options{Signer: key, Verifier: key.Verifier()}}); !errors.Is(err, audit.ErrCheckpoint) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := Open(t.Context(), Config{Path: path, Signer: key, Verifier: testKey(t).Verifier()}); err == nil {
+	if _, err := Open(t.Context(), Config{Path: path, Options: backend.Options{Signer: key, Verifier: testKey(t).Verifier()}}); err == nil {
 		t.Error("opened with the signer of one key and the verifier of another")
 	}
 }
@@ -222,7 +223,7 @@ func BenchmarkVerify(b *testing.B) {
 	l := openTest(b, Config{Path: filepath.Join(b.TempDir(), "audit.db")})
 	var events []audit.Event
 	for i := range 1000 {
-		events = append(events, benchEvent(i, int64(i)))
+		events = append(events, storetest.BenchEvent(i, int64(i)))
 	}
 	if _, err := l.Append(context.Background(), events, nil); err != nil {
 		b.Fatal(err)

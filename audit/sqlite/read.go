@@ -1,31 +1,21 @@
 package sqlite
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"iter"
-	"strconv"
 
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
 	"sega/audit/store"
-)
-
-// Bounds of a page: what an iterator holds while its consumer takes its time. No transaction is
-// open between pages, so that a slow consumer keeps no WAL alive.
-const (
-	pageRows  = 1000
-	pageBytes = 4 << 20
+	"sega/audit/store/backend"
 )
 
 // Head implements store.Log.
 func (l *Log) Head() ([]byte, tlog.Tree) {
-	h := l.last.Load()
-	return bytes.Clone(h.checkpoint), h.tree
+	return l.known.Signed()
 }
 
 // Read implements store.Log.
@@ -34,8 +24,8 @@ func (l *Log) Read(ctx context.Context, f func(ctx context.Context, q store.Quer
 }
 
 func (l *Log) read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
-	if err := l.lost.Err(); err != nil {
-		return fmt.Errorf("%w: %w", store.ErrUnreadable, err)
+	if err := l.known.Readable(); err != nil {
+		return err
 	}
 	tx, err := l.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
@@ -51,7 +41,7 @@ func (l *Log) read(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) 
 // Hashes implements store.Log.
 func (l *Log) Hashes(ctx context.Context, indexes []int64) (hashes []tlog.Hash, err error) {
 	err = l.read(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		hashes, err = newChunkReader(ctx, tx).ReadHashes(indexes)
+		hashes, err = chunksIn(ctx, tx).ReadHashes(indexes)
 		return err
 	})
 	if err != nil {
@@ -64,7 +54,7 @@ func (l *Log) Hashes(ctx context.Context, indexes []int64) (hashes []tlog.Hash, 
 func (l *Log) Rows(ctx context.Context, from, to int64) iter.Seq2[audit.Row, error] {
 	return func(yield func(audit.Row, error) bool) {
 		for from < to {
-			page, _, err := l.page(ctx, `SELECT `+sqlRowList+` FROM events WHERE idx >= ? AND idx < ? ORDER BY idx LIMIT ?`, from, to, pageRows)
+			page, _, err := l.page(ctx, `SELECT `+sqlRowList+` FROM events WHERE idx >= ? AND idx < ? ORDER BY idx LIMIT ?`, from, to, backend.PageRows)
 			if err != nil {
 				yield(audit.Row{}, fmt.Errorf("audit store: rows from %d: %w", from, err))
 				return
@@ -88,24 +78,13 @@ func (l *Log) Rows(ctx context.Context, from, to int64) iter.Seq2[audit.Row, err
 
 // leaves fills in the stored leaf hashes; a hash that is not there stays out.
 func (l *Log) leaves(ctx context.Context, page []audit.Row) error {
-	return l.scans.tx(ctx, func(tx *sql.Tx) error {
-		r := newChunkReader(ctx, tx)
-		for i := range page {
-			switch h, err := r.ReadHashes([]int64{tlog.StoredHashIndex(0, page[i].Index)}); {
-			case err == nil:
-				page[i].Leaf = h[0][:]
-			case !errors.Is(err, errNoHash):
-				return err
-			}
-		}
-		return nil
-	})
+	return l.scans.tx(ctx, func(tx *sql.Tx) error { return chunksIn(ctx, tx).Leaves(page) })
 }
 
-// page reads rows until pageBytes are full; whole is false where it left some of the answer unread.
+// page reads rows until backend.PageBytes are full; whole is false where it left some of the answer unread.
 func (l *Log) page(ctx context.Context, query string, args ...any) (page []audit.Row, whole bool, err error) {
-	if err := l.lost.Err(); err != nil {
-		return nil, false, fmt.Errorf("%w: %w", store.ErrUnreadable, err)
+	if err := l.known.Readable(); err != nil {
+		return nil, false, err
 	}
 	err = l.scans.run(ctx, func(db *sql.DB) (err error) {
 		page, whole, err = readPage(ctx, db, query, args...)
@@ -119,40 +98,8 @@ func readPage(ctx context.Context, db *sql.DB, query string, args ...any) (page 
 	if err != nil {
 		return nil, false, err
 	}
-	defer rows.Close()
-	names := audit.ColumnNames()
-	for size := 0; rows.Next(); {
-		row, err := scan(rows, names)
-		if err != nil {
-			return nil, false, err
-		}
-		page = append(page, row)
-		if size += len(row.Body) + len(row.Details); size >= pageBytes {
-			return page, false, nil
-		}
-	}
-	return page, true, rows.Err()
+	return backend.ReadPage(rows, asIs)
 }
 
-// scan reads a row exactly as stored: a NULL is a column that is not there, which CheckRow reports.
-func scan(rows *sql.Rows, names []string) (audit.Row, error) {
-	row := audit.Row{Columns: make(map[string]string, len(names))}
-	values := make([]sql.NullString, len(names))
-	dest := make([]any, 0, len(names)+3)
-	for i := range values {
-		dest = append(dest, &values[i])
-	}
-	if err := rows.Scan(append(dest, &row.Body, &row.Salt, &row.Details)...); err != nil {
-		return audit.Row{}, err
-	}
-	for i, name := range names {
-		if values[i].Valid {
-			row.Columns[name] = values[i].String
-		}
-	}
-	var err error
-	if row.Index, err = strconv.ParseInt(values[0].String, 10, 64); err != nil {
-		return audit.Row{}, fmt.Errorf("index %q: %w", values[0].String, err)
-	}
-	return row, nil
-}
+// asIs: texts are stored as they are.
+func asIs(stored string) (string, bool) { return stored, true }

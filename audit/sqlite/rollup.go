@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"sega/audit"
+	"sega/audit/store/backend"
 )
 
 // cube is a table of rollups: how many events of the complete segments share day, kind, outcome
@@ -79,7 +79,7 @@ func rollUpAll(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	for _, c := range cubes {
-		if _, err := db.ExecContext(ctx, `INSERT INTO `+c.table()+` (`+strings.Join(c.key, ", ")+`, n) `+c.derive(), 0, audit.RolledUp(h.tree.N)); err != nil {
+		if _, err := db.ExecContext(ctx, `INSERT INTO `+c.table()+` (`+strings.Join(c.key, ", ")+`, n) `+c.derive(), 0, audit.RolledUp(h.Tree.N)); err != nil {
 			return fmt.Errorf("roll up the log of an earlier version into %s: %w", c.table(), err)
 		}
 	}
@@ -98,33 +98,25 @@ func (l *Log) Rollups(ctx context.Context) (int64, iter.Seq2[audit.Rollup, error
 	return upTo, rollups
 }
 
-func (l *Log) rollups(ctx context.Context) (upTo int64, rollups iter.Seq2[audit.Rollup, error], err error) {
-	if err := l.lost.Err(); err != nil {
+func (l *Log) rollups(ctx context.Context) (int64, iter.Seq2[audit.Rollup, error], error) {
+	if err := l.known.Err(); err != nil {
 		return 0, nil, err
 	}
-	spool, free, err := l.spool(ctx)
-	if err != nil {
-		return 0, nil, err
-	}
-	err = l.scans.tx(ctx, func(tx *sql.Tx) error {
-		h, err := loadHead(ctx, tx)
-		upTo = audit.RolledUp(h.tree.N)
-		for i := 0; err == nil && i < len(cubes); i++ {
-			err = cubes[i].each(ctx, tx, spool.Add)
-		}
-		return err
+	return l.scans.turns.Rollups(ctx, l.aside, func(add func(audit.Rollup) error) (upTo int64, err error) {
+		err = l.scans.tx(ctx, func(tx *sql.Tx) error {
+			h, err := loadHead(ctx, tx)
+			upTo = audit.RolledUp(h.Tree.N)
+			for i := 0; err == nil && i < len(cubes); i++ {
+				err = cubes[i].each(ctx, tx, add)
+			}
+			return err
+		})
+		return upTo, err
 	})
-	if err == nil {
-		if rollups, err = spool.All(ctx, free); err == nil {
-			return upTo, rollups, nil
-		}
-	}
-	free()
-	return 0, nil, errors.Join(err, spool.Close())
 }
 
 // each calls add for the cube's rollups.
-func (c cube) each(ctx context.Context, db querier, add func(audit.Rollup) error) error {
+func (c cube) each(ctx context.Context, db backend.Querier, add func(audit.Rollup) error) error {
 	rows, err := db.QueryContext(ctx, `SELECT `+strings.Join(c.key, ", ")+`, n FROM `+c.table())
 	if err != nil {
 		return err

@@ -5,47 +5,24 @@ import (
 	"database/sql"
 	"path/filepath"
 
-	"golang.org/x/sync/semaphore"
-
 	"sega/audit"
-	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
-// scans is the pool for what may look at much of the log, apart from the one for state: whatever is
-// searched and counted, a sign-in or a feed waits for none of it. Who finds every connection taken
-// waits in the order in which they came, until their context ends. A turn lasts for a statement,
-// never while a consumer has a row.
+// scans is the pool for what may look at much of the log.
 type scans struct {
-	db     *sql.DB
-	turns  *semaphore.Weighted // of the connections
-	counts *semaphore.Weighted // so many counts at once leave a connection to searches
-	spools *semaphore.Weighted // rollups kept aside
+	db    *sql.DB
+	turns backend.Turns
 }
-
-// maxSpools bounds how many consumers have rollups kept aside for them at once.
-const maxSpools = 8
 
 func openScans(path string, conns int) (scans, error) {
 	db, err := openReads(path, conns)
-	return scans{db, semaphore.NewWeighted(int64(conns)), semaphore.NewWeighted(int64(max(1, conns-1))), semaphore.NewWeighted(maxSpools)}, err
+	return scans{db, backend.NewTurns(conns)}, err
 }
 
 // run gives f a turn.
 func (s scans) run(ctx context.Context, f func(db *sql.DB) error) error {
-	if err := s.turns.Acquire(ctx, 1); err != nil {
-		return context.Cause(ctx)
-	}
-	defer s.turns.Release(1)
-	return f(s.db)
-}
-
-// count runs f, which counts in turns, when few enough others do.
-func (s scans) count(ctx context.Context, f func() error) error {
-	if err := s.counts.Acquire(ctx, 1); err != nil {
-		return context.Cause(ctx)
-	}
-	defer s.counts.Release(1)
-	return f()
+	return s.turns.Run(ctx, func() error { return f(s.db) })
 }
 
 // tx gives f a turn with a transaction that sees one moment.
@@ -71,22 +48,13 @@ func snapshot(ctx context.Context, db *sql.DB) (*sql.Tx, int64, error) {
 		_ = tx.Rollback()
 		return nil, 0, err
 	}
-	return tx, audit.RolledUp(h.tree.N), nil
+	return tx, audit.RolledUp(h.Tree.N), nil
 }
 
-// spool makes a file for rollups beside the database; drop closes it and gives its place back.
-func (l *Log) spool(ctx context.Context) (s *store.Spool, drop func(), err error) {
-	if err := l.scans.spools.Acquire(ctx, 1); err != nil {
-		return nil, nil, context.Cause(ctx)
-	}
-	free := func() { l.scans.spools.Release(1) }
-	dir := filepath.Dir(l.cfg.Path)
+// aside is where rollups are kept aside: beside the database, but where what is left there is the log's.
+func (l *Log) aside() string {
 	if left, known := freeBytes(l.cfg.Path); known && left < textSpare {
-		dir = "" // the system's folder for such files: what is left here is the log's
+		return "" // the system's folder for such files
 	}
-	if s, err = store.NewSpool(dir); err != nil {
-		free()
-		return nil, nil, err
-	}
-	return s, free, nil
+	return filepath.Dir(l.cfg.Path)
 }

@@ -16,7 +16,7 @@ const segmentBits = 11
 // index, where without it each entry would dirty a page of its own, and writing pages is what the
 // time goes to. A search looks into each segment instead of once: 2,442 times for 5 million events.
 //
-// The rollups' tables are in rollup.go. tree holds the stored hashes of tlog (StoredHashIndex), hashesPerChunk of them in a row, so that
+// The rollups' tables are in rollup.go. tree holds the stored hashes of tlog (StoredHashIndex), backend.HashesPerChunk of them in a row, so that
 // a commit writes a few rows and not two for each event.
 const schema = `
 CREATE TABLE IF NOT EXISTS events (

@@ -11,6 +11,7 @@ import (
 	"sega/audit"
 	"sega/audit/query"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
 // Search implements store.Log, over the log as it is when the iteration begins.
@@ -67,7 +68,7 @@ func (s *searcher) run(ctx context.Context, r run) (found int, more bool, err er
 // pageSize is how many rows to read next: few at first, many where many are wanted.
 func (s *searcher) pageSize() int {
 	n := s.page
-	s.page = min(s.page*2, pageRows)
+	s.page = min(s.page*2, backend.PageRows)
 	return n
 }
 
@@ -142,7 +143,7 @@ func (s *searcher) ids(ctx context.Context, text string, args ...any) (ids []int
 }
 
 // queryIDs runs a statement that selects indexes.
-func queryIDs(ctx context.Context, db querier, text string, args ...any) ([]int64, error) {
+func queryIDs(ctx context.Context, db backend.Querier, text string, args ...any) ([]int64, error) {
 	rows, err := db.QueryContext(ctx, text, args...)
 	if err != nil {
 		return nil, err

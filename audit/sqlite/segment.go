@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"sega/audit"
+	"sega/audit/store/backend"
 )
 
 // cell is what the events of one rollup share; a field that the cube does not know is zero.
@@ -69,7 +70,7 @@ const rollupsPerStatement = 32
 type segment map[cell]int64
 
 // loadSegment counts the rows from..to-1.
-func loadSegment(ctx context.Context, db querier, from, to int64) (segment, error) {
+func loadSegment(ctx context.Context, db backend.Querier, from, to int64) (segment, error) {
 	full := cubes[len(cubes)-1]
 	rows, err := db.QueryContext(ctx, full.derive(), from, to)
 	if err != nil {
@@ -89,12 +90,12 @@ func loadSegment(ctx context.Context, db querier, from, to int64) (segment, erro
 }
 
 // rollUp counts the rows of requests, and writes the rollups of the segments that they complete.
-func (w *writer) rollUp(requests []*request, size int64) error {
+func (w *writer) rollUp(requests []*backend.Request, size int64) error {
 	complete := audit.RolledUp(size) // events
 	for _, r := range requests {
-		for i := range r.rows {
-			w.segment[cellOf(&r.rows[i], r.times[i])]++
-			if r.rows[i].Index != complete-1 {
+		for i := range r.Rows {
+			w.segment[cellOf(&r.Rows[i], r.Times[i])]++
+			if r.Rows[i].Index != complete-1 {
 				continue
 			}
 			for i, c := range cubes {

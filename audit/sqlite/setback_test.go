@@ -12,6 +12,7 @@ import (
 
 	"sega/audit"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
 func appendN(t *testing.T, l *Log, from, n int) {
@@ -120,7 +121,7 @@ func TestNotSetBack(t *testing.T) {
 // TestUnknownFate: where it cannot be found out what became of a commit, the error says so.
 func TestUnknownFate(t *testing.T) {
 	key := testKey(t)
-	cfg := Config{Path: filepath.Join(t.TempDir(), "audit.db"), Signer: key, Verifier: key.Verifier()}
+	cfg := Config{Path: filepath.Join(t.TempDir(), "audit.db"), Options: backend.Options{Signer: key, Verifier: key.Verifier()}}
 	if err := cfg.check(); err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func (l *Log) spans(ctx context.Context, q query.Query, visit func(*searcher, ru
 func (l *Log) searcher(q query.Query) *searcher {
 	p := planOf(q.Where, false)
 	s := &searcher{l: l, q: q, where: ofEvents.where(q), window: windowOf(q.Where, false), walk: p.walk, short: p.walk && short(q.Where), patient: l.cfg.patient,
-		from: max(q.After+1, 0), to: l.last.Load().tree.N, left: -1, page: 100}
+		from: max(q.After+1, 0), to: l.known.Head().Tree.N, left: -1, page: 100}
 	s.arms, s.texts = p.split()
 	if q.Before > 0 {
 		s.to = min(s.to, q.Before)

@@ -2,16 +2,11 @@ package sqlite
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/sha256"
-	"encoding/base64"
 	"os"
-	"strings"
 	"testing"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"sega/audit"
+	"sega/audit/store/storetest"
 )
 
 // soak asks for every repetition; without it each kind of fault has a few.
@@ -21,18 +16,7 @@ var soak = os.Getenv("SEGA_SOAK") == "1"
 // that the test can open.
 func testKey(tb testing.TB) *audit.LogKey {
 	tb.Helper()
-	const origin = "log.corp.example/audit"
-	seed := sha256.Sum256([]byte("tests of audit/sqlite"))
-	vkey, err := note.NewEd25519VerifierKey(origin, ed25519.NewKeyFromSeed(seed[:]).Public().(ed25519.PublicKey))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	hash := strings.Split(vkey, "+")[1]
-	key, err := audit.ParseLogKey([]byte("PRIVATE+KEY+" + origin + "+" + hash + "+" + base64.StdEncoding.EncodeToString(append([]byte{1}, seed[:]...))))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return key
+	return storetest.Key(tb, "tests of audit/sqlite")
 }
 
 // tryOpen opens a log with the test key.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"sega/audit/store/backend"
 )
 
 // Pace of the text index.
@@ -118,7 +120,7 @@ func (l *Log) Indexed(ctx context.Context, size int64) error {
 		select {
 		case <-moved:
 		case <-l.text.done:
-			return errClosed
+			return backend.ErrClosed
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -208,7 +210,7 @@ func (t *textIndex) catchUp(ctx context.Context) error {
 		return err
 	}
 	for {
-		began, size := time.Now(), t.l.last.Load().tree.N
+		began, size := time.Now(), t.l.known.Head().Tree.N
 		from := t.upTo.Load()
 		if t.bad.Load() || from >= size {
 			return nil
@@ -219,7 +221,7 @@ func (t *textIndex) catchUp(ctx context.Context) error {
 		if err := t.batch(ctx, from, min(from+textBatch, size)); err != nil {
 			return err
 		}
-		if t.l.last.Load().tree.N > size && !t.pause(ctx, textYield*time.Since(began)) {
+		if t.l.known.Head().Tree.N > size && !t.pause(ctx, textYield*time.Since(began)) {
 			return nil
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
 // textSuffix makes the name of the text index's file of the database's.
@@ -101,12 +102,12 @@ func textTables(ctx context.Context, db *sql.DB) error {
 }
 
 // covered returns how many events an index covers, where they are a beginning of this log.
-func (t *textIndex) covered(ctx context.Context, db querier) (int64, error) {
+func (t *textIndex) covered(ctx context.Context, db backend.Querier) (int64, error) {
 	size, root, err := textMark(ctx, db)
 	if err != nil || size == 0 {
 		return 0, err
 	}
-	if has := t.l.last.Load().tree.N; size > has {
+	if has := t.l.known.Head().Tree.N; size > has {
 		return 0, fmt.Errorf("it covers %d events, the log has %d", size, has)
 	}
 	want, err := store.Root(ctx, t.l, size)
@@ -120,7 +121,7 @@ func (t *textIndex) covered(ctx context.Context, db querier) (int64, error) {
 	return size, db.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM texts WHERE texts MATCH '"aaa"' LIMIT 1)`).Scan(&n)
 }
 
-func textMark(ctx context.Context, db querier) (int64, tlog.Hash, error) {
+func textMark(ctx context.Context, db backend.Querier) (int64, tlog.Hash, error) {
 	var size int64
 	var root []byte
 	err := db.QueryRowContext(ctx, `SELECT size, root FROM mark`).Scan(&size, &root)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"sega/audit/store/storetest"
+
+	"sega/audit/store/backend"
 )
 
 // warned is a log handler that tells when a text was warned of.
@@ -33,7 +35,7 @@ func (h warned) Handle(_ context.Context, r slog.Record) error {
 // TestTextFull lets the index's file grow no more: it keeps what it has, and the log goes on.
 func TestTextFull(t *testing.T) {
 	h := warned{slog.DiscardHandler, "the text index does not follow", make(chan struct{}, 1)}
-	l := openTest(t, Config{Path: filepath.Join(t.TempDir(), "audit.db"), Log: slog.New(h)})
+	l := openTest(t, Config{Path: filepath.Join(t.TempDir(), "audit.db"), Options: backend.Options{Log: slog.New(h)}})
 	g := storetest.NewGenerator(6)
 	events := g.Events(200)
 	if _, err := l.Append(t.Context(), events, nil); err != nil {

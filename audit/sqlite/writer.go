@@ -5,39 +5,21 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
-	"sega/audit/store"
+	"sega/audit/store/backend"
 )
-
-// head is the row of the table head.
-type head struct {
-	tree       tlog.Tree
-	checkpoint []byte
-	stamp      int64 // random, of the commit that wrote it: tells whose commit is the last
-}
-
-// edge is where the log goes on: what an append needs to know of all that is stored. It is a copy
-// of what the database holds, true as long as the stamp is.
-type edge struct {
-	head
-	frontier audit.Frontier
-	chunk    int64  // number of the row of tree that the next hash goes to
-	tail     []byte // what that row holds already
-}
 
 // writer is the connection that writes and its prepared statements. Only the committer uses it.
 type writer struct {
 	conn  conn
-	apply *applyConn
-	db    *sql.DB // on apply
+	lent  backend.Lent // to changes of state, and to what reads beside them
 	all   []*stmt
-	known func() tlog.Tree // newest tree that this process has signed or seen
-	edge  edge
+	known *backend.Known
+	edge  backend.Edge
 	since int // commits since the WAL was copied
 
 	segment segment // behind the rollups of edge
@@ -49,10 +31,9 @@ type writer struct {
 }
 
 // newWriter prepares the statements and loads the edge. It takes the connection over.
-func newWriter(ctx context.Context, c conn, known func() tlog.Tree) (*writer, error) {
-	w := &writer{conn: c, known: known}
-	w.apply, w.db = openApply(c)
-	err := checkDurable(ctx, w.db)
+func newWriter(ctx context.Context, c conn, known *backend.Known) (*writer, error) {
+	w := &writer{conn: c, known: known, lent: backend.Lend(c)}
+	err := checkDurable(ctx, w.lent.DB)
 	if err == nil {
 		err = w.prepare(ctx)
 	}
@@ -91,7 +72,7 @@ func (w *writer) prepare(ctx context.Context) error {
 }
 
 func (w *writer) close() error {
-	errs := []error{w.db.Close()}
+	errs := []error{w.lent.DB.Close()}
 	for _, s := range w.all {
 		errs = append(errs, s.close())
 	}
@@ -99,50 +80,37 @@ func (w *writer) close() error {
 }
 
 // loadHead reads the row of head.
-func loadHead(ctx context.Context, db querier) (head, error) {
-	var h head
-	var root []byte
-	if err := db.QueryRowContext(ctx, sqlGetHead).Scan(&h.tree.N, &root, &h.checkpoint, &h.stamp); err != nil {
-		return head{}, fmt.Errorf("read the head of the log: %w", err)
-	}
-	if len(root) != tlog.HashSize {
-		return head{}, fmt.Errorf("the root of the log has %d bytes, want %d", len(root), tlog.HashSize)
-	}
-	h.tree.Hash = tlog.Hash(root)
-	return h, nil
+func loadHead(ctx context.Context, db backend.Querier) (backend.Head, error) {
+	return backend.ScanHead(db.QueryRowContext(ctx, sqlGetHead).Scan)
 }
 
-// loadEdge reads the edge and checks that the stored hashes give the head's root, and that the log
-// continues the one that is known.
-func loadEdge(ctx context.Context, db querier, known tlog.Tree) (edge, error) {
-	h, err := loadHead(ctx, db)
-	if err != nil {
-		return edge{}, err
-	}
-	r := newChunkReader(ctx, db)
-	e := edge{head: h}
-	if e.frontier, err = audit.LoadFrontier(h.tree.N, r); err != nil {
-		return edge{}, err
-	}
-	if got := e.frontier.Root(); got != h.tree.Hash {
-		return edge{}, fmt.Errorf("the stored hashes give the root %s, the head says %s for %d events", got, h.tree.Hash, h.tree.N)
-	}
-	if err := store.CheckExtends(known, h.tree, r); err != nil {
-		return edge{}, err
-	}
-	if e.chunk, e.tail, err = loadTail(r, h.tree.N); err != nil {
-		return edge{}, err
-	}
-	return e, nil
+// chunksIn reads stored hashes.
+func chunksIn(ctx context.Context, db backend.Querier) *backend.Chunks {
+	return backend.NewChunks(func(chunks []int64, add func(int64, []byte)) error {
+		for _, n := range chunks {
+			var b []byte
+			switch err := db.QueryRowContext(ctx, sqlGetChunk, n).Scan(&b); {
+			case err == nil:
+				add(n, b)
+			case !errors.Is(err, sql.ErrNoRows):
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // load reads what the writer knows of the log. Outside of a transaction another process may commit
 // between the reads: start notices by the stamp.
 func (w *writer) load(ctx context.Context) (err error) {
-	if w.edge, err = loadEdge(ctx, w.db, w.known()); err != nil {
+	h, err := loadHead(ctx, w.lent.DB)
+	if err != nil {
 		return err
 	}
-	w.segment, err = loadSegment(ctx, w.db, audit.RolledUp(w.edge.tree.N), w.edge.tree.N)
+	if w.edge, err = backend.LoadEdge(h, chunksIn(ctx, w.lent.DB), w.known.Head().Tree); err != nil {
+		return err
+	}
+	w.segment, err = loadSegment(ctx, w.lent.DB, audit.RolledUp(h.Tree.N), h.Tree.N)
 	return err
 }
 
@@ -152,7 +120,7 @@ func (w *writer) start() error {
 		return fmt.Errorf("begin: %w", err)
 	}
 	stamp, err := w.getStamp.ints(1)
-	if err == nil && stamp[0] != w.edge.stamp {
+	if err == nil && stamp[0] != w.edge.Stamp {
 		err = w.load(context.Background())
 	}
 	if err != nil {
@@ -175,51 +143,27 @@ func (w *writer) put(row *audit.Row, ns int64) error {
 // grow writes the tree's new hashes, the rollups of the segments that are complete, and the signed
 // head of the transaction under way, and returns the edge that it will have when it commits. What
 // the writer counts of the open segment has changed then: where the transaction fails, the writer is dropped.
-func (w *writer) grow(added []*request, signer note.Signer) (edge, error) {
-	next := edge{frontier: w.edge.frontier, head: head{stamp: int64(rand.Uint64() >> 1)}}
-	tail := w.edge.tail[:len(w.edge.tail):len(w.edge.tail)]
-	var stored []tlog.Hash
+func (w *writer) grow(added []*backend.Request, signer note.Signer) (backend.Edge, error) {
+	var leaves []tlog.Hash
 	for _, r := range added {
-		for _, leaf := range r.leaves {
-			stored = next.frontier.Add(leaf, stored)
+		leaves = append(leaves, r.Leaves...)
+	}
+	g, err := w.edge.Grow(leaves, signer)
+	if err != nil {
+		return backend.Edge{}, err
+	}
+	for i, n := range g.Chunks {
+		if err := w.putChunk.run(n, g.Hashes[i]); err != nil {
+			return backend.Edge{}, fmt.Errorf("store the tree's hashes: %w", err)
 		}
 	}
-	for i := range stored {
-		tail = append(tail, stored[i][:]...)
+	if err := w.rollUp(added, g.Next.Tree.N); err != nil {
+		return backend.Edge{}, fmt.Errorf("roll up: %w", err)
 	}
-	var err error
-	if next.chunk, next.tail, err = w.putTail(w.edge.chunk, tail); err != nil {
-		return edge{}, fmt.Errorf("store the tree's hashes: %w", err)
+	if err := w.putHead.run(g.Next.Tree.N, g.Next.Tree.Hash[:], g.Next.Checkpoint, g.Next.Stamp); err != nil {
+		return backend.Edge{}, fmt.Errorf("store the head: %w", err)
 	}
-	next.tree = next.frontier.Tree()
-	next.head.checkpoint = w.edge.checkpoint
-	if next.tree.N > w.edge.tree.N {
-		if next.head.checkpoint, err = audit.SignCheckpoint(signer.Name(), next.tree, signer); err != nil {
-			return edge{}, err
-		}
-	}
-	if err := w.rollUp(added, next.tree.N); err != nil {
-		return edge{}, fmt.Errorf("roll up: %w", err)
-	}
-	if err := w.putHead.run(next.tree.N, next.tree.Hash[:], next.head.checkpoint, next.stamp); err != nil {
-		return edge{}, fmt.Errorf("store the head: %w", err)
-	}
-	return next, nil
-}
-
-// putTail writes the chunks that tail fills, and the rest as the last one.
-func (w *writer) putTail(chunk int64, tail []byte) (int64, []byte, error) {
-	const size = hashesPerChunk * tlog.HashSize
-	for ; len(tail) >= size; tail = tail[size:] {
-		if err := w.putChunk.run(chunk, tail[:size]); err != nil {
-			return 0, nil, err
-		}
-		chunk++
-	}
-	if len(tail) == 0 {
-		return chunk, nil, nil
-	}
-	return chunk, tail, w.putChunk.run(chunk, tail)
+	return g.Next, nil
 }
 
 // mark commits a new stamp and nothing else. After a commit of unknown fate it makes the fate

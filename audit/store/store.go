@@ -39,6 +39,11 @@ var ErrTooManyGroups = errors.New("audit store: too many groups")
 // error says what to ask instead.
 var ErrTooBroad = errors.New("audit store: too broad a question")
 
+// ErrSetBack, beside ErrUnavailable or ErrUnreadable in one error, means that the database no longer
+// holds the log that this process has signed or seen: it was restored, or failed over to a standby that
+// was behind. Nothing is appended and nothing read until the process is started anew (design R10).
+var ErrSetBack = errors.New("audit store: the database was set back beneath this process")
+
 // MaxGroups bounds the answer of Count.
 const MaxGroups = 100_000
 

@@ -19,6 +19,7 @@ import (
 	"sega/audit/postgres/pgtest"
 	"sega/audit/sqlite"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 	"sega/broker/state"
 )
 
@@ -69,7 +70,7 @@ func onEach(t *testing.T, test func(t *testing.T, open opener)) {
 }
 
 func onSQLite(t testing.TB, key *audit.LogKey) (store.Log, error) {
-	return sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "sega.db"), Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
+	return sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "sega.db"), Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema}})
 }
 
 // server is one for all tests; each database is another.
@@ -94,7 +95,7 @@ func onPostgres(t testing.TB, key *audit.LogKey) (store.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	return postgres.Open(t.Context(), postgres.Config{URL: s.URL("postgres", "search_path=s_"+strings.ToLower(rand.Text())), Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
+	return postgres.Open(t.Context(), postgres.Config{URL: s.URL("postgres", "search_path=s_"+strings.ToLower(rand.Text())), Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema}})
 }
 
 // try writes in a transaction of the committer and returns its error.

@@ -13,6 +13,7 @@ import (
 	"sega/audit"
 	"sega/audit/postgres"
 	"sega/audit/sqlite"
+	"sega/audit/store/backend"
 	"sega/broker/state"
 )
 
@@ -77,7 +78,7 @@ func TestOlderState(t *testing.T) {
 	}
 	old := []string{`CREATE TABLE IF NOT EXISTS reports (id TEXT PRIMARY KEY) STRICT`, `INSERT INTO reports VALUES ('mch_1/a') ON CONFLICT DO NOTHING`}
 	for _, schema := range [][]string{old, state.Schema, state.Schema} {
-		log, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, Signer: key, Verifier: key.Verifier(), Schema: schema})
+		log, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: schema}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +86,7 @@ func TestOlderState(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	log, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
+	log, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema}})
 	if err != nil {
 		t.Fatal(err)
 	}

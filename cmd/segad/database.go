@@ -10,6 +10,7 @@ import (
 	"sega/audit/postgres"
 	"sega/audit/sqlite"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 	"sega/broker/state"
 	"sega/cmd/segad/config"
 	"sega/keychain/secret"
@@ -50,13 +51,13 @@ func openDatabase(path string, file config.Broker) (database, error) {
 // log opens the log of either backend.
 func (d database) log(ctx context.Context, key *audit.LogKey, log *slog.Logger) (store.Log, error) {
 	if d.Postgres != "" {
-		db, err := postgres.Open(ctx, postgres.Config{URL: string(d.url.Reveal()), Signer: key, Verifier: key.Verifier(), Schema: state.Schema, Log: log})
+		db, err := postgres.Open(ctx, postgres.Config{URL: string(d.url.Reveal()), Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema, Log: log}})
 		if err != nil {
 			return nil, err
 		}
 		return db, nil
 	}
-	db, err := sqlite.Open(ctx, sqlite.Config{Path: d.SQLite, Signer: key, Verifier: key.Verifier(), Schema: state.Schema, Log: log})
+	db, err := sqlite.Open(ctx, sqlite.Config{Path: d.SQLite, Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema, Log: log}})
 	if err != nil {
 		return nil, err
 	}
@@ -66,11 +67,11 @@ func (d database) log(ctx context.Context, key *audit.LogKey, log *slog.Logger) 
 // place is the database as the end of a move.
 func (d database) place(key *audit.LogKey) migrate.Place {
 	if d.Postgres != "" {
-		c := postgres.Config{URL: string(d.url.Reveal()), Signer: key, Verifier: key.Verifier(), Schema: state.Schema}
+		c := postgres.Config{URL: string(d.url.Reveal()), Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema}}
 		return migrate.Place{Name: d.String(), Remove: "drop the schema of its tables there: sega, where search_path names no other",
 			Open: func(ctx context.Context, _ bool) (migrate.End, error) { return asEnd(postgres.OpenMove(ctx, c)) }}
 	}
-	c := sqlite.Config{Path: d.SQLite, Signer: key, Verifier: key.Verifier(), Schema: state.Schema}
+	c := sqlite.Config{Path: d.SQLite, Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema}}
 	return migrate.Place{Name: d.String(), Remove: "rm " + d.SQLite,
 		Open: func(ctx context.Context, create bool) (migrate.End, error) {
 			return asEnd(sqlite.OpenMove(ctx, c, create))

@@ -24,6 +24,7 @@ import (
 	"sega/audit"
 	"sega/audit/recording/bucket"
 	"sega/audit/sqlite"
+	"sega/audit/store/backend"
 	"sega/broker"
 	"sega/broker/awssts"
 	"sega/broker/policy"
@@ -134,7 +135,7 @@ func (w *world) brokerConfig() broker.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := sqlite.Open(context.Background(), sqlite.Config{Path: filepath.Join(w.dir, "sega.db"), Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
+	db, err := sqlite.Open(context.Background(), sqlite.Config{Path: filepath.Join(w.dir, "sega.db"), Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema}})
 	if err != nil {
 		t.Fatal(err)
 	}

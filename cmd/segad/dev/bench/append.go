@@ -19,6 +19,7 @@ import (
 	"sega/audit/postgres/pgtest"
 	"sega/audit/sqlite"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 )
 
 // Budgets of audit.append (design.md §7) at the highest number of writers, and at one.
@@ -161,7 +162,7 @@ func (b *bench) rivals() (list []rival, closing func() error, err error) {
 		{"file", map[int]int{1: 10_000, 16: 100_000, manyWriters: 400_000}, openFileAppender},
 		{"sqlite-insert", map[int]int{1: 10_000, 16: 20_000, manyWriters: 20_000}, openSQLiteInserter},
 		{"sqlite", map[int]int{1: 10_000, 16: 60_000, manyWriters: 150_000}, func(dir string) (appender, error) {
-			l, err := sqlite.Open(b.ctx, sqlite.Config{Path: filepath.Join(dir, "log.db"), Signer: key, Verifier: key.Verifier()})
+			l, err := sqlite.Open(b.ctx, sqlite.Config{Path: filepath.Join(dir, "log.db"), Options: backend.Options{Signer: key, Verifier: key.Verifier()}})
 			return logAppender{l}, err
 		}},
 		{"postgres-insert", map[int]int{1: 5_000, 16: 20_000, manyWriters: 20_000}, func(string) (appender, error) {
@@ -176,7 +177,7 @@ func (b *bench) rivals() (list []rival, closing func() error, err error) {
 			if err != nil {
 				return nil, err
 			}
-			l, err := postgres.Open(b.ctx, postgres.Config{URL: server.URL(name), Signer: key, Verifier: key.Verifier()})
+			l, err := postgres.Open(b.ctx, postgres.Config{URL: server.URL(name), Options: backend.Options{Signer: key, Verifier: key.Verifier()}})
 			return logAppender{l}, err
 		}},
 	}

@@ -19,6 +19,7 @@ import (
 	"sega/audit/query"
 	"sega/audit/sqlite"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 	"sega/audit/store/storetest"
 	"sega/cmd/segad/config"
 )
@@ -137,7 +138,7 @@ func (b *bench) queriesOnPostgres() (err error) {
 	if err := server.Exec(b.ctx, "postgres", `CREATE DATABASE year`); err != nil {
 		return err
 	}
-	l, err := postgres.Open(b.ctx, postgres.Config{URL: server.URL("year"), Signer: key, Verifier: key.Verifier()})
+	l, err := postgres.Open(b.ctx, postgres.Config{URL: server.URL("year"), Options: backend.Options{Signer: key, Verifier: key.Verifier()}})
 	if err != nil {
 		return err
 	}
@@ -154,7 +155,7 @@ func (b *bench) openDevLog(e *environment) (*sqlite.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sqlite.Open(b.ctx, sqlite.Config{Path: filepath.Join(e.data, "sega.db"), Signer: key, Verifier: key.Verifier()})
+	return sqlite.Open(b.ctx, sqlite.Config{Path: filepath.Join(e.data, "sega.db"), Options: backend.Options{Signer: key, Verifier: key.Verifier()}})
 }
 
 // fillAndAsk appends the year and asks every question.

@@ -62,6 +62,9 @@ func installPlayer(t *testing.T) string {
 	ctx, cancel := context.WithTimeout(context.Background(), installTime)
 	defer cancel()
 	c := exec.CommandContext(ctx, "npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", dir, "asciinema-player@"+playerVersion)
+	if os.Getenv("NODE_EXTRA_CA_CERTS") == "" { // Node does not read the system's
+		c.Env = append(os.Environ(), "NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt")
+	}
 	if out, err := c.CombinedOutput(); err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatalf("asciinema-player %s cannot be installed from npm: %v\n%s", playerVersion, err, out)

@@ -22,6 +22,7 @@ import (
 	"sega/audit/postgres/pgtest"
 	"sega/audit/sqlite"
 	"sega/audit/store"
+	"sega/audit/store/backend"
 	"sega/broker/state"
 	"sega/cmd/segad/dev/devtest"
 )
@@ -140,7 +141,7 @@ func (f *file) breakIn(t testing.TB) intruder {
 }
 
 func (f *file) log(ctx context.Context, key *audit.LogKey) (store.Log, error) {
-	return sqlite.Open(ctx, sqlite.Config{Path: f.path, Signer: key, Verifier: key.Verifier(), Schema: state.Schema})
+	return sqlite.Open(ctx, sqlite.Config{Path: f.path, Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema}})
 }
 
 func (f *file) rollups() []rollupChange {
@@ -195,7 +196,7 @@ func (s *server) breakIn(t testing.TB) intruder {
 }
 
 func (s *server) config(key *audit.LogKey) postgres.Config {
-	return postgres.Config{URL: s.URL(s.database), Signer: key, Verifier: key.Verifier(), Schema: state.Schema}
+	return postgres.Config{URL: s.URL(s.database), Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: state.Schema}}
 }
 
 func (s *server) log(ctx context.Context, key *audit.LogKey) (store.Log, error) {

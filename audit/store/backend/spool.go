@@ -1,4 +1,4 @@
-package store
+package backend
 
 import (
 	"bufio"
@@ -14,26 +14,26 @@ import (
 	"sega/audit"
 )
 
-// Spool keeps rollups aside in a file without a name, so that whoever reads them slowly holds no
+// spool keeps rollups aside in a file without a name, so that whoever reads them slowly holds no
 // connection and no transaction of the database. Texts are numbered as they come: a rollup takes some
 // 15 bytes of the disk, and each different text stays in memory.
-type Spool struct {
+type spool struct {
 	file *os.File
 	name string // where the file could not be removed while it is open
 	out  *bufio.Writer
 	seen map[string]uint64
 	buf  []byte
 	once sync.Once
-	err  error // of Close
+	err  error // of close
 }
 
-// NewSpool makes the file in a directory, that of temporary files where it is "".
-func NewSpool(dir string) (*Spool, error) {
+// newSpool makes the file in a directory, that of temporary files where it is "".
+func newSpool(dir string) (*spool, error) {
 	f, err := os.CreateTemp(dir, "sega-rollups-*")
 	if err != nil {
 		return nil, fmt.Errorf("a file for rollups: %w", err)
 	}
-	s := &Spool{file: f, out: bufio.NewWriterSize(f, 64<<10), seen: map[string]uint64{}}
+	s := &spool{file: f, out: bufio.NewWriterSize(f, 64<<10), seen: map[string]uint64{}}
 	if os.Remove(f.Name()) != nil {
 		s.name = f.Name()
 	}
@@ -45,8 +45,8 @@ func texts(r *audit.Rollup) [7]*string {
 	return [...]*string{&r.Cube, &r.Day, &r.Kind, &r.Outcome, &r.Email, &r.Sub, &r.Target}
 }
 
-// Add writes a rollup.
-func (s *Spool) Add(r audit.Rollup) error {
+// add writes a rollup.
+func (s *spool) add(r audit.Rollup) error {
 	b := binary.AppendVarint(s.buf[:0], r.N)
 	for _, text := range texts(&r) {
 		n, again := s.seen[*text]
@@ -63,19 +63,19 @@ func (s *Spool) Add(r audit.Rollup) error {
 	return err
 }
 
-// All ends the writing and yields what was added, once; then, or when ctx ends, the file is gone
+// all ends the writing and yields what was added, once; then, or when ctx ends, the file is gone
 // and release is called.
-func (s *Spool) All(ctx context.Context, release func()) (iter.Seq2[audit.Rollup, error], error) {
+func (s *spool) all(ctx context.Context, release func()) (iter.Seq2[audit.Rollup, error], error) {
 	s.seen, s.buf = nil, nil
 	err := s.out.Flush()
 	if err == nil {
 		_, err = s.file.Seek(0, io.SeekStart)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("a file for rollups: %w", err), s.Close())
+		return nil, errors.Join(fmt.Errorf("a file for rollups: %w", err), s.close())
 	}
 	once := sync.OnceFunc(func() {
-		_ = s.Close()
+		_ = s.close()
 		release()
 	})
 	stop := context.AfterFunc(ctx, once) // where nobody iterates
@@ -141,8 +141,8 @@ func noEOF(err error) error {
 	return err
 }
 
-// Close drops the file.
-func (s *Spool) Close() error {
+// close drops the file.
+func (s *spool) close() error {
 	s.once.Do(func() {
 		s.err = s.file.Close()
 		if s.name != "" {

@@ -1,4 +1,4 @@
-package store
+package backend
 
 import (
 	"context"
@@ -13,21 +13,21 @@ import (
 	"sega/audit"
 )
 
-// spool keeps rollups aside and returns what comes back.
-func spool(t *testing.T, rollups []audit.Rollup) []audit.Rollup {
+// through keeps rollups aside and returns what comes back.
+func through(t *testing.T, rollups []audit.Rollup) []audit.Rollup {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := NewSpool(dir)
+	s, err := newSpool(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range rollups {
-		if err := s.Add(r); err != nil {
+		if err := s.add(r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	released := 0
-	all, err := s.All(t.Context(), func() { released++ })
+	all, err := s.all(t.Context(), func() { released++ })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,10 +51,10 @@ func TestSpool(t *testing.T) {
 			Kind: audit.KindSSHHop, Outcome: "success", Email: fmt.Sprint("user", i%700, "@corp.example"), Sub: "\x00\xff\n", Target: fmt.Sprint("host/", i)}})
 	}
 	rollups = append(rollups, audit.Rollup{N: math.MinInt64}, audit.Rollup{N: math.MaxInt64})
-	if diff := cmp.Diff(rollups, spool(t, rollups)); diff != "" {
+	if diff := cmp.Diff(rollups, through(t, rollups)); diff != "" {
 		t.Error(diff)
 	}
-	if got := spool(t, nil); got != nil {
+	if got := through(t, nil); got != nil {
 		t.Errorf("of nothing came %v", got)
 	}
 }
@@ -63,18 +63,18 @@ func TestSpool(t *testing.T) {
 func TestSpoolEnds(t *testing.T) {
 	for name, iterate := range map[string]bool{"stopped": true, "never begun": false} {
 		t.Run(name, func(t *testing.T) {
-			s, err := NewSpool(t.TempDir())
+			s, err := newSpool(t.TempDir())
 			if err != nil {
 				t.Fatal(err)
 			}
 			for range 10_000 {
-				if err := s.Add(audit.Rollup{N: 1, RollupKey: audit.RollupKey{Cube: audit.CubeUser, Email: "ann@corp.example"}}); err != nil {
+				if err := s.add(audit.Rollup{N: 1, RollupKey: audit.RollupKey{Cube: audit.CubeUser, Email: "ann@corp.example"}}); err != nil {
 					t.Fatal(err)
 				}
 			}
 			ctx, cancel := context.WithCancelCause(t.Context())
 			released := make(chan struct{})
-			all, err := s.All(ctx, func() { close(released) })
+			all, err := s.all(ctx, func() { close(released) })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,7 +94,7 @@ func TestSpoolEnds(t *testing.T) {
 			if last != no {
 				t.Errorf("got %v", last)
 			}
-			if s.Close() != nil {
+			if s.close() != nil {
 				t.Error("closed twice")
 			}
 		})
@@ -102,7 +102,7 @@ func TestSpoolEnds(t *testing.T) {
 }
 
 func TestSpoolNowhere(t *testing.T) {
-	if _, err := NewSpool(t.TempDir() + "/missing"); err == nil {
+	if _, err := newSpool(t.TempDir() + "/missing"); err == nil {
 		t.Error("a spool in no directory")
 	}
 }
@@ -112,7 +112,7 @@ func FuzzSpool(f *testing.F) {
 	f.Add("", "\x00", "\xff\xfe", "", int64(-1))
 	f.Fuzz(func(t *testing.T, a, b, c, d string, n int64) {
 		rollups := []audit.Rollup{{N: n, RollupKey: audit.RollupKey{Cube: a, Day: b, Email: c, Target: d}}, {N: -n, RollupKey: audit.RollupKey{Cube: d, Kind: c, Sub: b, Outcome: a}}}
-		if diff := cmp.Diff(rollups, spool(t, rollups)); diff != "" {
+		if diff := cmp.Diff(rollups, through(t, rollups)); diff != "" {
 			t.Error(diff)
 		}
 	})
