@@ -46,14 +46,9 @@ func run(ctx context.Context, args []string) error {
 		return runBareProxy(ctx, *proxy)
 	}
 	b := &bench{ctx: ctx, only: *only, talk: os.Stderr, events: *events}
-	if err := b.measure(); err != nil {
-		return err
-	}
+	err := b.measure() // what was measured before a failure is printed all the same
 	b.describe(os.Stdout)
-	if err := table(os.Stdout, b.results); err != nil {
-		return err
-	}
-	return write(outFile, b.results)
+	return errors.Join(err, table(os.Stdout, b.results), write(outFile, b.results))
 }
 
 // bench is one run.
@@ -96,7 +91,7 @@ func (b *bench) measure() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	found := false
+	found, failed := false, []error(nil)
 	for _, s := range steps() {
 		if !wanted(s.name, b.only) {
 			continue
@@ -104,14 +99,19 @@ func (b *bench) measure() (err error) {
 		found = true
 		from := time.Now()
 		if err := s.run(b); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			failed = append(failed, fmt.Errorf("%s: %w", s.name, err))
+			fmt.Fprintf(b.talk, "%s: %v\n", s.name, err)
+			if b.ctx.Err() != nil {
+				break
+			}
+			continue
 		}
 		fmt.Fprintf(b.talk, "%s: %.1f s\n", s.name, time.Since(from).Seconds())
 	}
 	if !found {
 		return fmt.Errorf("nothing is called %q", b.only)
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // close ends what runs and removes what was made.

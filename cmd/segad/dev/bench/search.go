@@ -77,7 +77,7 @@ func questions(people []string) []question {
 	}
 	heavy := []question{
 		{name: "text-rare", ask: func(r *rand.Rand) string { return fmt.Sprintf(`"rm -rf /var/tmp/build-%d"`, r.IntN(50_000)) }},
-		{name: "text-common", ask: plain(`"systemctl restart"`)}, {name: "text-none", ask: plain(`"zebra crossing"`)}, {name: "text-two-bytes", ask: plain(`"-f"`)},
+		{name: "text-common", ask: plain(`"systemctl restart"`)}, {name: "text-none", ask: plain(`"zebra crossing"`)}, {name: "text-two-letters-day", ask: func(r *rand.Rand) string { return `"-f" ` + span(r, 1) }},
 		{name: "text-user", ask: func(r *rand.Rand) string { return `"outage" user:` + user(r) }},
 		{name: "reason", ask: func(r *rand.Rand) string { return fmt.Sprintf("reason:~OPS-%d", 1000+r.IntN(20_000)) }},
 		{name: "count-kind", by: []query.Dimension{query.ByKind}}, {name: "count-user", by: []query.Dimension{query.ByUser}},
