@@ -91,7 +91,7 @@ func (l *Log) ready(ctx context.Context) error {
 	if l.w != nil {
 		return nil
 	}
-	c, err := connect(ctx, l.target.forWriting())
+	c, err := connect(ctx, l.target.forAppending())
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}

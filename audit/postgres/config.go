@@ -130,9 +130,19 @@ func (t target) with(params map[string]string) pgx.ConnConfig {
 
 func millis(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
 
-func (t target) forWriting() pgx.ConnConfig {
-	return t.with(map[string]string{"lock_timeout": millis(lockTime), "idle_in_transaction_session_timeout": millis(idleTime),
-		"default_transaction_read_only": "off", "jit": "off"})
+func (t target) forWriting() pgx.ConnConfig { return t.with(writing()) }
+
+func writing() map[string]string {
+	return map[string]string{"lock_timeout": millis(lockTime), "idle_in_transaction_session_timeout": millis(idleTime),
+		"default_transaction_read_only": "off", "jit": "off"}
+}
+
+// forAppending is forWriting for the committer. Its statements find a few rows by a key. A plan that was
+// made while a table was empty would read all of it, until somebody has analysed it.
+func (t target) forAppending() pgx.ConnConfig {
+	params := writing()
+	params["enable_seqscan"] = "off"
+	return t.with(params)
 }
 
 // forReading makes each plan for the values at hand, not for the average one: a search for a person
