@@ -133,7 +133,37 @@ func (l *Log) countDays(ctx context.Context, tx *sql.Tx, upTo int64, c cube, q q
 		}
 	}
 	give()
-	return t.query(ctx, tx, c.count(t.by, c.columns().where(q), days))
+	if err := t.query(ctx, tx, c.count(t.by, c.columns().where(q), days)); err != nil {
+		return err
+	}
+	rest, err := waiting(ctx, tx, upTo)
+	if err != nil {
+		return err
+	}
+	return t.waiting(c, q, days, rest)
+}
+
+// waiting counts the rollups that the cube does not hold yet.
+func (t *tally) waiting(c cube, q query.Query, days run, rest rolling) error {
+	key := make([]string, len(t.by))
+	for _, r := range rest.left {
+		if cubes[r.cube].name != c.name || r.day < days.from || r.day >= days.to {
+			continue
+		}
+		e := r.event()
+		if !q.Match(0, e) {
+			continue
+		}
+		for i, d := range t.by {
+			if key[i] = d.Of(e); d == query.ByDay {
+				key[i] = dayText(r.day)
+			}
+		}
+		if err := t.add(key, r.n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // countColumns counts rows by their columns alone, a span at a time.

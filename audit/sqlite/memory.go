@@ -73,13 +73,13 @@ func (m *memory) wanted(c cube, days run) bool { return !m.large && (m.upTo > 0 
 // errLarge says that the cube does not fit into the memory.
 var errLarge = errors.New("the cube has too many cells")
 
-// follow counts what a snapshot's rollups cover. Where it fails the memory is empty.
+// follow counts what a snapshot's rollups cover, those included that wait. Where it fails the memory is empty.
 func (m *memory) follow(ctx context.Context, db backend.Querier, upTo int64) error {
 	var err error
 	if m.upTo == 0 || upTo-m.upTo > m.fewSegments*audit.SegmentSize || m.size > m.maxCells {
 		m.clear()
 		m.reading.Store(true)
-		err = m.read(ctx, db)
+		err = m.read(ctx, db, upTo)
 		m.reading.Store(false)
 	} else if upTo > m.upTo {
 		err = m.extend(ctx, db, upTo)
@@ -96,10 +96,15 @@ func (m *memory) follow(ctx context.Context, db backend.Querier, upTo int64) err
 // extend counts the events from upTo on.
 func (m *memory) extend(ctx context.Context, db backend.Querier, upTo int64) error {
 	s, err := loadSegment(ctx, db, m.upTo, upTo)
+	m.addAll(s)
+	return err
+}
+
+// addAll counts cells of the full cube.
+func (m *memory) addAll(s segment) {
 	for x, n := range s {
 		m.add(x.day, m.person(x.email, x.sub), m.things.number([]byte(x.target+partMark+x.kind+partMark+x.outcome)), n)
 	}
-	return err
 }
 
 // Marks of joined texts: bytes that are in no text of UTF-8, and so in none of an event.
@@ -110,7 +115,7 @@ const (
 
 // read reads the cube. Cells of one person and day come as one text: a row of a result costs more
 // than joining does.
-func (m *memory) read(ctx context.Context, db backend.Querier) error {
+func (m *memory) read(ctx context.Context, db backend.Querier, upTo int64) error {
 	rows, err := db.QueryContext(ctx, `SELECT day, email, sub, group_concat(target || x'ff' || kind || x'ff' || outcome || x'ff' || n, x'fe')
 		FROM rollup_full GROUP BY day, email, sub`)
 	if err != nil {
@@ -137,7 +142,12 @@ func (m *memory) read(ctx context.Context, db backend.Querier) error {
 			return errLarge
 		}
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	rest, err := waiting(ctx, db, upTo)
+	m.addAll(rest.of(len(cubes) - 1))
+	return err
 }
 
 // decimal reads a count.
@@ -232,7 +242,7 @@ func (m *memory) groups(q query.Query, by []query.Dimension) (keys [][]string, o
 	known := map[string]int32{}
 	of = make([]int32, len(m.cells))
 	for i, x := range m.cells {
-		e := audit.Event{Kind: x.kind, Outcome: audit.Outcome(x.outcome), Actor: audit.Actor{Email: x.email, Sub: x.sub}, Resource: x.target}
+		e := x.event()
 		if of[i] = -1; !q.Match(0, e) {
 			continue
 		}

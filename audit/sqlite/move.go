@@ -110,13 +110,16 @@ func (m *Move) Prepare(ctx context.Context) error {
 	case version < 0 || version > schemaVersion:
 		return fmt.Errorf("the database has schema version %d, this program knows %d", version, schemaVersion)
 	}
-	return migrateTx(ctx, m.db, &m.cfg, version)
+	if err := migrateTx(ctx, m.db, &m.cfg, version); err != nil {
+		return err
+	}
+	return rollRest(ctx, m.db)
 }
 
 // Tables returns the tables that are the same in every backend, each with its columns in order.
 func (m *Move) Tables(ctx context.Context) (map[string][]string, error) {
 	rows, err := m.QueryContext(ctx, `SELECT t.name, c.name FROM pragma_table_list AS t JOIN pragma_table_info(t.name) AS c
-		WHERE t.schema = 'main' AND t.type = 'table' AND t.name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY t.name, c.cid`)
+		WHERE t.schema = 'main' AND t.type = 'table' AND t.name NOT LIKE 'sqlite\_%' ESCAPE '\' AND t.name <> 'rolling' ORDER BY t.name, c.cid`)
 	if err != nil {
 		return nil, err
 	}

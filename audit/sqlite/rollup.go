@@ -105,9 +105,13 @@ func (l *Log) rollups(ctx context.Context) (int64, iter.Seq2[audit.Rollup, error
 	return l.scans.turns.Rollups(ctx, l.aside, func(add func(audit.Rollup) error) (upTo int64, err error) {
 		err = l.scans.tx(ctx, func(tx *sql.Tx) error {
 			h, err := loadHead(ctx, tx)
+			if err != nil {
+				return err
+			}
 			upTo = audit.RolledUp(h.Tree.N)
+			rest, err := waiting(ctx, tx, upTo)
 			for i := 0; err == nil && i < len(cubes); i++ {
-				err = cubes[i].each(ctx, tx, add)
+				err = cubes[i].each(ctx, tx, rest.of(i), add)
 			}
 			return err
 		})
@@ -115,30 +119,55 @@ func (l *Log) rollups(ctx context.Context) (int64, iter.Seq2[audit.Rollup, error
 	})
 }
 
-// each calls add for the cube's rollups.
-func (c cube) each(ctx context.Context, db backend.Querier, add func(audit.Rollup) error) error {
+// each calls add for the cube's rollups, together with those that wait.
+func (c cube) each(ctx context.Context, db backend.Querier, rest segment, add func(audit.Rollup) error) error {
 	rows, err := db.QueryContext(ctx, `SELECT `+strings.Join(c.key, ", ")+`, n FROM `+c.table())
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		r := audit.Rollup{RollupKey: audit.RollupKey{Cube: c.name}}
-		var day int64
-		at := map[string]any{"day": &day, "kind": &r.Kind, "outcome": &r.Outcome, "email": &r.Email, "sub": &r.Sub, "target": &r.Target}
+		var x cell
+		var n int64
+		at := map[string]any{"day": &x.day, "kind": &x.kind, "outcome": &x.outcome, "email": &x.email, "sub": &x.sub, "target": &x.target}
 		var dest []any
 		for _, k := range c.key {
 			dest = append(dest, at[k])
 		}
-		if err := rows.Scan(append(dest, &r.N)...); err != nil {
+		if err := rows.Scan(append(dest, &n)...); err != nil {
 			return err
 		}
-		r.Day = dayText(day)
-		if err := add(r); err != nil {
+		more := rest[x]
+		delete(rest, x)
+		if err := add(c.rollup(x, n+more)); err != nil {
 			return err
 		}
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for x, n := range rest {
+		if err := add(c.rollup(x, n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rollup is a cell of the cube in the log's form.
+func (c cube) rollup(x cell, n int64) audit.Rollup {
+	return audit.Rollup{N: n, RollupKey: audit.RollupKey{Cube: c.name, Day: dayText(x.day), Kind: x.kind, Outcome: x.outcome, Email: x.email, Sub: x.sub, Target: x.target}}
+}
+
+// of returns what waits of a cube.
+func (r rolling) of(cube int) segment {
+	s := segment{}
+	for _, x := range r.left {
+		if x.cube == cube {
+			s[x.cell] = x.n
+		}
+	}
+	return s
 }
 
 // dayText is a day as counted since 1970 in the form of audit.RollupKey.

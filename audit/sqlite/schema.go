@@ -60,6 +60,11 @@ CREATE TABLE IF NOT EXISTS head (
 	checkpoint BLOB NOT NULL,
 	stamp      INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS rolling (
+	one  INTEGER PRIMARY KEY CHECK (one = 1),
+	done INTEGER NOT NULL
+) STRICT;
+INSERT OR IGNORE INTO rolling VALUES (1, -1);
 `
 
 const (
@@ -71,9 +76,11 @@ const (
 	sqlPutHead = `INSERT INTO head (one, size, root, checkpoint, stamp) VALUES (1, ?, ?, ?, ?)
 		ON CONFLICT (one) DO UPDATE SET size = excluded.size, root = excluded.root,
 		checkpoint = excluded.checkpoint, stamp = excluded.stamp`
-	sqlGetHead  = `SELECT size, root, checkpoint, stamp FROM head`
-	sqlGetStamp = `SELECT stamp FROM head`
-	sqlGetChunk = `SELECT hashes FROM tree WHERE chunk = ?`
-	sqlRowList  = `idx, id, time, kind, outcome, actor_kind, iss, sub, email,
+	sqlGetHead    = `SELECT size, root, checkpoint, stamp FROM head`
+	sqlGetStamp   = `SELECT stamp FROM head`
+	sqlGetChunk   = `SELECT hashes FROM tree WHERE chunk = ?`
+	sqlGetRolling = `SELECT done FROM rolling`
+	sqlPutRolling = `UPDATE rolling SET done = ?`
+	sqlRowList    = `idx, id, time, kind, outcome, actor_kind, iss, sub, email,
 		login_id, session_id, action, resource, source, node, body, salt, details`
 )

@@ -23,9 +23,10 @@ type writer struct {
 	since int // commits since the WAL was copied
 
 	segment segment // behind the rollups of edge
+	rolling rolling
 
 	begin, commit, rollback, savepoint, undo, release *stmt
-	insert, putChunk, putHead, getStamp               *stmt
+	insert, putChunk, putHead, getStamp, putRolling   *stmt
 	walFrames, checkpoint                             *stmt
 	upsert                                            [len(cubes)]upsert
 }
@@ -54,7 +55,7 @@ func (w *writer) prepare(ctx context.Context) error {
 	list := []prepared{
 		{&w.begin, `BEGIN IMMEDIATE`}, {&w.commit, `COMMIT`}, {&w.rollback, `ROLLBACK`},
 		{&w.savepoint, `SAVEPOINT request`}, {&w.undo, `ROLLBACK TO request`}, {&w.release, `RELEASE request`},
-		{&w.insert, sqlInsertEvent}, {&w.putChunk, sqlPutChunk}, {&w.putHead, sqlPutHead}, {&w.getStamp, sqlGetStamp},
+		{&w.insert, sqlInsertEvent}, {&w.putChunk, sqlPutChunk}, {&w.putHead, sqlPutHead}, {&w.getStamp, sqlGetStamp}, {&w.putRolling, sqlPutRolling},
 		{&w.walFrames, `PRAGMA wal_checkpoint(NOOP)`}, {&w.checkpoint, `PRAGMA wal_checkpoint(PASSIVE)`},
 	}
 	for i, c := range cubes {
@@ -110,7 +111,11 @@ func (w *writer) load(ctx context.Context) (err error) {
 	if w.edge, err = backend.LoadEdge(h, chunksIn(ctx, w.lent.DB), w.known.Head().Tree); err != nil {
 		return err
 	}
-	w.segment, err = loadSegment(ctx, w.lent.DB, audit.RolledUp(h.Tree.N), h.Tree.N)
+	upTo := audit.RolledUp(h.Tree.N)
+	if w.rolling, err = waiting(ctx, w.lent.DB, upTo); err != nil {
+		return err
+	}
+	w.segment, err = loadSegment(ctx, w.lent.DB, upTo, h.Tree.N)
 	return err
 }
 
@@ -140,9 +145,9 @@ func (w *writer) put(row *audit.Row, ns int64) error {
 		c["login_id"], c["session_id"], c["action"], c["resource"], c["source"], c["node"], string(row.Body), salt, details)
 }
 
-// grow writes the tree's new hashes, the rollups of the segments that are complete, and the signed
+// grow writes the tree's new hashes, rollups of the segment that is complete, and the signed
 // head of the transaction under way, and returns the edge that it will have when it commits. What
-// the writer counts of the open segment has changed then: where the transaction fails, the writer is dropped.
+// the writer counts of the segments has changed then: where the transaction fails, the writer is dropped.
 func (w *writer) grow(added []*backend.Request, signer note.Signer) (backend.Edge, error) {
 	var leaves []tlog.Hash
 	for _, r := range added {
@@ -157,7 +162,7 @@ func (w *writer) grow(added []*backend.Request, signer note.Signer) (backend.Edg
 			return backend.Edge{}, fmt.Errorf("store the tree's hashes: %w", err)
 		}
 	}
-	if err := w.rollUp(added, g.Next.Tree.N); err != nil {
+	if err := w.rollUp(added); err != nil {
 		return backend.Edge{}, fmt.Errorf("roll up: %w", err)
 	}
 	if err := w.putHead.run(g.Next.Tree.N, g.Next.Tree.Hash[:], g.Next.Checkpoint, g.Next.Stamp); err != nil {
