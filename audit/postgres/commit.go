@@ -27,8 +27,7 @@ func (l *Log) commit(batch []*backend.Request) error {
 		l.known.Lose(l.cfg.Log, err)
 		return err
 	}
-	l.known.Advance(l.w.edge.Head)
-	l.grown()
+	l.advance(l.w.edge.Head)
 	return nil
 }
 

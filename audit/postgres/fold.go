@@ -37,10 +37,8 @@ func (l *Log) foldAll(ctx context.Context, c **stdlib.Conn) error {
 		if err != nil || parts < l.cfg.foldParts {
 			return err
 		}
-		if *c == nil {
-			if *c, err = connect(ctx, l.target.forWriting()); err != nil {
-				return err
-			}
+		if err := l.connectAside(ctx, c); err != nil {
+			return err
 		}
 		err = pgx.BeginFunc(ctx, (*c).Conn(), func(tx pgx.Tx) error { return fold(ctx, tx, l.target.schema, int64(l.cfg.foldParts)) })
 		if err != nil {

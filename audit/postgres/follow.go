@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"time"
 
+	"sega/audit"
 	"sega/audit/store/backend"
 )
 
@@ -41,8 +42,20 @@ func (l *Log) look(ctx context.Context) error {
 		if err := backend.CheckExtends(known.Tree, h.Tree, chunksIn(ctx, tx)); err != nil {
 			return err
 		}
-		l.known.Advance(h)
-		l.grown()
+		l.advance(h)
 		return nil
 	})
+}
+
+// advance moves the head that is known on, and wakes the indexer for each segment that is complete.
+func (l *Log) advance(h backend.Head) {
+	before := l.known.Head().Tree.N
+	l.known.Advance(h)
+	if audit.RolledUp(h.Tree.N) == audit.RolledUp(before) {
+		return
+	}
+	select {
+	case l.grew <- struct{}{}:
+	default: // it has not looked yet
+	}
 }

@@ -29,7 +29,7 @@ type Log struct {
 
 	aside  sync.WaitGroup     // of what runs beside the committer,
 	cancel context.CancelFunc // until this
-	grew   chan struct{}      // there may be text to index
+	grew   chan struct{}      // a segment is complete
 
 	w *writer // the committer's; nil while there is no connection
 }
@@ -66,7 +66,7 @@ func open(ctx context.Context, cfg Config, dial dialFunc) (*Log, error) {
 		return nil, l.broken(err)
 	}
 	l.reads, l.scans = openReads(t, cfg.Reads, readTime), openScans(t, cfg.Scans)
-	l.known.Advance(l.w.edge.Head)
+	l.advance(l.w.edge.Head)
 	var background context.Context
 	background, l.cancel = context.WithCancel(context.Background())
 	l.committer = backend.StartCommitter(cfg.Log, cfg.MaxBatch, l.commit, func() {})
@@ -229,14 +229,6 @@ func (w *writer) check(ctx context.Context, verifier note.Verifier) error {
 		err = w.c.QueryRow(ctx, `SELECT body FROM events WHERE idx = $1`, index).Scan(&body)
 		return body, err
 	})
-}
-
-// grown wakes the indexer.
-func (l *Log) grown() {
-	select {
-	case l.grew <- struct{}{}:
-	default: // it has not looked yet
-	}
 }
 
 // Close implements store.Log. Appends that were queued are still committed; later ones fail.

@@ -240,6 +240,23 @@ func (l *Log) index(ctx context.Context) {
 	}
 }
 
+// connectAside connects where there is no connection. Whatever a crash loses of what is derived is
+// derived anew: no commit of the log waits for its way to the disk.
+func (l *Log) connectAside(ctx context.Context, c **stdlib.Conn) error {
+	if *c != nil {
+		return nil
+	}
+	conn, err := connect(ctx, l.target.forWriting())
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Conn().Exec(ctx, `SET synchronous_commit = off`); err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	*c = conn
+	return nil
+}
+
 // indexPause is between a failure and the next try.
 const indexPause = 5 * time.Second
 
@@ -255,10 +272,8 @@ func (l *Log) indexAll(ctx context.Context, c **stdlib.Conn) error {
 		return err
 	})
 	for ; err == nil && !next.empty() && ctx.Err() == nil; next.from += audit.SegmentSize {
-		if *c == nil {
-			if *c, err = connect(ctx, l.target.forWriting()); err != nil {
-				return err
-			}
+		if err := l.connectAside(ctx, c); err != nil {
+			return err
 		}
 		err = l.indexSegment(ctx, *c, next.from)
 	}

@@ -148,9 +148,12 @@ func (b *bench) rivals() (list []rival, closing func() error, err error) {
 	if err != nil {
 		return nil, func() error { return nil }, err
 	}
-	server, err := pgtest.Run("")
+	server, err := pgtest.Run("", "min_wal_size=1GB")
 	if err != nil {
 		return nil, func() error { return nil }, err
+	}
+	if err := server.Warm(b.ctx); err != nil {
+		return nil, server.Close, err
 	}
 	number := 0
 	database := func() (string, error) {
