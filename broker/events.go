@@ -53,12 +53,13 @@ func (s *Server) events(ctx context.Context, c *call) (any, error) {
 	details.Follow = follow
 	op := operation{kind: audit.KindAuditRead, name: "events/" + r.scope, decide: r.decide, details: details}
 	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
-		q, shown, err := s.narrow(ctx, c, r, asked)
+		q, from, err := s.narrow(ctx, c, r, asked)
 		if err != nil {
 			return effect{}, err
 		}
-		stands := s.standing(c, authSession, s.mayReadOn(r, asked, shown))
+		stands := s.standing(c, authSession, s.mayReadOn(r, asked, from.shown))
 		return effect{reply: stream(func(w http.ResponseWriter) {
+			from.tell(w)
 			f := &following{s: s, c: c, query: q, reading: r, stands: stands, out: s.newLines(w)}
 			f.run(c.request.Context(), follow)
 		})}, nil
@@ -79,9 +80,10 @@ func (s *Server) count(ctx context.Context, c *call) (any, error) {
 	}
 	op := operation{kind: audit.KindAuditRead, name: "events/" + r.scope, decide: r.decide, details: details}
 	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
-		groups, shown, err := s.groups(ctx, c, r, asked, by)
-		stands := s.standing(c, authSession, s.mayReadOn(r, asked, shown))
+		groups, from, err := s.groups(ctx, c, r, asked, by)
+		stands := s.standing(c, authSession, s.mayReadOn(r, asked, from.shown))
 		return effect{reply: stream(func(w http.ResponseWriter) {
+			from.tell(w)
 			s.streamRows(c.request.Context(), w, c, stands, func(emit func(any) error) error {
 				for _, g := range groups {
 					if err := emit(g); err != nil {
@@ -95,17 +97,24 @@ func (s *Server) count(ctx context.Context, c *call) (any, error) {
 	return s.perform(ctx, c, op)
 }
 
-func (s *Server) groups(ctx context.Context, c *call, r reading, asked query.Query, by []query.Dimension) ([]query.Group, []recordingOf, error) {
-	q, shown, err := s.narrow(ctx, c, r, asked)
+func (s *Server) groups(ctx context.Context, c *call, r reading, asked query.Query, by []query.Dimension) ([]query.Group, resolved, error) {
+	q, from, err := s.narrow(ctx, c, r, asked)
 	if err != nil {
-		return nil, nil, err
+		return nil, from, err
 	}
 	groups, err := s.Log.Count(ctx, q, by)
 	if errors.Is(err, store.ErrTooManyGroups) {
-		return nil, nil, api.Errorf(api.KindInvalid, "there are more than %d groups", store.MaxGroups).
+		return nil, from, api.Errorf(api.KindInvalid, "there are more than %d groups", store.MaxGroups).
 			WithHint("ask for less time (since:7d), for less of it (kind:session.*), or by fewer dimensions").WithCause(err)
 	}
-	return groups, shown, unavailable(err)
+	return groups, from, unavailable(err)
+}
+
+// tell puts what the answer may lack into its header.
+func (r resolved) tell(w http.ResponseWriter) {
+	if r.notice != "" {
+		w.Header().Set(api.HeaderNotice, r.notice)
+	}
 }
 
 // mayReadOn is whether an answer may go on: policy decides as it did, of the events and of the
@@ -193,18 +202,19 @@ func mine(x query.Expr, c *call) bool {
 
 // narrow is the query that is searched with: nothing of anybody else in the scope of one's own,
 // nothing found by content that may not be read, and what screens showed as the sessions that did.
-func (s *Server) narrow(ctx context.Context, c *call, r reading, q query.Query) (_ query.Query, shown []recordingOf, err error) {
+func (s *Server) narrow(ctx context.Context, c *call, r reading, q query.Query) (_ query.Query, from resolved, err error) {
 	if screens := query.Screens(q.Where); len(screens) > 0 {
 		switch {
 		// A search runs over everybody's recordings: how long it takes tells of them, and it costs the indexer as much.
 		case r.scope != scopeAll:
-			return q, nil, api.Errorf(api.KindDenied, "what screens showed is searched by those who read everybody's events").WithHint("leave screen: out of the query")
+			return q, from, api.Errorf(api.KindDenied, "what screens showed is searched by those who read everybody's events").WithHint("leave screen: out of the query")
 		case !r.content:
-			return q, nil, api.Errorf(api.KindDenied, "what screens showed is content, which policy does not let you read").WithHint("leave screen: out of the query")
+			return q, from, api.Errorf(api.KindDenied, "what screens showed is content, which policy does not let you read").WithHint("leave screen: out of the query")
 		}
-		if q.Where, shown, err = s.resolveScreens(ctx, c, q.Where); err != nil {
-			return q, nil, err
+		if from, err = s.resolveScreens(ctx, c, q.Where); err != nil {
+			return q, from, err
 		}
+		q.Where = from.where
 	}
 	if !r.content {
 		q.Where = query.Enveloped(q.Where)
@@ -212,7 +222,7 @@ func (s *Server) narrow(ctx context.Context, c *call, r reading, q query.Query) 
 	if r.scope != scopeAll {
 		q.Where = query.And{query.Actor{Iss: c.session.Issuer, Sub: c.session.Subject}, q.Where}
 	}
-	return q, shown, nil
+	return q, from, nil
 }
 
 // line is a row as the asker may read it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -160,44 +161,61 @@ func (x *screens) waiting(q *question) int {
 	return len(q.of)
 }
 
+// resolved is a query in which the sessions that showed a text stand in its place.
+type resolved struct {
+	where  query.Expr
+	shown  []recordingOf // the sessions
+	notice string        // what the indexer does not cover
+}
+
 // resolveScreens replaces what screens showed by the sessions that showed it and that the asker may
 // replay: the answer to a search tells what is on them (R11).
-func (s *Server) resolveScreens(ctx context.Context, c *call, x query.Expr) (query.Expr, []recordingOf, error) {
+func (s *Server) resolveScreens(ctx context.Context, c *call, x query.Expr) (resolved, error) {
 	if query.NegatesScreen(x) {
-		return nil, nil, api.Errorf(api.KindInvalid, "screen: cannot be negated: a session that no indexer has seen would count as one that did not show it").
+		return resolved{}, api.Errorf(api.KindInvalid, "screen: cannot be negated: a session that no indexer has seen would count as one that did not show it").
 			WithHint("ask for what was shown, and leave the rest out by user:, host: or kind:")
 	}
 	texts := query.Screens(x)
 	if err := s.maySearch(c, texts); err != nil {
-		return nil, nil, err
+		return resolved{}, err
 	}
 	done, err := s.screens.turn(ctx, c.session.Issuer+"\x00"+c.session.Subject)
 	if err != nil {
-		return nil, nil, err
+		return resolved{}, err
 	}
 	defer done()
 	found := map[string][]string{}
-	var shown []recordingOf
+	var r resolved
 	for _, text := range texts {
-		ids, err := s.searchScreens(ctx, text)
+		hits, err := s.searchScreens(ctx, text)
 		if err != nil {
-			return nil, nil, err
+			return resolved{}, err
 		}
-		kept, err := s.replayable(ctx, c, ids)
+		kept, err := s.replayable(ctx, c, hits.Sessions)
 		if err != nil {
-			return nil, nil, err
+			return resolved{}, err
 		}
-		shown, found[text] = append(shown, kept...), []string{}
+		r.shown, r.notice, found[text] = append(r.shown, kept...), uncovered(hits), []string{}
 		for _, of := range kept {
 			found[text] = append(found[text], of.then.ID)
 		}
 	}
-	return query.Replace(x, func(x query.Expr) query.Expr {
+	r.where = query.Replace(x, func(x query.Expr) query.Expr {
 		if screen, ok := x.(query.Screen); ok {
 			return query.Sessions{IDs: found[screen.Value]}
 		}
 		return x
-	}), shown, nil
+	})
+	return r, nil
+}
+
+// uncovered says what the indexer could not look into; "" where it has everything.
+func uncovered(hits api.IndexHits) string {
+	if hits.Missing <= 0 && hits.Cut <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("the screens of %d recorded sessions are not in the index, and of %d only in part: what they showed was not searched (segad indexer --status lists them)",
+		max(0, hits.Missing), max(0, hits.Cut))
 }
 
 // maySearch bounds what one person asks of the indexers.
@@ -215,14 +233,14 @@ func (s *Server) maySearch(c *call, texts []string) error {
 
 // searchScreens asks the indexers which sessions showed a text. The first answer that covers every
 // session that has ended by now is the answer: each indexer holds all that its identity opens.
-func (s *Server) searchScreens(ctx context.Context, text string) ([]string, error) {
+func (s *Server) searchScreens(ctx context.Context, text string) (api.IndexHits, error) {
 	upTo, err := s.lastEnd(ctx)
 	if err != nil {
-		return nil, unavailable(err)
+		return api.IndexHits{}, unavailable(err)
 	}
 	q, done, err := s.screens.ask(api.IndexSearch{ID: api.NewID("isr_"), Text: text, Limit: searchSessions, UpTo: upTo})
 	if err != nil {
-		return nil, err
+		return api.IndexHits{}, err
 	}
 	defer done()
 	return s.await(ctx, q, upTo)
@@ -250,7 +268,7 @@ func (s *Server) lastEnd(ctx context.Context) (int64, error) {
 }
 
 // await collects answers until one is good.
-func (s *Server) await(ctx context.Context, q *question, upTo int64) ([]string, error) {
+func (s *Server) await(ctx context.Context, q *question, upTo int64) (api.IndexHits, error) {
 	timer := time.NewTimer(s.screens.wait)
 	defer timer.Stop()
 	problem := api.Errorf(api.KindUnavailable, "the indexer has not answered within %s", s.screens.wait).
@@ -258,36 +276,37 @@ func (s *Server) await(ctx context.Context, q *question, upTo int64) ([]string, 
 	for s.screens.waiting(q) > 0 || len(q.answers) > 0 {
 		select {
 		case hits := <-q.answers:
-			ids, err := judgeHits(hits, upTo)
+			hits, err := judgeHits(hits, upTo)
 			if err == nil || api.IsKind(err, api.KindInvalid) {
-				return ids, err
+				return hits, err
 			}
 			problem = asProblem(err)
 		case <-timer.C:
-			return nil, problem
+			return api.IndexHits{}, problem
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return api.IndexHits{}, context.Cause(ctx)
 		case <-s.stop:
-			return nil, api.Errorf(api.KindUnavailable, "the broker stops")
+			return api.IndexHits{}, api.Errorf(api.KindUnavailable, "the broker stops")
 		}
 	}
-	return nil, problem
+	return api.IndexHits{}, problem
 }
 
 // judgeHits says whether an answer is one.
-func judgeHits(hits api.IndexHits, upTo int64) ([]string, error) {
+func judgeHits(hits api.IndexHits, upTo int64) (api.IndexHits, error) {
 	switch {
 	case hits.Error != "":
-		return nil, api.Errorf(api.KindUnavailable, "the indexer could not search: %s", printable(hits.Error, 200)).WithHint("look at the indexer's log")
+		return api.IndexHits{}, api.Errorf(api.KindUnavailable, "the indexer could not search: %s", printable(hits.Error, 200)).WithHint("look at the indexer's log")
 	case hits.UpTo < upTo:
-		return nil, api.Errorf(api.KindUnavailable, "the index is behind: it holds sessions up to event %d, and the last one ended with event %d", hits.UpTo, upTo).
+		return api.IndexHits{}, api.Errorf(api.KindUnavailable, "the index is behind: it holds sessions up to event %d, and the last one ended with event %d", hits.UpTo, upTo).
 			WithHint("repeat in a while, or leave screen: out of the query")
 	case hits.More || len(hits.Sessions) > searchSessions:
-		return nil, api.Errorf(api.KindInvalid, "more than %d sessions showed this text", searchSessions).WithHint("look for a longer text")
+		return api.IndexHits{}, api.Errorf(api.KindInvalid, "more than %d sessions showed this text", searchSessions).WithHint("look for a longer text")
 	}
 	ids := slices.Clone(hits.Sessions)
 	slices.Sort(ids)
-	return slices.Compact(ids), nil
+	hits.Sessions = slices.Compact(ids)
+	return hits, nil
 }
 
 // replayable keeps the sessions that the asker may replay. Where a reason or a fresh login is all

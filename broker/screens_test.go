@@ -206,6 +206,24 @@ func TestScreensFail(t *testing.T) {
 	}
 }
 
+// TestScreensUncovered: an answer says what could not be searched, whether it lists or counts.
+func TestScreensUncovered(t *testing.T) {
+	w := screenWorld(t)
+	w.indexer("mch_9", func(q api.IndexSearch) api.IndexHits {
+		return api.IndexHits{ID: q.ID, Sessions: []string{"ssh_bob"}, UpTo: 6, Missing: 3, Cut: 1}
+	})
+	carol := w.as("carol", "reviewers")
+	for _, path := range []string{eventsPath("screen:xyz"), api.RouteCount + "?by=user&q=screen%3Axyz"} {
+		rec := carol.do("GET", path, nil)
+		if got := rec.Header().Get(api.HeaderNotice); rec.Code != 200 || !strings.Contains(got, "of 3 recorded sessions are not in the index, and of 1 only in part") {
+			t.Errorf("%s: %d, %q", path, rec.Code, got)
+		}
+	}
+	if got := carol.do("GET", eventsPath("kind:session.end"), nil).Header().Get(api.HeaderNotice); got != "" {
+		t.Errorf("nothing of screens was asked for, and it says %q", got)
+	}
+}
+
 // TestSeveralIndexers: the first answer that covers everything is the answer.
 func TestSeveralIndexers(t *testing.T) {
 	w := screenWorld(t)

@@ -59,6 +59,7 @@ var schema = []string{
 		id TEXT PRIMARY KEY, idx INTEGER NOT NULL, body BLOB NOT NULL, state TEXT NOT NULL, verdict TEXT NOT NULL, detail TEXT NOT NULL,
 		lines INTEGER NOT NULL, bytes INTEGER NOT NULL, cut INTEGER NOT NULL, tries INTEGER NOT NULL, next INTEGER NOT NULL) STRICT`,
 	`CREATE INDEX IF NOT EXISTS sessions_state ON sessions (state, next)`,
+	`CREATE INDEX IF NOT EXISTS sessions_cut ON sessions (cut) WHERE cut=1`,
 	`CREATE TABLE IF NOT EXISTS pieces (id INTEGER PRIMARY KEY, session TEXT NOT NULL) STRICT`,
 	`CREATE INDEX IF NOT EXISTS pieces_session ON pieces (session)`,
 	`CREATE VIRTUAL TABLE IF NOT EXISTS text USING fts5 (body, content='', contentless_delete=1, tokenize='trigram')`,
@@ -224,6 +225,13 @@ func (x *Index) Missing(ctx context.Context) ([]Entry, error) {
 // Cut returns sessions of which a part alone is indexed.
 func (x *Index) Cut(ctx context.Context) ([]Entry, error) {
 	return x.list(ctx, `WHERE cut=1 AND state='indexed' ORDER BY idx`)
+}
+
+// Uncovered returns of how many sessions nothing can be found, and of how many a part alone.
+func (x *Index) Uncovered(ctx context.Context) (missing, cut int, err error) {
+	err = x.db.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM sessions WHERE state='waiting') + (SELECT count(*) FROM sessions WHERE state='skipped'),
+		(SELECT count(*) FROM sessions WHERE cut=1 AND state='indexed')`).Scan(&missing, &cut)
+	return missing, cut, err
 }
 
 // Count returns how many sessions are indexed.

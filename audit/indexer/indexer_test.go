@@ -261,6 +261,9 @@ func TestLimits(t *testing.T) {
 	if err != nil || len(cut) != 1 || cut[0].ID != "ssh_big" || cut[0].Bytes > 50_000 {
 		t.Errorf("cut: %+v, %v", cut, err)
 	}
+	if missing, cut, err := w.index.Uncovered(t.Context()); missing != 0 || cut != 1 || err != nil {
+		t.Errorf("%d missing and %d cut, %v", missing, cut, err)
+	}
 }
 
 // TestFileMode: index and journals are readable for their owner alone, also where the file had another mode.

@@ -48,7 +48,10 @@ func (x *Indexer) reply(ctx context.Context, q api.IndexSearch) {
 	hits := api.IndexHits{ID: q.ID, UpTo: x.catchUp(within, q.UpTo)}
 	if within.Err() == nil {
 		var err error
-		if hits.Sessions, hits.More, err = x.Index.Search(within, q.Text, q.Limit); err != nil {
+		if hits.Sessions, hits.More, err = x.Index.Search(within, q.Text, q.Limit); err == nil {
+			hits.Missing, hits.Cut, err = x.Index.Uncovered(within)
+		}
+		if err != nil {
 			// The text stays out of the log: whoever reads that need not be a reviewer.
 			x.Log.Error("search failed", "search", q.ID, "error", err)
 			hits.Error = "its database does not answer"

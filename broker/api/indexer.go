@@ -40,5 +40,7 @@ type IndexHits struct {
 	Sessions []string `json:"sessions"` // ssh_…, sorted
 	More     bool     `json:"more"`     // there are more than the limit
 	UpTo     int64    `json:"up_to"`    // sessions are indexed up to this index of the log
+	Missing  int      `json:"missing"`  // sessions up to there of which nothing can be found
+	Cut      int      `json:"cut"`      // and of which not all of it can
 	Error    string   `json:"error"`    // "" where the search succeeded
 }

@@ -50,6 +50,7 @@ const (
 const (
 	HeaderCheckpoint = "Sega-Checkpoint" // base64 (std) of the latest signed checkpoint, on every answer but hash tiles, which caches keep
 	HeaderRequestID  = "Sega-Request-Id"
+	HeaderNotice     = "Sega-Notice" // a sentence in ASCII for whoever reads the answer: what it may lack
 	HeaderNonce      = "DPoP-Nonce"
 	HeaderProof      = "DPoP"
 )

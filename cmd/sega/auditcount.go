@@ -62,7 +62,7 @@ const maxGroups = 1_000_000
 func (s *session) printCounts(ctx context.Context, q url.Values, o queryOptions) error {
 	var groups []api.Group
 	by := strings.Split(o.countBy, ",")
-	for g, err := range s.Count(ctx, q) {
+	for g, err := range s.Count(s.app.noticed(ctx), q) {
 		if err == nil && len(g.Key) != len(by) {
 			err = fmt.Errorf("the broker counts by %d dimensions, and was asked for %d", len(g.Key), len(by))
 		}

@@ -143,7 +143,7 @@ func (f *follower) begin(ctx context.Context, s *session) error {
 	}
 	q := with(f.query, api.ParamNewest, "1", api.ParamLimit, strconv.Itoa(f.lines))
 	var last []api.Event
-	for e, err := range s.Events(ctx, q) {
+	for e, err := range s.Events(s.app.noticed(ctx), q) {
 		if err != nil {
 			return err
 		}
@@ -162,7 +162,7 @@ func (f *follower) begin(ctx context.Context, s *session) error {
 func (f *follower) shown() error { return f.out.flush() }
 
 func (f *follower) follow(ctx context.Context, s *session) error {
-	for e, err := range s.Events(ctx, with(f.query, api.ParamFollow, "1", api.ParamAfter, strconv.FormatInt(f.after, 10))) {
+	for e, err := range s.Events(s.app.noticed(ctx), with(f.query, api.ParamFollow, "1", api.ParamAfter, strconv.FormatInt(f.after, 10))) {
 		if err != nil {
 			return err
 		}

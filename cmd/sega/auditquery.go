@@ -17,6 +17,7 @@ import (
 	"sega/audit"
 	"sega/audit/query"
 	"sega/broker/api"
+	"sega/broker/client"
 )
 
 // filters are what selects events: the query's own text, and flags that add to it.
@@ -177,7 +178,7 @@ func (o queryOptions) page(q url.Values) error {
 // printEvents prints what the broker sends, as it comes.
 func (s *session) printEvents(ctx context.Context, q url.Values, asJSON bool) error {
 	out := newEventList(s.app.out, asJSON)
-	for e, err := range s.Events(ctx, q) {
+	for e, err := range s.Events(s.app.noticed(ctx), q) {
 		if err == nil {
 			err = out.add(e)
 		}
@@ -186,6 +187,11 @@ func (s *session) printEvents(ctx context.Context, q url.Values, asJSON bool) er
 		}
 	}
 	return out.flush()
+}
+
+// noticed has what the broker says of its answers told to the person.
+func (a *app) noticed(ctx context.Context) context.Context {
+	return client.WithNotices(ctx, func(text string) { fmt.Fprintf(a.err, "sega: %s\n", escape(text)) })
 }
 
 // eventList prints events, as a table or as JSON.

@@ -228,6 +228,21 @@ func TestAuditQueryBreaksOff(t *testing.T) {
 	}
 }
 
+// TestAuditQueryNotice: what the broker says of an answer stands beside it, and never on standard output.
+func TestAuditQueryNotice(t *testing.T) {
+	for _, args := range [][]string{{"audit", "query"}, {"audit", "query", "--json"}, {"audit", "query", "--count-by", "user"}} {
+		b, r := queryWorld(t)
+		answer := b.answer
+		b.answer = func(w http.ResponseWriter, req *http.Request) bool {
+			w.Header().Set(api.HeaderNotice, "not all of it \u202ewas searched")
+			return answer(w, req)
+		}
+		if code := r.sega(args...); code != 0 || strings.Contains(r.out.String(), "searched") || !strings.HasPrefix(r.talk.String(), "sega: not all of it ") || strings.Contains(r.talk.String(), "\u202e") {
+			t.Errorf("%v: exit %d\n%s%s", args, code, r.out, r.talk)
+		}
+	}
+}
+
 func TestAuditCount(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string

@@ -14,6 +14,7 @@ import (
 
 	"sega/audit/query"
 	"sega/broker/api"
+	"sega/broker/client"
 )
 
 const (
@@ -78,6 +79,7 @@ type page struct {
 	request int
 	way     way
 	rows    []row
+	note    string // what it may lack
 	err     error
 }
 
@@ -95,11 +97,11 @@ func (m *model) ask(w way) tea.Cmd {
 			return nil
 		}
 		defer m.fetches.Done()
-		rows, err := collect(ctx, m.Source, params)
+		rows, note, err := collect(ctx, m.Source, params)
 		if w == newer {
 			slices.Reverse(rows)
 		}
-		return page{request, w, rows, err}
+		return page{request, w, rows, note, err}
 	}
 }
 
@@ -157,17 +159,17 @@ func (m *model) params(w way) url.Values {
 }
 
 // collect reads a page. One that breaks off is none: a list never silently lacks a part.
-func collect(ctx context.Context, s Source, params url.Values) ([]row, error) {
-	var rows []row
+func collect(ctx context.Context, s Source, params url.Values) (rows []row, note string, err error) {
+	ctx = client.WithNotices(ctx, func(text string) { note = text })
 	for e, err := range s.Events(ctx, params) {
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		if rows = append(rows, newRow(e)); len(rows) == pageRows {
 			break
 		}
 	}
-	return rows, nil
+	return rows, note, nil
 }
 
 // more loads the next page where the cursor nears an end of what is in memory.
@@ -221,6 +223,9 @@ func (m *model) arrive(p page) {
 		}
 	default:
 		m.list.replace(p.rows, full)
+	}
+	if p.note != "" {
+		m.notice = clean(p.note)
 	}
 }
 
