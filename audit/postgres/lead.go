@@ -225,3 +225,47 @@ func (c *choice) few(ctx context.Context, tx *sql.Tx, in interval) (bool, error)
 	err := tx.QueryRowContext(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT FROM (%s) d LIMIT %d) n", strings.Join(union, " UNION ALL "), fewEvents+1), s.args...).Scan(&n)
 	return n <= fewEvents, err
 }
+
+// sampled events and blocks tell how dense those of a choice or of a text are.
+const (
+	sampledEvents = 100
+	sampledBlocks = 256
+)
+
+// sparser reports whether fewer events are the choice's than stand in blocks that may have a text. Where
+// the text is in most blocks, as a word is that many write, the index of blocks leads to nearly all of the log.
+func (c *choice) sparser(ctx context.Context, tx *sql.Tx, text query.Expr, in interval, newest bool) (bool, error) {
+	end, err := textEnd(ctx, tx)
+	if err != nil {
+		return false, err
+	}
+	if in.to = min(in.to, end); in.empty() {
+		return true, nil
+	}
+	var s statement
+	var union []string
+	for _, d := range c.leads {
+		union = append(union, fmt.Sprintf("SELECT e.idx FROM unnest(%s::text[]) AS v(v) CROSS JOIN LATERAL (SELECT idx FROM events WHERE %s = v.v%s AND idx >= %s AND idx < %s%s LIMIT %d) e",
+			s.param(d.values), d.column, d.partial(), s.param(in.from), s.param(in.to), order(newest), sampledEvents))
+	}
+	var far int64 // the last of the sampled events
+	var n int
+	err = tx.QueryRowContext(ctx, fmt.Sprintf("SELECT count(*), coalesce(%s(idx), 0) FROM (SELECT idx FROM (%s) d%s LIMIT %d) n",
+		map[bool]string{false: "max", true: "min"}[newest], strings.Join(union, " UNION ALL "), order(newest), sampledEvents), s.args...).Scan(&n, &far)
+	if err != nil || n < sampledEvents {
+		return true, err
+	}
+	span := far - in.from + 1
+	if newest {
+		span = in.to - far
+	}
+	blocks := interval{in.from / blockEvents, in.from/blockEvents + sampledBlocks}
+	if newest {
+		blocks = interval{in.to/blockEvents - sampledBlocks, in.to / blockEvents}
+	}
+	s = statement{}
+	var all, having int64
+	err = tx.QueryRowContext(ctx, fmt.Sprintf("SELECT count(*), count(*) FILTER (WHERE text IS NULL OR %s) FROM event_text WHERE block >= %s AND block < %s",
+		s.blockCondition(text), s.param(blocks.from), s.param(blocks.to)), s.args...).Scan(&all, &having)
+	return sampledEvents*all <= having*span, err
+}

@@ -115,7 +115,10 @@ func (l *Log) plan(ctx context.Context, q query.Query) (p plan, err error) {
 		if choice != nil && text != nil {
 			few := choice.rank == rankID
 			if !few {
-				if few, err = choice.few(ctx, tx, span); err != nil {
+				if few, err = choice.few(ctx, tx, span); err == nil && !few {
+					few, err = choice.sparser(ctx, tx, text, span, q.Newest)
+				}
+				if err != nil {
 					return err
 				}
 			}

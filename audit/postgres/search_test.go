@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,52 @@ func TestTextIndex(t *testing.T) {
 				t.Errorf("the queries match %d rows in all: they test little", matched)
 			}
 		})
+	}
+}
+
+// TestSparser: of a person with many events and a text, whichever is the rarer leads the search.
+func TestSparser(t *testing.T) {
+	s := server(t)
+	l := openTest(t, config(t, s.URL(s.NewDatabase(t))))
+	const size = 6 * audit.SegmentSize
+	for from := 0; from < size; from += audit.SegmentSize {
+		var events []audit.Event
+		for i := from; i < from+audit.SegmentSize; i++ {
+			e := testEvent(i)
+			if e.Reason = "a word that many write"; i%4000 == 7 {
+				e.Reason = "what hardly anybody writes"
+			}
+			if i%2 == 1 {
+				e.Actor.Email = "busy@corp.example"
+			}
+			events = append(events, e)
+		}
+		if _, err := l.Append(t.Context(), events, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitIndexed(t, l)
+	for text, c := range map[string]struct {
+		blocks bool
+		found  int
+	}{"many write": {false, size/2 - 4}, "hardly anybody": {true, 4}, "nobody at all": {true, 0}} {
+		for _, newest := range []bool{false, true} {
+			q := query.Query{After: -1, Newest: newest, Where: query.And{query.Text{Value: text}, query.Field{Name: query.User, Op: query.Equal, Value: "busy@corp.example"}}}
+			p, err := l.plan(t.Context(), q)
+			if err != nil || slices.ContainsFunc(p.parts, func(x part) bool { return x.blocks != nil }) != c.blocks {
+				t.Errorf("%q, newest %v: the plan is %+v, %v", text, newest, p, err)
+			}
+			found := 0
+			for _, err := range l.Search(t.Context(), q) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				found++
+			}
+			if found != c.found {
+				t.Errorf("%q, newest %v: found %d, want %d", text, newest, found, c.found)
+			}
+		}
 	}
 }
 
