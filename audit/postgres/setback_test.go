@@ -149,6 +149,7 @@ func TestVisibleIsNotReplicated(t *testing.T) {
 	}
 	defer admin.Close(context.WithoutCancel(t.Context()))
 	standbys(t, admin, "nobody")
+	awaitStandbys(t, admin, s.URL(db))
 	answer := make(chan error, 1)
 	go func() {
 		_, err := l.Append(context.Background(), []audit.Event{testEvent(1)}, nil)
@@ -175,6 +176,28 @@ func standbys(t *testing.T, admin *pgx.Conn, names string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// awaitStandbys waits until commits wait for a standby: the server takes a setting up in its own time.
+func awaitStandbys(t *testing.T, admin *pgx.Conn, url string) {
+	t.Helper()
+	probe, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil {
+			_, err = probe.Exec(context.Background(), `SELECT pg_current_xact_id()`)
+		}
+		ended <- errors.Join(err, probe.Close(context.Background()))
+	}()
+	pid := awaitReplication(t, admin, 0, ended)
+	if _, err := admin.Exec(t.Context(), `SELECT pg_terminate_backend($1)`, pid); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
 }
 
 // awaitReplication returns a backend, another one than the last, whose commit waits for a standby.
