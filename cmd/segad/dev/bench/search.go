@@ -46,8 +46,18 @@ type question struct {
 // year is the generator's.
 var year = time.Date(2025, 2, 1, 0, 0, 0, 0, time.UTC)
 
-func questions(people []string) []question {
+func questions(people []string, sample []audit.Event) []question {
 	user := func(r *rand.Rand) string { return people[r.IntN(len(people))] }
+	// of is a field of some event that has it.
+	of := func(name string, field func(audit.Event) string) func(*rand.Rand) string {
+		return func(r *rand.Rand) string {
+			for {
+				if v := field(sample[r.IntN(len(sample))]); v != "" {
+					return name + ":" + v
+				}
+			}
+		}
+	}
 	host := func(r *rand.Rand) string { return storetest.HostName(r.IntN(300)) }
 	role := func(r *rand.Rand) string { return storetest.RoleName(r.IntN(60)) }
 	day := func(r *rand.Rand) time.Time { return year.AddDate(0, 0, r.IntN(330)) }
@@ -68,6 +78,9 @@ func questions(people []string) []question {
 		{name: "user-or-host", ask: func(r *rand.Rand) string { return "user:" + user(r) + " or host:" + host(r) }},
 		{name: "host-not-user", ask: func(r *rand.Rand) string { return "host:" + host(r) + " -user:" + user(r) }},
 		{name: "nobody", ask: plain("user:nobody@corp.example")},
+		{name: "session", ask: of("session", func(e audit.Event) string { return e.SessionID })}, {name: "login", ask: of("session", func(e audit.Event) string { return e.LoginID })},
+		{name: "action", ask: of("action", func(e audit.Event) string { return e.Action })}, {name: "id", ask: of("id", func(e audit.Event) string { return e.ID })},
+		{name: "resource", ask: of("resource", func(e audit.Event) string { return e.Resource })},
 	}
 	for i := range list {
 		list[i].budget = queryIndexed
@@ -79,6 +92,9 @@ func questions(people []string) []question {
 		{name: "text-rare", ask: func(r *rand.Rand) string { return fmt.Sprintf(`"rm -rf /var/tmp/build-%d"`, r.IntN(50_000)) }},
 		{name: "text-common", ask: plain(`"systemctl restart"`)}, {name: "text-none", ask: plain(`"zebra crossing"`)}, {name: "text-two-letters-day", ask: func(r *rand.Rand) string { return `"-f" ` + span(r, 1) }},
 		{name: "text-user", ask: func(r *rand.Rand) string { return `"outage" user:` + user(r) }},
+		{name: "ticket", ask: of("ticket", func(e audit.Event) string { return e.Ticket })}, {name: "source", ask: of("source", func(e audit.Event) string { return e.Source })},
+		{name: "node", ask: of("node", func(e audit.Event) string { return e.Node })},
+		{name: "policy", ask: of("policy", func(e audit.Event) string { return strings.Join(e.PolicyIDs[:min(1, len(e.PolicyIDs))], "") })},
 		{name: "reason", ask: func(r *rand.Rand) string { return fmt.Sprintf("reason:~OPS-%d", 1000+r.IntN(20_000)) }},
 		{name: "count-kind", by: []query.Dimension{query.ByKind}}, {name: "count-user", by: []query.Dimension{query.ByUser}},
 		{name: "count-role-day", by: []query.Dimension{query.ByRole, query.ByDay}}, {name: "count-outcome-day", by: []query.Dimension{query.ByOutcome, query.ByDay}},
@@ -172,11 +188,11 @@ func (b *bench) openDevLog(e *environment) (*sqlite.Log, error) {
 
 // fillAndAsk appends the year and asks every question.
 func (b *bench) fillAndAsk(name string, l store.Log) error {
-	people, err := b.fill(name, l)
+	people, sample, err := b.fill(name, l)
 	if err != nil {
 		return err
 	}
-	for _, q := range questions(people) {
+	for _, q := range questions(people, sample) {
 		full := fmt.Sprintf("audit.query.%s.%s", name, q.name)
 		if !wanted(full, b.only) {
 			continue
@@ -219,8 +235,8 @@ func (b *bench) ask(l store.Log, asked question, text string) (found int, err er
 	return found, nil
 }
 
-// fill appends the generated events and returns the e-mails of those who made them.
-func (b *bench) fill(name string, l store.Log) (people []string, err error) {
+// fill appends the generated events and returns the e-mails of those who made them, and some of the events.
+func (b *bench) fill(name string, l store.Log) (people []string, sample []audit.Event, err error) {
 	from, seen := time.Now(), map[string]bool{}
 	g := storetest.NewGeneratorOf(1, b.events)
 	fmt.Fprintf(b.talk, "appending %d events to %s\n", b.events, name)
@@ -233,13 +249,14 @@ func (b *bench) fill(name string, l store.Log) (people []string, err error) {
 			}
 		}
 		if _, err := l.Append(b.ctx, events, nil); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		sample = append(sample, events[:max(1, n/100)]...)
 		left -= n
 	}
 	took := time.Since(from)
 	b.add(result("audit.query."+name+".events", float64(b.events), "events"), result("audit.query."+name+".fill", float64(b.events)/took.Seconds(), "1/s"))
-	return people, b.awaitText(name, l, from)
+	return people, sample, b.awaitText(name, l, from)
 }
 
 // awaitText waits until free text is answered from an index alone.
