@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// SegmentSize is the number of events that are rolled up together: a store writes the rollups of
-// a segment in the transaction that completes it.
+// SegmentSize is the number of events that are rolled up together: a store has the rollups of a
+// segment from the transaction that completes it on.
 const SegmentSize = 2048
 
 // RolledUp returns how many events of a log of that size its rollups cover: those of its complete segments.

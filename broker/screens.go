@@ -186,6 +186,7 @@ func (s *Server) resolveScreens(ctx context.Context, c *call, x query.Expr) (res
 	defer done()
 	found := map[string][]string{}
 	var r resolved
+	missing, cut := 0, 0
 	for _, text := range texts {
 		hits, err := s.searchScreens(ctx, text)
 		if err != nil {
@@ -195,11 +196,13 @@ func (s *Server) resolveScreens(ctx context.Context, c *call, x query.Expr) (res
 		if err != nil {
 			return resolved{}, err
 		}
-		r.shown, r.notice, found[text] = append(r.shown, kept...), uncovered(hits), []string{}
+		missing, cut = max(missing, hits.Missing), max(cut, hits.Cut)
+		r.shown, found[text] = append(r.shown, kept...), []string{}
 		for _, of := range kept {
 			found[text] = append(found[text], of.then.ID)
 		}
 	}
+	r.notice = uncovered(missing, cut)
 	r.where = query.Replace(x, func(x query.Expr) query.Expr {
 		if screen, ok := x.(query.Screen); ok {
 			return query.Sessions{IDs: found[screen.Value]}
@@ -210,12 +213,11 @@ func (s *Server) resolveScreens(ctx context.Context, c *call, x query.Expr) (res
 }
 
 // uncovered says what the indexer could not look into; "" where it has everything.
-func uncovered(hits api.IndexHits) string {
-	if hits.Missing <= 0 && hits.Cut <= 0 {
+func uncovered(missing, cut int) string {
+	if missing == 0 && cut == 0 {
 		return ""
 	}
-	return fmt.Sprintf("the screens of %d recorded sessions are not in the index, and of %d only in part: what they showed was not searched (segad indexer --status lists them)",
-		max(0, hits.Missing), max(0, hits.Cut))
+	return fmt.Sprintf("the screens of %d recorded sessions are not in the index, and of %d only in part: what they showed was not searched (segad indexer --status lists them)", missing, cut)
 }
 
 // maySearch bounds what one person asks of the indexers.

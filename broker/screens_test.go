@@ -210,10 +210,14 @@ func TestScreensFail(t *testing.T) {
 func TestScreensUncovered(t *testing.T) {
 	w := screenWorld(t)
 	w.indexer("mch_9", func(q api.IndexSearch) api.IndexHits {
-		return api.IndexHits{ID: q.ID, Sessions: []string{"ssh_bob"}, UpTo: 6, Missing: 3, Cut: 1}
+		hits := api.IndexHits{ID: q.ID, Sessions: []string{"ssh_bob"}, UpTo: 6}
+		if q.Text == "xyz" {
+			hits.Missing, hits.Cut = 3, 1
+		}
+		return hits
 	})
 	carol := w.as("carol", "reviewers")
-	for _, path := range []string{eventsPath("screen:xyz"), api.RouteCount + "?by=user&q=screen%3Axyz"} {
+	for _, path := range []string{eventsPath("screen:xyz or screen:abcd"), api.RouteCount + "?by=user&q=screen%3Axyz"} {
 		rec := carol.do("GET", path, nil)
 		if got := rec.Header().Get(api.HeaderNotice); rec.Code != 200 || !strings.Contains(got, "of 3 recorded sessions are not in the index, and of 1 only in part") {
 			t.Errorf("%s: %d, %q", path, rec.Code, got)

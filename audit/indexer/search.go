@@ -48,8 +48,9 @@ func (x *Indexer) reply(ctx context.Context, q api.IndexSearch) {
 	hits := api.IndexHits{ID: q.ID, UpTo: x.catchUp(within, q.UpTo)}
 	if within.Err() == nil {
 		var err error
-		if hits.Sessions, hits.More, err = x.Index.Search(within, q.Text, q.Limit); err == nil {
-			hits.Missing, hits.Cut, err = x.Index.Uncovered(within)
+		// In this order: a session that is indexed in between may be in both, and never in neither.
+		if hits.Missing, hits.Cut, err = x.Index.Uncovered(within); err == nil {
+			hits.Sessions, hits.More, err = x.Index.Search(within, q.Text, q.Limit)
 		}
 		if err != nil {
 			// The text stays out of the log: whoever reads that need not be a reviewer.

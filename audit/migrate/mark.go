@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"sega/audit/store/backend"
 )
 
 // States of a database with a mark. The backends open neither.
@@ -24,14 +26,14 @@ type mark struct {
 	checkpoint string // that the head has, or had
 }
 
-func newMark(id string, h head, now time.Time) mark {
-	return mark{id: id, tree: h.tree, at: now.UTC().Format(time.RFC3339), checkpoint: string(h.checkpoint)}
+func newMark(id string, h backend.Head, now time.Time) mark {
+	return mark{id: id, tree: h.Tree, at: now.UTC().Format(time.RFC3339), checkpoint: string(h.Checkpoint)}
 }
 
 // equals compares a head with that which moves: the same tree, signed by the same bytes.
-func (m mark) equals(h head) error {
-	if h.tree != m.tree || string(h.checkpoint) != m.checkpoint {
-		return fmt.Errorf("the tree is %d %s, that which moves is %d %s, or the checkpoint is another", h.tree.N, h.tree.Hash, m.tree.N, m.tree.Hash)
+func (m mark) equals(h backend.Head) error {
+	if h.Tree != m.tree || string(h.Checkpoint) != m.checkpoint {
+		return fmt.Errorf("the tree is %d %s, that which moves is %d %s, or the checkpoint is another", h.Tree.N, h.Tree.Hash, m.tree.N, m.tree.Hash)
 	}
 	return nil
 }

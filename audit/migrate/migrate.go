@@ -98,7 +98,7 @@ func Look(ctx context.Context, c Config) (p Plan, err error) {
 	if err != nil {
 		return Plan{}, fmt.Errorf("%s: %w", c.From.Name, err)
 	}
-	p.Tree = h.tree
+	p.Tree = h.Tree
 	if p.Rows, err = countRows(ctx, from); err != nil {
 		return Plan{}, fmt.Errorf("%s: %w", c.From.Name, err)
 	}
@@ -136,7 +136,7 @@ func Run(ctx context.Context, c Config) (tree tlog.Tree, err error) {
 		return tlog.Tree{}, err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	return h.tree, move(ctx, &c, from, to, newMark(audit.NewID(), h, c.Now()))
+	return h.Tree, move(ctx, &c, from, to, newMark(audit.NewID(), h, c.Now()))
 }
 
 // move fills the target and hands the log over.

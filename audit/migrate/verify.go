@@ -15,60 +15,51 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"sega/audit"
+	"sega/audit/store/backend"
 )
 
-// head is the row of the table head.
-type head struct {
-	tree       tlog.Tree
-	checkpoint []byte
-}
-
 // readHead reads the head, whose checkpoint must be of the log's key and sign the head's tree.
-func readHead(ctx context.Context, e End, verifier note.Verifier) (h head, err error) {
-	var root []byte
-	if err := e.QueryRowContext(ctx, `SELECT size, root, checkpoint FROM head`).Scan(&h.tree.N, &root, &h.checkpoint); err != nil {
-		return head{}, fmt.Errorf("read the head of the log: %w", err)
-	}
-	if len(root) != tlog.HashSize {
-		return head{}, fmt.Errorf("the root of the log has %d bytes, want %d", len(root), tlog.HashSize)
-	}
-	h.tree.Hash = tlog.Hash(root)
-	signed, err := audit.OpenCheckpoint(h.checkpoint, verifier)
+func readHead(ctx context.Context, e End, verifier note.Verifier) (backend.Head, error) {
+	h, err := backend.ScanHead(e.QueryRowContext(ctx, `SELECT size, root, checkpoint, stamp FROM head`).Scan)
 	if err != nil {
-		return head{}, fmt.Errorf("the checkpoint in the database, under the log key of the configuration: %w", err)
+		return h, err
 	}
-	if signed.Tree != h.tree {
-		return head{}, fmt.Errorf("the checkpoint signs %d events with the root %s, the head says %d with %s", signed.Tree.N, signed.Tree.Hash, h.tree.N, h.tree.Hash)
+	signed, err := audit.OpenCheckpoint(h.Checkpoint, verifier)
+	if err != nil {
+		return backend.Head{}, fmt.Errorf("the checkpoint in the database, under the log key of the configuration: %w", err)
+	}
+	if signed.Tree != h.Tree {
+		return backend.Head{}, fmt.Errorf("the checkpoint signs %d events with the root %s, the head says %d with %s", signed.Tree.N, signed.Tree.Hash, h.Tree.N, h.Tree.Hash)
 	}
 	return h, nil
 }
 
 // verify recomputes the log from its events: every leaf, every stored hash of the tree, every
 // indexed column and every rollup, up to the signed root.
-func verify(ctx context.Context, e End, verifier note.Verifier) (head, error) {
+func verify(ctx context.Context, e End, verifier note.Verifier) (backend.Head, error) {
 	h, err := readHead(ctx, e, verifier)
 	if err != nil {
-		return head{}, err
+		return backend.Head{}, err
 	}
 	tables, err := e.Tables(ctx)
 	if err != nil {
-		return head{}, err
+		return backend.Head{}, err
 	}
-	rollups := audit.NewRollupCheck(audit.RolledUp(h.tree.N), h.tree.N)
+	rollups := audit.NewRollupCheck(audit.RolledUp(h.Tree.N), h.Tree.N)
 	if err := addRollups(ctx, e, tables, rollups); err != nil {
-		return head{}, err
+		return backend.Head{}, err
 	}
 	var grown grownTree
-	report, err := audit.Verifier{Checkpoint: h.tree, Rollups: rollups}.Verify(grown.through(events(ctx, e, tables["events"])))
+	report, err := audit.Verifier{Checkpoint: h.Tree, Rollups: rollups}.Verify(grown.through(events(ctx, e, tables["events"])))
 	if err != nil {
-		return head{}, err
+		return backend.Head{}, err
 	}
 	odd := grown.compare(e.Rows(ctx, "tree", []string{"chunk", "hashes"}))
 	if err := problems(report); err != nil {
-		return head{}, errors.Join(err, blame(ctx, e, tables["events"], odd))
+		return backend.Head{}, errors.Join(err, blame(ctx, e, tables["events"], odd))
 	}
 	if odd != nil {
-		return head{}, odd
+		return backend.Head{}, odd
 	}
 	return h, nil
 }
@@ -95,7 +86,7 @@ type chunkError struct {
 }
 
 func (e *chunkError) Error() string {
-	return fmt.Sprintf("the stored hashes %d to %d of the tree are not those of the events", e.chunk*hashesPerChunk, (e.chunk+1)*hashesPerChunk-1)
+	return fmt.Sprintf("the stored hashes %d to %d of the tree are not those of the events", e.chunk*backend.HashesPerChunk, (e.chunk+1)*backend.HashesPerChunk-1)
 }
 
 // maxNamed is how many problems an error names.
@@ -194,9 +185,6 @@ func addRollups(ctx context.Context, e End, tables map[string][]string, check *a
 	return nil
 }
 
-// hashesPerChunk hashes make a row of the table tree.
-const hashesPerChunk = 64
-
 // grownTree is what the table tree must hold, as a fingerprint of each row: the hashes of 5 million
 // events are 320 MB, their fingerprints 2.5 MB.
 type grownTree struct {
@@ -232,8 +220,8 @@ func (g *grownTree) look(row audit.Row, leaf tlog.Hash) {
 		return
 	}
 	index := tlog.StoredHashIndex(0, row.Index)
-	at := int(index%hashesPerChunk) * tlog.HashSize
-	if index/hashesPerChunk != g.watch.chunk || len(g.watch.stored) < at+tlog.HashSize || tlog.Hash(g.watch.stored[at:at+tlog.HashSize]) == leaf {
+	at := int(index%backend.HashesPerChunk) * tlog.HashSize
+	if index/backend.HashesPerChunk != g.watch.chunk || len(g.watch.stored) < at+tlog.HashSize || tlog.Hash(g.watch.stored[at:at+tlog.HashSize]) == leaf {
 		return
 	}
 	g.found = fmt.Errorf("event %d (%.64s) or its stored hash was changed: its bytes are not those that the tree was grown from", row.Index, row.Columns["id"])
@@ -244,7 +232,7 @@ func (g *grownTree) add(leaf tlog.Hash) {
 	for i := range g.buf {
 		g.tail = append(g.tail, g.buf[i][:]...)
 	}
-	const size = hashesPerChunk * tlog.HashSize
+	const size = backend.HashesPerChunk * tlog.HashSize
 	for len(g.tail) >= size {
 		g.chunks = append(g.chunks, fingerprint(g.tail[:size]))
 		g.tail = g.tail[:copy(g.tail, g.tail[size:])]

@@ -43,7 +43,7 @@ func (c *Config) check() error {
 	if c.foldParts == 0 {
 		c.foldParts = foldParts
 	}
-	return c.Options.Check()
+	return backend.Settle(&c.Options)
 }
 
 // Times that a server may take. Those of the server free the head's lock where a broker was cut off

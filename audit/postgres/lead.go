@@ -261,7 +261,7 @@ func (c *choice) sparser(ctx context.Context, tx *sql.Tx, text query.Expr, in in
 	}
 	blocks := interval{in.from / blockEvents, in.from/blockEvents + sampledBlocks}
 	if newest {
-		blocks = interval{in.to/blockEvents - sampledBlocks, in.to / blockEvents}
+		blocks = interval{max(blocks.from, in.to/blockEvents-sampledBlocks), in.to / blockEvents}
 	}
 	s = statement{}
 	var all, having int64

@@ -176,9 +176,11 @@ func (l *Log) blocks(ctx context.Context, q query.Query, text query.Expr, in int
 	return blocks, err
 }
 
+const sqlTextEnd = `SELECT coalesce(max(block) + 1, 0) FROM event_text`
+
 // textEnd is the number of events that the text index covers.
 func textEnd(ctx context.Context, tx *sql.Tx) (end int64, err error) {
-	err = tx.QueryRowContext(ctx, `SELECT coalesce(max(block) + 1, 0) FROM event_text`).Scan(&end)
+	err = tx.QueryRowContext(ctx, sqlTextEnd).Scan(&end)
 	return end * blockEvents, err
 }
 
@@ -260,21 +262,22 @@ func (l *Log) connectAside(ctx context.Context, c **stdlib.Conn) error {
 // indexPause is between a failure and the next try.
 const indexPause = 5 * time.Second
 
-// indexAll writes the blocks of each complete segment that has none.
+// indexAll writes the blocks of each complete segment that has none. Where they begin is asked on the
+// connection that writes them: what another one has seen may be gone with the server that it saw it on.
 func (l *Log) indexAll(ctx context.Context, c **stdlib.Conn) error {
-	var next interval
-	err := l.read(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
-		if next.from, err = textEnd(ctx, tx); err != nil {
-			return err
-		}
-		h, err := backend.ScanHead(tx.QueryRowContext(ctx, sqlHead).Scan)
-		next.to = audit.RolledUp(h.Tree.N)
+	if err := l.connectAside(ctx, c); err != nil {
 		return err
-	})
-	for ; err == nil && !next.empty() && ctx.Err() == nil; next.from += audit.SegmentSize {
-		if err := l.connectAside(ctx, c); err != nil {
-			return err
-		}
+	}
+	var next interval
+	if err := (*c).Conn().QueryRow(ctx, sqlTextEnd).Scan(&next.from); err != nil {
+		return err
+	}
+	h, err := backend.ScanHead((*c).Conn().QueryRow(ctx, sqlHead).Scan)
+	if err != nil {
+		return err
+	}
+	next.to = audit.RolledUp(h.Tree.N)
+	for next.from *= blockEvents; err == nil && !next.empty() && ctx.Err() == nil; next.from += audit.SegmentSize {
 		err = l.indexSegment(ctx, *c, next.from)
 	}
 	return err

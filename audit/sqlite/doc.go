@@ -11,7 +11,7 @@
 // (text.go): derived, filled behind the committer, at no time part of the truth. Whoever deletes
 // details of events deletes that file too; it is built anew from what the log still has.
 //
-// It owns the tables events, tree, head and rollup_… and nothing of the state's. What an event means and how
+// It owns the tables events, tree, head, rolling and rollup_… and nothing of the state's. What an event means and how
 // the log is judged is package audit; the contract is audit/store.
 //
 // It serves the flows "every decision is an event" and "a reviewer searches" of

@@ -80,31 +80,44 @@ func (s *faultStmt) QueryContext(ctx context.Context, args []driver.NamedValue) 
 	return s.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
 }
 
+// load is what is appended under faults, and how many operations are between two that fail.
+type load struct{ writers, appends, events, stride int }
+
 // TestFaults fails every operation of the writing connection in turn, once before it is carried out
 // and once after, alone and with those that follow, and judges the log each time: what was
 // acknowledged is there, the tree verifies, and the log goes on by itself. Where the database could
 // be asked after the failure, what was refused is not there.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	// Each round completes a segment under faults, whose rollups are a statement of many and a few single ones.
-	almost := filledBy(t, audit.SegmentSize-5, rollupsPerStatement+2)
+	// Each round completes a segment under faults, some of whose rollups are written with the events behind it.
+	testFaults(t, filledBy(t, audit.SegmentSize-5, rollupsPerStatement+2), load{writers: 4, appends: 3, events: 1, stride: 1})
+}
+
+// TestFaultsRolling is TestFaults while the rollups of a segment of many people are written: by statements of
+// many of them and of one.
+func TestFaultsRolling(t *testing.T) {
+	t.Parallel()
+	testFaults(t, filled(t, audit.SegmentSize-1), load{writers: 1, appends: 2, events: 20, stride: 7})
+}
+
+func testFaults(t *testing.T, almost string, what load) {
 	for _, count := range []int64{1, 4} {
 		for _, after := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d operations, after %v", count, after), func(t *testing.T) {
 				// How many operations there are depends on who shares a commit: it ends when none were left to fail.
 				hits, missed := 0, 0
-				for first := int64(0); missed < 4; first += count {
+				for first := int64(0); missed < 4; first += count * int64(what.stride) {
 					path := filepath.Join(t.TempDir(), fmt.Sprint(first, ".db"))
 					copyFile(t, almost, path)
 					f := &faults{first: first, count: count, after: after}
-					if faultRound(t, path, f) {
+					if faultRound(t, path, f, what) {
 						hits++
 					}
 					if !f.reached.Load() {
 						missed++
 					}
 				}
-				if hits < int(20/count) {
+				if hits < 20/(int(count)*what.stride) {
 					t.Errorf("only %d rounds saw a failure: the faults hit nothing", hits)
 				}
 			})
@@ -125,7 +138,7 @@ func copyFile(t *testing.T, from, to string) {
 }
 
 // faultRound appends under faults to a database and reports whether any append failed.
-func faultRound(t *testing.T, path string, f *faults) (failed bool) {
+func faultRound(t *testing.T, path string, f *faults, what load) (failed bool) {
 	t.Helper()
 	key := testKey(t)
 	cfg := Config{Path: path, Options: backend.Options{Signer: key, Verifier: key.Verifier(), Schema: []string{storetest.Schema}}}
@@ -150,10 +163,14 @@ func faultRound(t *testing.T, path string, f *faults) (failed bool) {
 	var mu sync.Mutex
 	acked, refused := map[string]int64{}, map[string]bool{}
 	var wg sync.WaitGroup
-	for w := range 4 {
+	for w := range what.writers {
 		wg.Go(func() {
-			for i := range 3 {
-				e := testEvent(i)
+			for i := range what.appends {
+				var events []audit.Event
+				for n := range what.events {
+					events = append(events, testEvent(i*what.events+n))
+				}
+				e := events[0]
 				var apply func(context.Context, store.Tx) error
 				if w%2 == 0 {
 					apply = func(ctx context.Context, tx store.Tx) error {
@@ -161,7 +178,7 @@ func faultRound(t *testing.T, path string, f *faults) (failed bool) {
 						return err
 					}
 				}
-				first, err := l.Append(context.Background(), []audit.Event{e}, apply)
+				first, err := l.Append(context.Background(), events, apply)
 				mu.Lock()
 				if err != nil {
 					refused[e.ID] = true

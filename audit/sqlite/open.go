@@ -29,7 +29,7 @@ func (c *Config) check() error {
 	if c.patient == 0 {
 		c.patient = maxBarren
 	}
-	return c.Options.Check()
+	return backend.Settle(&c.Options)
 }
 
 // Log implements store.Log.
@@ -89,7 +89,7 @@ func open(ctx context.Context, cfg Config, dial func(context.Context) (conn, err
 	if err != nil {
 		return nil, err
 	}
-	if err := w.verify(ctx, cfg.Verifier); err != nil {
+	if err := w.snapshot(ctx, func() error { return w.verify(ctx, cfg.Verifier) }); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	reads, err := openReads(cfg.Path, cfg.Reads+1) // and the text index
@@ -155,6 +155,7 @@ func migrateTx(ctx context.Context, db *sql.DB, cfg *Config, version int) error 
 		err = firstHead(ctx, db, cfg)
 	case 1:
 		err = rollUpAll(ctx, db)
+	case 2: // every rollup is written; a program of that version would take them for written later on, too
 	}
 	if err == nil {
 		_, err = db.ExecContext(ctx, fmt.Sprintf(`PRAGMA user_version = %d`, schemaVersion))
@@ -175,9 +176,13 @@ func firstHead(ctx context.Context, db *sql.DB, cfg *Config) error {
 	return nil
 }
 
-// verify checks in constant time what a crash, a restore of half a backup or a wrong key would break.
+// verify checks in constant time what a crash, a restore of half a backup or a wrong key would break. Another
+// process may have appended since the edge was loaded.
 func (w *writer) verify(ctx context.Context, verifier note.Verifier) error {
 	db := w.lent.DB
+	if err := w.load(ctx); err != nil {
+		return err
+	}
 	var beyond int64
 	if err := db.QueryRowContext(ctx, `SELECT coalesce(max(idx) + 1, 0) FROM events`).Scan(&beyond); err != nil {
 		return err

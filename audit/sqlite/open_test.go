@@ -85,7 +85,7 @@ func TestOpenRefuses(t *testing.T) {
 		"root changed":         {[]string{`UPDATE head SET root = zeroblob(32)`}, "the stored hashes give the root"},
 		"root cut":             {[]string{`UPDATE head SET root = zeroblob(31)`}, "the root of the log has 31 bytes"},
 		"checkpoint changed":   {[]string{`UPDATE head SET checkpoint = cast(replace(cast(checkpoint AS TEXT), char(10) || '100' || char(10), char(10) || '101' || char(10)) AS BLOB)`}, "not a checkpoint of this log"},
-		"newer schema":         {[]string{`PRAGMA user_version = 3`}, "schema version 3"},
+		"newer schema":         {[]string{`PRAGMA user_version = 4`}, "schema version 4"},
 		"table replaced":       {[]string{`DROP TABLE tree`, `CREATE TABLE tree (x)`}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 // cube is a table of rollups: how many events of the complete segments share day, kind, outcome
 // and what else the cube knows. The key begins with the day, because the events of a segment are
 // of one day or two: their rollups then fall into a few pages, where an order by person or target
-// would dirty a page for each.
+// would dirty a page for each. The rollups of the last complete segment may not be there yet (see rolling).
 type cube struct {
 	name string   // audit.CubeUser, …
 	key  []string // columns of the primary key, in its order

@@ -2,7 +2,7 @@ package sqlite
 
 // schemaVersion is PRAGMA user_version. A database of an older version is upgraded on opening, one
 // of a newer version is refused.
-const schemaVersion = 2
+const schemaVersion = 3
 
 // segmentBits is the binary logarithm of a segment's events; the schema spells it out.
 const segmentBits = 11

@@ -129,7 +129,7 @@ const allWritten = -1
 
 // roll writes n rollups, or as many as are left.
 func (w *writer) roll(n int) error {
-	if len(w.rolling.left) == 0 {
+	if n <= 0 || len(w.rolling.left) == 0 {
 		return nil
 	}
 	for r := &w.rolling; n > 0 && len(r.left) > 0; {

@@ -39,12 +39,22 @@ func newWriter(ctx context.Context, c conn, known *backend.Known) (*writer, erro
 		err = w.prepare(ctx)
 	}
 	if err == nil {
-		err = w.load(ctx)
+		err = w.snapshot(ctx, func() error { return w.load(ctx) })
 	}
 	if err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	return w, nil
+}
+
+// snapshot runs f, which reads, in a transaction: all that it sees is of one moment.
+func (w *writer) snapshot(ctx context.Context, f func() error) error {
+	if _, err := w.lent.DB.ExecContext(ctx, `BEGIN`); err != nil {
+		return err
+	}
+	err := f()
+	_, undo := w.lent.DB.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
+	return errors.Join(err, undo)
 }
 
 func (w *writer) prepare(ctx context.Context) error {
@@ -101,8 +111,7 @@ func chunksIn(ctx context.Context, db backend.Querier) *backend.Chunks {
 	})
 }
 
-// load reads what the writer knows of the log. Outside of a transaction another process may commit
-// between the reads: start notices by the stamp.
+// load reads what the writer knows of the log, in the transaction under way.
 func (w *writer) load(ctx context.Context) (err error) {
 	h, err := loadHead(ctx, w.lent.DB)
 	if err != nil {

@@ -64,7 +64,7 @@ type Tx struct {
 // Log is an append-only Merkle log beside the state that shares its transactions.
 type Log interface {
 	// Append makes events durable and, in the same transaction and before them, applies apply
-	// (which may be nil). When it returns nil, events, tree, rollups, checkpoint and state are on disk.
+	// (which may be nil). When it returns nil, events, tree, what the rollups are derived of, checkpoint and state are on disk.
 	// An error of apply discards this append alone and is returned as it is; any other failure
 	// is ErrUnavailable (wrapped) and has changed nothing, or its fate is unknown. Appends of many callers share a commit.
 	// apply runs on the committer's goroutine: it must be short and do no I/O but through Tx.
@@ -90,7 +90,7 @@ type Log interface {
 	// Count counts what q selects (Limit and Newest are not looked at) by dimensions, sorted by key.
 	Count(ctx context.Context, q query.Query, by []query.Dimension) ([]query.Group, error)
 
-	// Rollups yields every rollup as stored, in any order. They cover the first upTo events,
+	// Rollups yields every rollup as counts are answered from it, in any order. They cover the first upTo events,
 	// audit.RolledUp of the log's size at that moment: the moment of the call, which copies them all
 	// aside and takes seconds for millions. Whoever reads them slowly then holds nothing of the database;
 	// they can be read once, and are dropped at the end, or with ctx. Few consumers are served at

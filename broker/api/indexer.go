@@ -37,10 +37,10 @@ const (
 // IndexHits answers one. The text that was found stays with the indexer (design R11).
 type IndexHits struct {
 	ID       string   `json:"id"`
-	Sessions []string `json:"sessions"` // ssh_…, sorted
-	More     bool     `json:"more"`     // there are more than the limit
-	UpTo     int64    `json:"up_to"`    // sessions are indexed up to this index of the log
-	Missing  int      `json:"missing"`  // sessions up to there of which nothing can be found
-	Cut      int      `json:"cut"`      // and of which not all of it can
-	Error    string   `json:"error"`    // "" where the search succeeded
+	Sessions []string `json:"sessions"`         // ssh_…, sorted
+	More     bool     `json:"more"`             // there are more than the limit
+	UpTo     int64    `json:"up_to"`            // sessions are indexed up to this index of the log
+	Missing  int      `json:"missing,omitzero"` // sessions of which nothing can be found
+	Cut      int      `json:"cut,omitzero"`     // and of which not all of it can
+	Error    string   `json:"error"`            // "" where the search succeeded
 }

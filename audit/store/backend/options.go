@@ -18,8 +18,8 @@ type Options struct {
 	Scans    int           // connections that search, count and read rows at most; 0: 4
 }
 
-// Check refuses what cannot work, and fills in what is zero.
-func (c *Options) Check() error {
+// Settle refuses options that cannot work, and fills in what is zero.
+func Settle(c *Options) error {
 	switch {
 	case c.Signer == nil || c.Verifier == nil:
 		return errors.New("signer and verifier are needed")

@@ -55,12 +55,13 @@ func (t Turns) Rollups(ctx context.Context, dir func() string, each func(add fun
 		return 0, nil, err
 	}
 	upTo, err := each(s.add)
-	if err == nil {
-		var all iter.Seq2[audit.Rollup, error]
-		if all, err = s.all(ctx, free); err == nil {
-			return upTo, all, nil
-		}
+	if err != nil {
+		free()
+		return 0, nil, errors.Join(err, s.close())
 	}
-	free()
-	return 0, nil, errors.Join(err, s.close())
+	all, err := s.all(ctx, free)
+	if err != nil {
+		free()
+	}
+	return upTo, all, err
 }

@@ -20,6 +20,7 @@ import (
 	"sega/audit/sqlite"
 	"sega/audit/store"
 	"sega/audit/store/backend"
+	"sega/audit/store/storetest"
 )
 
 // Budgets of audit.append (design.md §7) at the highest number of writers, and at one.
@@ -105,7 +106,7 @@ func (b *bench) appendTo(r rival, writers int) (loaded, error) {
 		for w := range writers {
 			wg.Go(func() {
 				for i := left.Add(-1); i >= 0 && failed.Load() == nil; i = left.Add(-1) {
-					e := writtenEvent(w, i)
+					e := storetest.BenchEvent(w, i)
 					from := time.Now()
 					if err := a.append(b.ctx, e); err != nil {
 						failed.CompareAndSwap(nil, &err)
@@ -125,21 +126,6 @@ func (b *bench) appendTo(r rival, writers int) (loaded, error) {
 		err = errors.Join(*e, err)
 	}
 	return loaded{calls: calls, wall: wall}, errors.Join(err, os.RemoveAll(dir))
-}
-
-// writtenEvent is an event such as an hour of certificates makes.
-func writtenEvent(writer int, n int64) audit.Event {
-	e := audit.New(time.Now(), audit.KindSSHCert, audit.Success)
-	e.Actor = audit.Actor{Kind: audit.ActorUser, Iss: "https://idp.corp.example/oauth2/default",
-		Sub: fmt.Sprintf("00u%017d", writer), Email: fmt.Sprintf("user%d@corp.example", writer)}
-	e.LoginID = fmt.Sprintf("ses_%020d", writer*7919)
-	e.RequestID = fmt.Sprintf("req_%020d", n)
-	e.Resource = fmt.Sprintf("host/db%d.prod", n%50)
-	e.Reason, e.Ticket = "deploy of the billing service", "OPS-1234"
-	e.PolicyDigest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-	e.PolicyIDs = []string{"ssh-oncall"}
-	e.Source, e.Node = "198.51.100.7", "broker-1"
-	return e
 }
 
 // rivals lists what is compared. closing ends the servers that it started.

@@ -47,6 +47,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	b := &bench{ctx: ctx, only: *only, talk: os.Stderr, events: *events}
 	err := b.measure() // what was measured before a failure is printed all the same
+	if len(b.results) == 0 {
+		return err
+	}
 	b.describe(os.Stdout)
 	return errors.Join(err, table(os.Stdout, b.results), write(outFile, b.results))
 }

@@ -127,11 +127,17 @@ func (b *bench) queries() error {
 	return b.queriesOnPostgres()
 }
 
-func (b *bench) queriesOnSQLite() error {
+func (b *bench) queriesOnSQLite() (err error) {
 	e, err := b.environment()
 	if err != nil {
 		return err
 	}
+	defer func() { // the next step gets one without these events
+		b.env = nil
+		if err != nil {
+			err = errors.Join(err, e.stop())
+		}
+	}()
 	if err := e.stop(); err != nil {
 		return err
 	}
@@ -146,11 +152,7 @@ func (b *bench) queriesOnSQLite() error {
 	if err := e.start(b.ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(b.streamAll(e), e.stop()); err != nil {
-		return err
-	}
-	b.env = nil // the next step gets one without these events
-	return nil
+	return errors.Join(b.streamAll(e), e.stop())
 }
 
 func (b *bench) queriesOnPostgres() (err error) {
