@@ -1,6 +1,7 @@
 package keychain
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 const (
@@ -106,32 +109,17 @@ func private(dir string) error {
 	return nil
 }
 
-// errHeld is what tryLock returns while somebody else has the lock.
-var errHeld = errors.New("the lock is held")
-
 // lock waits for the kernel's lock on the directory, which dies with its process, and returns what
 // gives it back.
 func lock(dir string, patience time.Duration) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("keychain: open the lock: %w", err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	f := flock.New(filepath.Join(dir, lockName), flock.SetPermissions(0o600))
+	switch _, err := f.TryLockContext(ctx, lockPoll); {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("%w for %v: %s", ErrBusy, patience, dir)
+	case err != nil:
+		return nil, fmt.Errorf("keychain: take the lock: %w", err)
 	}
-	give := time.NewTimer(patience)
-	defer give.Stop()
-	poll := time.NewTicker(lockPoll)
-	defer poll.Stop()
-	for {
-		err := tryLock(f)
-		if err == nil {
-			return func() { _ = f.Close() }, nil // closing lets go of the lock
-		}
-		if !errors.Is(err, errHeld) {
-			return nil, errors.Join(fmt.Errorf("keychain: take the lock: %w", err), f.Close())
-		}
-		select {
-		case <-poll.C:
-		case <-give.C:
-			return nil, errors.Join(fmt.Errorf("%w for %v: %s", ErrBusy, patience, dir), f.Close())
-		}
-	}
+	return func() { _ = f.Unlock() }, nil
 }

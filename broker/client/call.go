@@ -106,7 +106,7 @@ func (c *Client) send(ctx context.Context, k call) (*http.Response, error) {
 		}
 		err = c.judge(resp, k)
 		if err == nil {
-			notice(ctx, resp.Header.Get(api.HeaderNotice))
+			api.Notice(ctx, resp.Header.Get(api.HeaderNotice))
 			return resp, nil
 		}
 		resp.Body.Close()

@@ -17,7 +17,6 @@ import (
 	"sega/audit"
 	"sega/audit/query"
 	"sega/broker/api"
-	"sega/broker/client"
 )
 
 // filters are what selects events: the query's own text, and flags that add to it.
@@ -191,7 +190,7 @@ func (s *session) printEvents(ctx context.Context, q url.Values, asJSON bool) er
 
 // noticed has what the broker says of its answers told to the person.
 func (a *app) noticed(ctx context.Context) context.Context {
-	return client.WithNotices(ctx, func(text string) { fmt.Fprintf(a.err, "sega: %s\n", escape(text)) })
+	return api.WithNotices(ctx, func(text string) { fmt.Fprintf(a.err, "sega: %s\n", escape(text)) })
 }
 
 // eventList prints events, as a table or as JSON.

@@ -39,9 +39,11 @@ func runBastion(ctx context.Context, path string, acceptNewLog bool, log *slog.L
 		return err
 	}
 	data := config.Path(path, file.Data)
-	if err := os.MkdirAll(data, 0o700); err != nil {
+	unlock, err := lockData(data)
+	if err != nil {
 		return err
 	}
+	defer unlock()
 	if acceptNewLog {
 		for _, name := range []string{checkpointName, "feed.json"} {
 			if err := os.Remove(filepath.Join(data, name)); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -49,7 +49,7 @@ The index is as secret as the recordings' text: keep its folder on an encrypted 
 	c.Flags().StringVar(&o.config, "config", "", "configuration file (YAML)")
 	c.Flags().BoolVar(&o.retry, "retry", false, "try sessions again that could not be indexed, and end; a running indexer takes them up")
 	c.Flags().BoolVar(&o.status, "status", false, "print what is not indexed, one JSON object a line, and end")
-	c.Flags().BoolVar(&o.newLog, "accept-new-log", false, "forget the checkpoint of the broker's log: after the broker was restored from a backup")
+	c.Flags().BoolVar(&o.newLog, "accept-new-log", false, "forget the checkpoint of the broker's log, and run: after the broker was restored from a backup")
 	_ = c.MarkFlagRequired("config")
 	return c
 }
@@ -63,7 +63,13 @@ func (o indexerRun) run(ctx context.Context, out io.Writer, log *slog.Logger) er
 		return err
 	}
 	data := config.Path(o.config, file.Data)
-	if err := os.MkdirAll(data, 0o700); err != nil {
+	if !o.retry && !o.status { // which look into the index of one that runs
+		unlock, err := lockData(data)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	} else if err := os.MkdirAll(data, 0o700); err != nil {
 		return err
 	}
 	index, err := indexer.OpenIndex(ctx, filepath.Join(data, indexName))

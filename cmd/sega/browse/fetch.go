@@ -14,7 +14,6 @@ import (
 
 	"sega/audit/query"
 	"sega/broker/api"
-	"sega/broker/client"
 )
 
 const (
@@ -160,7 +159,7 @@ func (m *model) params(w way) url.Values {
 
 // collect reads a page. One that breaks off is none: a list never silently lacks a part.
 func collect(ctx context.Context, s Source, params url.Values) (rows []row, note string, err error) {
-	ctx = client.WithNotices(ctx, func(text string) { note = text })
+	ctx = api.WithNotices(ctx, func(text string) { note = text })
 	for e, err := range s.Events(ctx, params) {
 		if err != nil {
 			return nil, "", err

@@ -17,9 +17,9 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/gofrs/flock"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
 
@@ -114,14 +114,12 @@ func Up(ctx context.Context, o Options) error {
 
 // lock keeps a second environment out of the folder; the kernel drops it with the process.
 func (e *environment) lock() (unlock func(), err error) {
-	f, err := os.OpenFile(e.file("lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
+	f := flock.New(e.file("lock"), flock.SetPermissions(0o600))
+	held, err := f.TryLock()
+	if err == nil && !held {
+		err = fmt.Errorf("another `segad dev up` runs in %s", e.data)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("another `segad dev up` runs in %s", e.data), f.Close())
-	}
-	return func() { _ = f.Close() }, nil
+	return func() { _ = f.Unlock() }, err
 }
 
 func (e *environment) startAll(ctx context.Context) error {
