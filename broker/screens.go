@@ -18,6 +18,7 @@ import (
 	"sega/audit/store"
 	"sega/broker/api"
 	"sega/broker/policy"
+	"sega/broker/state"
 )
 
 const (
@@ -186,7 +187,10 @@ func (s *Server) resolveScreens(ctx context.Context, c *call, x query.Expr) (res
 	defer done()
 	found := map[string][]string{}
 	var r resolved
-	missing, cut := 0, 0
+	lacks, err := s.liveScreens(ctx)
+	if err != nil {
+		return resolved{}, err
+	}
 	for _, text := range texts {
 		hits, err := s.searchScreens(ctx, text)
 		if err != nil {
@@ -196,13 +200,13 @@ func (s *Server) resolveScreens(ctx context.Context, c *call, x query.Expr) (res
 		if err != nil {
 			return resolved{}, err
 		}
-		missing, cut = max(missing, hits.Missing), max(cut, hits.Cut)
+		lacks.missing, lacks.cut = max(lacks.missing, hits.Missing), max(lacks.cut, hits.Cut)
 		r.shown, found[text] = append(r.shown, kept...), []string{}
 		for _, of := range kept {
 			found[text] = append(found[text], of.then.ID)
 		}
 	}
-	r.notice = uncovered(missing, cut)
+	r.notice = lacks.String()
 	r.where = query.Replace(x, func(x query.Expr) query.Expr {
 		if screen, ok := x.(query.Screen); ok {
 			return query.Sessions{IDs: found[screen.Value]}
@@ -212,12 +216,38 @@ func (s *Server) resolveScreens(ctx context.Context, c *call, x query.Expr) (res
 	return r, nil
 }
 
-// uncovered says what the indexer could not look into; "" where it has everything.
-func uncovered(missing, cut int) string {
-	if missing == 0 && cut == 0 {
+// unsearched are sessions whose screens an answer knows nothing of.
+type unsearched struct {
+	live    int // they have not ended: recordings are indexed whole
+	missing int // the index has nothing of them,
+	cut     int // or a part
+}
+
+// liveScreens counts the sessions that are live before an indexer is asked.
+func (s *Server) liveScreens(ctx context.Context) (u unsearched, err error) {
+	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
+		live, err := state.LiveSSH(ctx, tx, "", "", s.Now())
+		u.live = len(live)
+		return err
+	})
+	return u, unavailable(err)
+}
+
+// String is a sentence for whoever asked, "" where everything was searched.
+func (u unsearched) String() string {
+	var parts []string
+	for _, p := range []struct {
+		n    int
+		text string
+	}{{u.live, "%d that are live"}, {u.missing, "%d that the index lacks"}, {u.cut, "%d of which it has a part"}} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf(p.text, p.n))
+		}
+	}
+	if len(parts) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("the screens of %d recorded sessions are not in the index, and of %d only in part: what they showed was not searched (segad indexer --status lists them)", missing, cut)
+	return "not all screens were searched, of sessions these: " + strings.Join(parts, ", ") + " (segad indexer --status lists what its index lacks)"
 }
 
 // maySearch bounds what one person asks of the indexers.
