@@ -24,7 +24,7 @@ const (
 	FindingSession    Finding = "session"           // the events of a session contradict each other
 	FindingRecording  Finding = "recording"         // a recording is not what the log says of it
 	FindingBundle     Finding = "bundle"            // a bundle does not prove what it claims
-	FindingUnproven   Finding = "unproven"          // the log gave no proof where one was due
+	FindingUnproven   Finding = "unproven"          // rows are not those seen before, and no proof tells which of them the log has signed
 )
 
 // FindingOf says what an error of OpenCheckpoint, of a Witness or of a Bundle is an instance of;

@@ -33,6 +33,13 @@ func (s *stored) prove(from, to int64) (tlog.TreeProof, error) {
 	return tlog.ProveTree(to, from, s.hashes)
 }
 
+func (s *stored) leaves(from, to int64) (out []tlog.Hash, err error) {
+	for i := from; i < to; i++ {
+		out = append(out, s.hashes[tlog.StoredHashIndex(0, i)])
+	}
+	return out, nil
+}
+
 func (s *stored) root(tb testing.TB, n int64) tlog.Tree {
 	tb.Helper()
 	h, err := tlog.TreeHash(n, s.hashes)
@@ -115,15 +122,69 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// TestRowsAreNoFork: whoever remembers checkpoints hears of changed rows what they are, with or without a
+// proof of the log, and of two histories only where the log has signed two.
+func TestRowsAreNoFork(t *testing.T) {
+	s := storedLog(t, 40)
+	seen := []tlog.Tree{s.root(t, 10), s.root(t, 20), s.tree}
+	other := storedLog(t, 40)
+	forked := "history was rewritten: the first 20 events had the root " + s.root(t, 20).Hash.String() + " when they were seen before, and the 40 that are signed now do not begin with them"
+	cut := func(int64, int64) (tlog.TreeProof, error) { return nil, errors.New("cable") }
+	for name, c := range map[string]struct {
+		change     func(r []Row) []Row
+		signed     *stored
+		seen       []tlog.Tree
+		prove      func(from, to int64) (tlog.TreeProof, error)
+		want       []string
+		remembered int
+	}{
+		"rewritten":                     {func(r []Row) []Row { reseal(t, &r[5]); return r }, s, seen, s.prove, []string{"rewritten 5"}, 3},
+		"dropped, the rest as it was":   {func(r []Row) []Row { return slices.Delete(s.serve(r), 5, 6) }, s, seen, s.prove, []string{"dropped 5"}, 3},
+		"dropped, renumbered":           {func(r []Row) []Row { return s.serve(slices.Delete(r, 5, 6)) }, s, seen, s.prove, []string{"dropped 5", "truncated 39"}, 3},
+		"inserted":                      {func(r []Row) []Row { return s.serve(slices.Insert(r, 5, testLog(t, 1)[0])[:40]) }, s, seen, s.prove, []string{"dropped 39", "inserted 5"}, 3},
+		"swapped":                       {func(r []Row) []Row { r[5], r[8] = r[8], r[5]; return s.serve(r) }, s, seen, s.prove, []string{"reordered 5", "reordered 8"}, 3},
+		"cut":                           {func(r []Row) []Row { return r[:15] }, s, seen, s.prove, []string{"truncated 15"}, 3},
+		"rewritten, and no proof":       {func(r []Row) []Row { reseal(t, &r[15]); return r }, s, seen, cut, []string{"rewritten 15", "unproven -1"}, 1},
+		"rows seen, another log signed": {func(r []Row) []Row { return r }, other, seen[:2], other.prove, []string{"forked -1", "forked -1"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rows := c.change(cloneRows(s.rows))
+			for i := range rows {
+				if rows[i].Leaf == nil {
+					h := s.hashes[tlog.StoredHashIndex(0, rows[i].Index)]
+					rows[i].Leaf = h[:]
+				}
+			}
+			report, err := Verifier{Checkpoint: c.signed.tree, Remembered: c.seen, Prove: c.prove, Leaves: s.leaves}.Verify(seq(rows))
+			if err != nil || report.Remembered != c.remembered {
+				t.Fatalf("%+v, %v", report, err)
+			}
+			got := named(report)
+			slices.Sort(got)
+			if !slices.Equal(got, c.want) {
+				t.Errorf("named %q, want %q\n%+v", got, c.want, report.Problems)
+			}
+			for _, p := range report.Problems {
+				if strings.HasSuffix(p.What, "agrees is 0") {
+					t.Errorf("a size that is not known: %s", p.What)
+				}
+			}
+		})
+	}
+	// However much is wrong with the rows, a fork is named, and where nothing agrees no size is.
+	rows := cloneRows(other.rows)
+	for i := range rows {
+		rows[i].Columns["node"] = "x"
+	}
+	report, err := Verifier{Checkpoint: other.tree, Remembered: []tlog.Tree{s.root(t, 20)}}.Verify(seq(rows))
+	if err != nil || report.Problems[0].What != forked {
+		t.Errorf("%+v, %v, want first %s", report.Problems, err, forked)
+	}
+}
+
 // TestFindingsBeforeAGap: rows were renumbered up to where the log then ended, and it has grown since.
 func TestFindingsBeforeAGap(t *testing.T) {
 	s := storedLog(t, 40)
-	leaves := func(from, to int64) (out []tlog.Hash, err error) {
-		for i := from; i < to; i++ {
-			out = append(out, s.hashes[tlog.StoredHashIndex(0, i)])
-		}
-		return out, nil
-	}
 	for name, c := range map[string]struct {
 		drop, until int
 		want        []string
@@ -134,7 +195,7 @@ func TestFindingsBeforeAGap(t *testing.T) {
 			old := s.serve(cloneRows(s.rows))
 			rows := s.serve(slices.Delete(cloneRows(s.rows[:c.until]), c.drop, c.drop+1))
 			rows = append(rows, old[c.until:]...)
-			report, err := Verifier{Checkpoint: s.tree, Prove: s.prove, Leaves: leaves}.Verify(seq(rows))
+			report, err := Verifier{Checkpoint: s.tree, Prove: s.prove, Leaves: s.leaves}.Verify(seq(rows))
 			got := named(report)
 			slices.Sort(got)
 			if err != nil || !slices.Equal(got, c.want) {

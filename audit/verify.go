@@ -27,7 +27,8 @@ type Verifier struct {
 	Rollups *RollupCheck
 
 	// Prove, where set, asks the log for a consistency proof: with it, more can be said about rows
-	// that are missing. What it gives is checked.
+	// that are missing, and rows that were changed are told from a history that was. What it gives
+	// is checked.
 	Prove func(from, to int64) (tlog.TreeProof, error)
 
 	// Leaves, where set, asks the log for the stored leaf hashes from..to-1, for rows that are not
@@ -51,7 +52,7 @@ type Problem struct {
 type Report struct {
 	Rows       int64     `json:"rows"`       // rows that were read
 	Tree       tlog.Tree `json:"tree"`       // as recomputed from them
-	Remembered int       `json:"remembered"` // how many remembered trees the log agrees with
+	Remembered int       `json:"remembered"` // how many remembered trees the signed one extends
 	Rollups    int       `json:"rollups"`    // how many rollups were compared
 	Problems   []Problem `json:"problems"`
 	Found      int       `json:"found"` // problems found, of which Problems holds the first
@@ -66,9 +67,9 @@ func VerifyLog(rows iter.Seq2[Row, error], checkpoint tlog.Tree, remembered []tl
 }
 
 // Verify reads all rows and reports what is wrong with them: rows missing, repeated, out of order or
-// beyond the checkpoint, rows that disagree with themselves (CheckRow), roots that differ from
-// the checkpoint's or from a remembered one, recomputed from the bytes, and rollups that count
-// something else. The error is that of rows: then the log could not be read to its end, and the
+// beyond the checkpoint, rows that disagree with themselves (CheckRow), a root that differs from
+// the checkpoint's, recomputed from the bytes, remembered trees that the signed one does not extend,
+// and rollups that count something else. The error is that of rows: then the log could not be read to its end, and the
 // report holds what was found until then.
 func (v Verifier) Verify(rows iter.Seq2[Row, error]) (Report, error) {
 	if v.Rollups != nil && v.From.Size() > 0 {
@@ -97,8 +98,9 @@ type pass struct {
 	edge   Frontier
 	next   int64       // index that the next row must have
 	gaps   []gap       // rows that were passed over, and may still come out of order
-	trees  []tlog.Tree // remembered ones that the edge has not reached, by size
-	agreed int64       // the largest remembered size that agreed
+	trees  []tlog.Tree // remembered ones, by size
+	got    []tlog.Hash // root of the rows at the size of each tree that the edge has reached
+	agreed int64       // the largest remembered size at which the rows agreed
 	buf    []tlog.Hash
 	stored storedTree
 	report Report
@@ -187,24 +189,20 @@ func firstID(ids ...string) string {
 	return "id unknown"
 }
 
-// roots compares the remembered trees of the size that the edge has reached.
+// roots keeps the root of the rows at the sizes of remembered trees.
 func (p *pass) roots() {
-	for len(p.trees) > 0 && p.trees[0].N == p.edge.Size() {
-		want := p.trees[0]
-		p.trees = p.trees[1:]
-		if got := p.edge.Root(); got != want.Hash {
-			p.problem(-1, "", FindingForked, "history was rewritten: the first %d events have the root %s, but %s was seen before; the last size that agrees is %d",
-				want.N, got, want.Hash, p.agreed)
-			continue
+	for len(p.got) < len(p.trees) && p.trees[len(p.got)].N == p.edge.Size() {
+		t, root := p.trees[len(p.got)], p.edge.Root()
+		p.got = append(p.got, root)
+		if root == t.Hash {
+			p.agreed = t.N
 		}
-		p.report.Remembered++
-		p.agreed = want.N
 	}
 }
 
 func (p *pass) finish() {
 	p.report.Tree = p.edge.Tree()
-	p.unreached()
+	p.history()
 	slices.SortFunc(p.gaps, func(a, b gap) int { return cmp.Compare(a.from, b.from) })
 	for _, g := range p.gaps {
 		p.missing(g)
@@ -213,8 +211,8 @@ func (p *pass) finish() {
 		p.problem(p.next, "", FindingTruncated, "events %d to %d are missing: the log was cut short", p.next, p.Checkpoint.N-1)
 	}
 	if got := p.report.Tree; got != p.Checkpoint {
-		p.problem(-1, "", FindingRoot, "the root of the %d events that are there is %s, but the checkpoint signs %s for %d; the last remembered size that agrees is %d",
-			got.N, got.Hash, p.Checkpoint.Hash, p.Checkpoint.N, p.agreed)
+		p.problem(-1, "", FindingRoot, "the root of the %d events that are there is %s, but the checkpoint signs %s for %d%s",
+			got.N, got.Hash, p.Checkpoint.Hash, p.Checkpoint.N, lastSize("remembered size", p.agreed))
 		p.blame()
 	} else {
 		p.suspectTree()
@@ -225,15 +223,74 @@ func (p *pass) finish() {
 	}
 }
 
-// unreached names the remembered trees that the rows could not be compared with.
-func (p *pass) unreached() {
-	for _, t := range p.trees {
+// history holds the signed tree against the remembered ones. The root of the rows alone accuses nobody
+// of signing two histories: whoever changes the database signs nothing.
+func (p *pass) history() {
+	var extended int64
+	var found []Problem
+	accuse := func(f Finding, format string, args ...any) {
+		found = append(found, Problem{Index: -1, Finding: f, What: fmt.Sprintf(format, args...)})
+	}
+	for i, t := range p.trees {
 		if t.N > p.Checkpoint.N {
-			p.problem(-1, "", FindingRolledBack, "the log went back: %d events were seen before, the checkpoint signs %d", t.N, p.Checkpoint.N)
+			accuse(FindingRolledBack, "the log went back: %d events were seen before, the checkpoint signs %d", t.N, p.Checkpoint.N)
 			continue
 		}
-		p.problem(-1, "", FindingTruncated, "the tree of %d events that was seen before cannot be compared: only %d events are there", t.N, p.edge.Size())
+		switch err := p.extends(i); {
+		case err == nil:
+			p.report.Remembered++
+			extended = t.N
+		case errors.Is(err, ErrFork):
+			accuse(FindingForked, "history was rewritten: the first %d events had the root %s when they were seen before, and the %d that are signed now do not begin with them%s",
+				t.N, t.Hash, p.Checkpoint.N, lastSize("size", extended))
+		case i >= len(p.got):
+			p.problem(-1, "", FindingTruncated, "the tree of %d events that was seen before cannot be compared: only %d events are there", t.N, p.edge.Size())
+		case p.got[i] != t.Hash:
+			p.problem(-1, "", FindingUnproven, "the first %d events that are there have the root %s, but %s was seen before, and whether the log still signs that one is not known: %v", t.N, p.got[i], t.Hash, err)
+		}
 	}
+	p.first(found...)
+}
+
+// extends returns nil where the signed tree extends the i-th remembered one, ErrFork where it does
+// not, and ErrUnproven where nothing tells: the rows are not those of the signed tree, and no proof came.
+func (p *pass) extends(i int) error {
+	t, as := p.trees[i], tlog.Hash{}
+	switch {
+	case t.N == p.Checkpoint.N:
+		as = p.Checkpoint.Hash
+	case p.report.Tree == p.Checkpoint && i < len(p.got):
+		as = p.got[i]
+	case p.Prove == nil:
+		return ErrUnproven
+	default:
+		proof, err := p.Prove(t.N, p.Checkpoint.N)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnproven, err)
+		}
+		if err := CheckConsistency(proof, t, p.Checkpoint); err != nil {
+			return fmt.Errorf("%w: %w", ErrFork, err)
+		}
+		return nil
+	}
+	if as != t.Hash {
+		return ErrFork
+	}
+	return nil
+}
+
+// lastSize says up to where things agree, where that is known.
+func lastSize(of string, n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; the last %s that agrees is %d", of, n)
+}
+
+// first puts problems before all others, so that no number of those hides what they mean.
+func (p *pass) first(found ...Problem) {
+	p.report.Found += len(found)
+	p.report.Problems = slices.Insert(p.report.Problems, 0, found[:min(len(found), p.MaxProblems)]...)
 }
 
 // blame names, first of all, what was done to which row, where the stored leaves are proven to be the signed ones.
@@ -241,9 +298,7 @@ func (p *pass) blame() {
 	if len(p.stored.strange) == 0 || !p.stored.proven(p.Checkpoint, p.Prove) {
 		return
 	}
-	found := p.stored.blame(p.next == p.Checkpoint.N)
-	p.report.Found += len(found)
-	p.report.Problems = slices.Insert(p.report.Problems, 0, found[:min(len(found), p.MaxProblems)]...)
+	p.first(p.stored.blame(p.next == p.Checkpoint.N)...)
 }
 
 // suspectTree names stored hashes that are not there or not those of the events, which are themselves as signed.

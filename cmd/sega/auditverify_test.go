@@ -121,6 +121,9 @@ func verifyLie(t *testing.T, b *logBroker, r *reviewer, l lie, mode string) {
 	if code != 1 || v.OK || !v.has(l.want) || v.Found < len(v.Problems) {
 		t.Errorf("exit %d, want %s among %+v\n%s", code, l.want, v.Problems, r.talk)
 	}
+	if l.want != audit.FindingForked && v.has(audit.FindingForked) {
+		t.Errorf("it has signed one history, and is said to have signed two: %+v", v.Problems)
+	}
 	if after := r.remembered(); after != before {
 		t.Errorf("a log that does not verify is remembered: %s", after)
 	}
