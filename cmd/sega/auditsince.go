@@ -46,13 +46,29 @@ func verifiedFile(origin string) string {
 	return "verified-" + strings.TrimPrefix(checkpointFile(origin), "checkpoint-")
 }
 
+// failure is what this machine remembers of a verification of the whole log that failed, until one succeeds.
+// It has a file of its own: what was verified before stays what it is.
+type failure struct {
+	V     int       `json:"v"`
+	Time  time.Time `json:"time"`
+	Found int       `json:"found"`
+}
+
+// failedFile lies beside the checkpoint.
+func failedFile(origin string) string {
+	return "failed-" + strings.TrimPrefix(checkpointFile(origin), "checkpoint-")
+}
+
 // goOn loads the last verification and proves that the log extends it: by the log's own proof, and
 // by the hashes of its edge, which must give the root that was verified.
 func (v *verifying) goOn(ctx context.Context, signed audit.Checkpoint) (edge audit.Frontier, err error) {
 	if v.last, err = v.loadVerified(); err != nil {
 		return edge, err
 	}
-	v.out.Mode, v.out.Since, v.out.Whole = modeSince, &v.last.Time, &v.last.Whole
+	v.out.Since, v.out.Whole = &v.last.Time, &v.last.Whole
+	if v.out.Failed, err = v.loadFailure(); err != nil {
+		return edge, err
+	}
 	if signed.Tree.N < v.last.tree.N {
 		return edge, fmt.Errorf("%w: %d events were verified here, now it signs %d", audit.ErrRollback, v.last.tree.N, signed.Tree.N)
 	}
@@ -82,34 +98,81 @@ func (v *verifying) edge(ctx context.Context, tree tlog.Tree) (edge audit.Fronti
 	return edge, err
 }
 
-// loadVerified reads what was remembered; the checkpoint in it must be of the pinned key.
-func (v *verifying) loadVerified() (last verified, err error) {
-	path, err := v.app.path(verifiedFile(v.saved.Origin))
+// recollect reads a file of what is remembered, whose version is then to be seen in version.
+func (v *verifying) recollect(name string, into any, version *int) error {
+	path, err := v.app.path(name)
 	if err != nil {
-		return last, err
+		return err
 	}
 	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return last, withHint(errors.New("this machine has not verified the log before"), "run: sega audit verify")
-	}
 	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return v.damaged(name, err)
+	}
+	if *version != verifiedVersion {
+		return v.damaged(name, fmt.Errorf("version %d, want %d", *version, verifiedVersion))
+	}
+	return nil
+}
+
+func (v *verifying) damaged(name string, err error) error {
+	if path, err := v.app.path(name); err == nil {
+		name = path
+	}
+	return withHint(fmt.Errorf("%s, which says what was verified last, is of no use: %w", name, err), "verify the whole log, which writes it anew: sega audit verify")
+}
+
+// loadVerified reads what was remembered; the checkpoint in it must be of the pinned key.
+func (v *verifying) loadVerified() (last verified, err error) {
+	name := verifiedFile(v.saved.Origin)
+	if err := v.recollect(name, &last, &last.V); errors.Is(err, fs.ErrNotExist) {
+		return last, withHint(errors.New("this machine has not verified the log before"), "run: sega audit verify")
+	} else if err != nil {
 		return last, err
-	}
-	damaged := func(err error) error {
-		return withHint(fmt.Errorf("%s, which says what was verified last, is of no use: %w", path, err), "verify the whole log, which writes it anew: sega audit verify")
-	}
-	if err := json.Unmarshal(data, &last); err != nil {
-		return last, damaged(err)
-	}
-	if last.V != verifiedVersion {
-		return last, damaged(fmt.Errorf("version %d, want %d", last.V, verifiedVersion))
 	}
 	c, err := audit.OpenCheckpoint([]byte(last.Checkpoint), v.verifier)
 	if err != nil {
-		return last, damaged(errors.New(err.Error())) // no finding: the file is ours
+		return last, v.damaged(name, errors.New(err.Error())) // no finding: the file is ours
 	}
 	last.tree = c.Tree
 	return last, nil
+}
+
+// loadFailure reads when the whole log failed, nil where it has succeeded since.
+func (v *verifying) loadFailure() (*time.Time, error) {
+	var f failure
+	if err := v.recollect(failedFile(v.saved.Origin), &f, &f.V); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return &f.Time, nil
+}
+
+// rememberFailure keeps that the whole log did not verify: what only the whole shows is not seen by --since-last.
+func (v *verifying) rememberFailure() error {
+	if v.out.Mode != modeWhole {
+		return nil
+	}
+	data, err := json.MarshalIndent(failure{V: verifiedVersion, Time: v.start.UTC(), Found: v.out.Found}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return v.app.writeFile(failedFile(v.saved.Origin), append(data, '\n'), 0o600)
+}
+
+// forgetFailure is called when the whole log, its recordings included, has been found sound and that is remembered.
+func (v *verifying) forgetFailure() error {
+	path, err := v.app.path(failedFile(v.saved.Origin))
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // recall puts the sessions that had not ended before what is read now.
@@ -151,7 +214,10 @@ func (v *verifying) remember() error {
 	if err != nil {
 		return err
 	}
-	return v.app.writeFile(verifiedFile(v.saved.Origin), append(data, '\n'), 0o600)
+	if err := v.app.writeFile(verifiedFile(v.saved.Origin), append(data, '\n'), 0o600); err != nil || v.out.Mode != modeWhole {
+		return err
+	}
+	return v.forgetFailure()
 }
 
 // tiles reads hash tiles of the log for one call of package tlog, which checks them.

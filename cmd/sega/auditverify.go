@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -25,11 +26,12 @@ const (
 type verification struct {
 	OK         bool            `json:"ok"`
 	Mode       string          `json:"mode"`
-	From       int64           `json:"from"`            // index of the first event that was read
-	Since      *time.Time      `json:"since,omitempty"` // when what lies before it was verified
-	Whole      *time.Time      `json:"whole,omitempty"` // when the whole log was verified last
-	Events     int64           `json:"events"`          // that were read
-	Size       int64           `json:"size"`            // of the log, as signed
+	From       int64           `json:"from"`             // index of the first event that was read
+	Since      *time.Time      `json:"since,omitempty"`  // when what lies before it was verified
+	Whole      *time.Time      `json:"whole,omitempty"`  // when the whole log was verified last
+	Failed     *time.Time      `json:"failed,omitempty"` // when the whole log did not verify, where it has not since
+	Events     int64           `json:"events"`           // that were read
+	Size       int64           `json:"size"`             // of the log, as signed
 	Root       string          `json:"root"`
 	Remembered int             `json:"remembered_checkpoints"`
 	Rollups    int             `json:"rollups"`
@@ -55,8 +57,9 @@ func newAuditVerify(a *app) *cobra.Command {
 			"the result against the checkpoint signed by the log's key, pinned at login, and against the checkpoints that this machine has\n" +
 			"seen. Then every recording is held against what the log says of it. Nothing is taken from the broker on trust.\n\n" +
 			"What was verified is remembered. With --since-last, only what came since is read: the log must extend what was verified then.\n" +
-			"That finds a history that was rewritten in the tree, but not bytes that were changed in the database without it; only the\n" +
-			"whole log shows those, and the rollups.\n\n" +
+			"That finds a history that was rewritten in the tree, but not bytes that were changed in the database without it, nor rollups,\n" +
+			"nor recordings of sessions that had ended by then; only the whole log shows those. Where it failed on this machine,\n" +
+			"--since-last says so and fails too, until the whole log verifies.\n\n" +
 			"With a BUNDLE, a file of `sega audit prove`, nothing is asked of any network: the log's public key is all that is needed.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -100,7 +103,11 @@ func (s *session) verifyLog(ctx context.Context, o verifyOptions) error {
 	if err != nil {
 		return err
 	}
-	v := &verifying{session: s, verifyOptions: o, verifier: verifier, start: s.app.now(), found: newCollector(), out: verification{Mode: modeWhole, Problems: []audit.Problem{}}}
+	mode := modeWhole
+	if o.since {
+		mode = modeSince
+	}
+	v := &verifying{session: s, verifyOptions: o, verifier: verifier, start: s.app.now(), found: newCollector(), out: verification{Mode: mode, Problems: []audit.Problem{}}}
 	_, v.before = s.app.witness.Latest()
 	if err := v.run(ctx); err != nil {
 		return v.contradicted(err)
@@ -246,20 +253,24 @@ func (v *verifying) contradicted(err error) error {
 	v.out.Found++
 	v.out.Problems = append(v.out.Problems, audit.Problem{Index: -1, Finding: finding, What: err.Error()})
 	v.out.Seconds = v.app.now().Sub(v.start).Seconds()
-	if printErr := v.out.print(v.app.out, v.asJSON); printErr != nil {
-		return printErr
+	if failed := errors.Join(v.rememberFailure(), v.out.print(v.app.out, v.asJSON)); failed != nil {
+		return errors.Join(err, failed)
 	}
 	return withHint(err, "keep this machine's %s as evidence and tell the security staff", checkpointFile(v.saved.Origin))
 }
 
 // conclude prints the verdict and remembers a good one; anything wrong is an error.
 func (v *verifying) conclude() error {
-	v.out.OK, v.out.Seconds = v.out.Found == 0, v.app.now().Sub(v.start).Seconds()
+	v.out.OK, v.out.Seconds = v.out.Found == 0 && v.out.Failed == nil, v.app.now().Sub(v.start).Seconds()
 	if err := v.out.print(v.app.out, v.asJSON); err != nil {
 		return err
 	}
-	if !v.out.OK {
-		return withHint(fmt.Errorf("the audit log does not verify: %d problems", v.out.Found), "keep the database and this machine's sega folder as evidence")
+	if v.out.Found > 0 {
+		err := fmt.Errorf("the audit log does not verify: %d problems", v.out.Found)
+		return withHint(errors.Join(err, v.rememberFailure()), "keep the database and this machine's sega folder as evidence")
+	}
+	if v.out.Failed != nil {
+		return withHint(fmt.Errorf("what came since verifies, but the whole log did not on %s", stamp(*v.out.Failed)), "run: sega audit verify")
 	}
 	if v.noRecordings {
 		return nil
@@ -275,6 +286,9 @@ func (o verification) print(w io.Writer, asJSON bool) error {
 		if _, err := fmt.Fprintf(w, "BAD  %s: %s\n", p.Finding, escape(p.What)); err != nil {
 			return err
 		}
+	}
+	if o.Failed != nil {
+		fmt.Fprintf(w, "BAD  the last verification of the whole log, on %s, failed, and none has succeeded since\n", stamp(*o.Failed))
 	}
 	if !o.OK {
 		return nil

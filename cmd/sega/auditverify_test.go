@@ -174,6 +174,94 @@ func TestSinceLast(t *testing.T) {
 	}
 }
 
+// TestSinceLastAfterAFailure: what only the whole log shows is not forgotten when less is read.
+func TestSinceLastAfterAFailure(t *testing.T) {
+	column := func(b *logBroker) {
+		b.serve = func(r []audit.Row) []audit.Row { r[5].Columns["email"] = "eve@example.com"; return r }
+	}
+	recording := func(b *logBroker) {
+		b.answer = func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.HasPrefix(r.URL.Path, "/v1/recordings/") {
+				return false
+			}
+			w.Header().Set("Content-Type", "application/octet-stream")
+			_, _ = w.Write([]byte("flipped"))
+			return true
+		}
+	}
+	for name, c := range map[string]struct {
+		do   func(b *logBroker)
+		args []string
+	}{"a column": {column, nil}, "a column, the log alone": {column, []string{"--no-recordings"}}, "a recording": {recording, nil}} {
+		t.Run(name, func(t *testing.T) {
+			b := newLogBroker(t, 20)
+			b.append(event(audit.KindSessionStart, audit.Success, "ssh_1", recordedDetail))
+			b.append(event(audit.KindSessionEnd, audit.Success, "ssh_1", `{"recording":{"head":{"segments":0,"bytes":0,"hash":""},"verdict":"missing"}}`))
+			r := b.reviewer()
+			if code, v := r.verify(); code != 0 {
+				t.Fatalf("exit %d: %+v %s", code, v, r.talk)
+			}
+			b.grow(3)
+			c.do(b)
+			before := r.remembered()
+			if code, _ := r.verify(c.args...); code != 1 {
+				t.Fatalf("exit %d: %s", code, r.talk)
+			}
+			if code, v := r.verify("--since-last"); code != 1 || v.OK || v.Found != 0 || v.Failed == nil || !v.Failed.Equal(noon) || v.Events != 3 {
+				t.Errorf("exit %d: %+v", code, v)
+			}
+			if code := r.sega("audit", "verify", "--since-last"); code != 1 || !strings.Contains(r.out.String(), "BAD  the last verification of the whole log, on "+stamp(noon)+", failed") || !strings.Contains(r.talk.String(), "run: sega audit verify") {
+				t.Errorf("exit %d\n%s%s", code, r.out, r.talk)
+			}
+			if after := r.remembered(); after != before {
+				t.Errorf("it is remembered: %s", after)
+			}
+			b.serve, b.answer = nil, nil
+			if code, _ := r.verify("--no-recordings"); code != 0 {
+				t.Errorf("exit %d: %s", code, r.talk)
+			}
+			if code, _ := r.verify("--since-last"); code != 1 {
+				t.Errorf("the log alone is taken for the whole: exit %d", code)
+			}
+			for _, args := range [][]string{nil, {"--since-last"}} {
+				if code, v := r.verify(args...); code != 0 || v.Failed != nil {
+					t.Errorf("%q: exit %d: %+v %s", args, code, v, r.talk)
+				}
+			}
+			if err := r.app.writeFile(failedFile(b.server.URL), []byte("{"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if code, _ := r.verify("--since-last"); code != 1 || !strings.Contains(r.talk.String(), "failed-") {
+				t.Errorf("exit %d: %s", code, r.talk)
+			}
+		})
+	}
+}
+
+// TestSinceLastAfterAForgery: that no event was read makes it no less of a failure.
+func TestSinceLastAfterAForgery(t *testing.T) {
+	b := newLogBroker(t, 20)
+	r := b.reviewer()
+	if code, _ := r.verify(); code != 0 {
+		t.Fatal(r.talk)
+	}
+	sound := b.note
+	other, err := audit.GenerateLogKey(b.key.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.note, err = audit.SignCheckpoint(other.Name(), b.edge.Tree(), other); err != nil {
+		t.Fatal(err)
+	}
+	if code, v := r.verify(); code != 1 || !v.has(audit.FindingForged) {
+		t.Fatalf("exit %d: %+v", code, v)
+	}
+	b.note = sound
+	if code, v := r.verify("--since-last"); code != 1 || v.Failed == nil {
+		t.Errorf("exit %d: %+v", code, v)
+	}
+}
+
 // TestSinceLastOfLiars: what a broker may say of the edge that is gone on from.
 func TestSinceLastOfLiars(t *testing.T) {
 	for name, do := range map[string]func(b *logBroker){
