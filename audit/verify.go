@@ -56,10 +56,17 @@ type Report struct {
 	Rollups    int       `json:"rollups"`    // how many rollups were compared
 	Problems   []Problem `json:"problems"`
 	Found      int       `json:"found"` // problems found, of which Problems holds the first
+
+	counts map[Finding]int
 }
 
 // OK reports whether nothing is wrong.
 func (r Report) OK() bool { return r.Found == 0 }
+
+// Has reports whether there is a problem of one of the findings, named in Problems or not.
+func (r Report) Has(findings ...Finding) bool {
+	return slices.ContainsFunc(findings, func(f Finding) bool { return r.counts[f] > 0 })
+}
 
 // VerifyLog judges rows against a signed tree and trees seen before. See Verifier.
 func VerifyLog(rows iter.Seq2[Row, error], checkpoint tlog.Tree, remembered []tlog.Tree) (Report, error) {
@@ -75,7 +82,7 @@ func (v Verifier) Verify(rows iter.Seq2[Row, error]) (Report, error) {
 	if v.Rollups != nil && v.From.Size() > 0 {
 		return Report{}, errors.New("audit: rollups can be held against the whole log alone")
 	}
-	p := pass{Verifier: v, edge: v.From, next: v.From.Size(), trees: slices.Clone(v.Remembered), stored: storedTree{edge: v.From}, report: Report{Problems: []Problem{}}}
+	p := pass{Verifier: v, edge: v.From, next: v.From.Size(), trees: slices.Clone(v.Remembered), stored: storedTree{edge: v.From}, report: Report{Problems: []Problem{}, counts: map[Finding]int{}}}
 	if p.MaxProblems == 0 {
 		p.MaxProblems = defaultProblems
 	}
@@ -111,6 +118,7 @@ type gap struct{ from, to int64 }
 
 func (p *pass) problem(index int64, id string, f Finding, format string, args ...any) {
 	p.report.Found++
+	p.report.counts[f]++
 	if len(p.report.Problems) < p.MaxProblems {
 		p.report.Problems = append(p.report.Problems, Problem{Index: index, ID: id, Finding: f, What: fmt.Sprintf(format, args...)})
 	}
@@ -290,6 +298,9 @@ func lastSize(of string, n int64) string {
 // first puts problems before all others, so that no number of those hides what they mean.
 func (p *pass) first(found ...Problem) {
 	p.report.Found += len(found)
+	for _, problem := range found {
+		p.report.counts[problem.Finding]++
+	}
 	p.report.Problems = slices.Insert(p.report.Problems, 0, found[:min(len(found), p.MaxProblems)]...)
 }
 

@@ -206,6 +206,9 @@ func TestVerifyLogLimits(t *testing.T) {
 	if err != nil || report.Found != 100 || len(report.Problems) != 20 {
 		t.Errorf("found %d, named %d, %v", report.Found, len(report.Problems), err)
 	}
+	if !report.Has(FindingRollup, FindingColumn) || report.Has(FindingRollup, FindingRewritten) {
+		t.Errorf("findings %v", report.counts)
+	}
 	broken := errors.New("cable")
 	_, err = VerifyLog(func(yield func(Row, error) bool) { _ = yield(rows[0], nil) && yield(Row{}, broken) }, treeOf(rows), nil)
 	if !errors.Is(err, broken) {

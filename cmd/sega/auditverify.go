@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,6 +42,10 @@ type verification struct {
 	Found      int             `json:"found"`
 	Problems   []audit.Problem `json:"problems"`
 	Seconds    float64         `json:"seconds"`
+
+	report       audit.Report // what the rows gave, zero where it did not come to that
+	contradicted bool         // a signed checkpoint or a proof said something about the log that ended it
+	good, live   int          // recordings that are sound, and those of them whose sessions live
 }
 
 // verifyOptions are the flags of `audit verify`.
@@ -148,7 +153,7 @@ func (v *verifying) run(ctx context.Context) error {
 		return err
 	}
 	v.out.Events, v.out.Size, v.out.Root, v.out.Remembered, v.out.Rollups = report.Rows, signed.Tree.N, report.Tree.Hash.String(), report.Remembered, report.Rollups
-	v.out.Problems, v.out.Found = report.Problems, report.Found
+	v.out.Problems, v.out.Found, v.out.report = report.Problems, report.Found, report
 	if v.noRecordings {
 		return nil
 	}
@@ -239,6 +244,11 @@ func (v *verifying) recordings(ctx context.Context) error {
 		if !e.sound(verdict) {
 			v.out.Found++
 			v.out.Problems = append(v.out.Problems, audit.Problem{Index: -1, ID: id, Finding: audit.FindingRecording, What: fmt.Sprintf("recording %s: %s: %s", id, verdict.Status, verdict.Detail)})
+			continue
+		}
+		v.out.good++
+		if e.end == nil {
+			v.out.live++
 		}
 	}
 	return nil
@@ -251,6 +261,7 @@ func (v *verifying) contradicted(err error) error {
 		return err
 	}
 	v.out.Found++
+	v.out.contradicted = true
 	v.out.Problems = append(v.out.Problems, audit.Problem{Index: -1, Finding: finding, What: err.Error()})
 	v.out.Seconds = v.app.now().Sub(v.start).Seconds()
 	if failed := errors.Join(v.rememberFailure(), v.out.print(v.app.out, v.asJSON)); failed != nil {
@@ -278,30 +289,55 @@ func (v *verifying) conclude() error {
 	return v.remember()
 }
 
+// unsound are the findings of rows that are not the ones that were signed, or contradict themselves.
+var unsound = []audit.Finding{audit.FindingRewritten, audit.FindingDropped, audit.FindingReordered, audit.FindingInserted, audit.FindingTruncated,
+	audit.FindingRoot, audit.FindingMalformed, audit.FindingColumn, audit.FindingDetails, audit.FindingUnproven}
+
+// print writes how much was read and what of it is sound, and what is not last, where it is seen.
 func (o verification) print(w io.Writer, asJSON bool) error {
 	if asJSON {
 		return writeJSON(w, o)
 	}
+	var text strings.Builder
+	if o.Root != "" {
+		o.sound(&text)
+	}
 	for _, p := range o.Problems {
-		if _, err := fmt.Fprintf(w, "BAD  %s: %s\n", p.Finding, escape(p.What)); err != nil {
-			return err
-		}
+		fmt.Fprintf(&text, "BAD  %s: %s\n", p.Finding, escape(p.What))
 	}
 	if o.Failed != nil {
-		fmt.Fprintf(w, "BAD  the last verification of the whole log, on %s, failed, and none has succeeded since\n", stamp(*o.Failed))
+		fmt.Fprintf(&text, "BAD  the last verification of the whole log, on %s, failed, and none has succeeded since\n", stamp(*o.Failed))
 	}
-	if !o.OK {
-		return nil
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+// sound writes what was read. What of it is not sound is not called ok.
+func (o verification) sound(w io.Writer) {
+	what := fmt.Sprintf("%d events", o.Events)
+	if o.Mode == modeSince {
+		what = fmt.Sprintf("%d events since the %d that were verified on %s", o.Events, o.From, stamp(*o.Since))
+	}
+	if o.report.Has(unsound...) {
+		fmt.Fprintf(w, "     %s, of %d that are signed; not all are sound\n", what, o.Size-o.From)
+	} else {
+		fmt.Fprintf(w, "ok   %s, root %s\n", what, o.Root)
 	}
 	if o.Mode == modeSince {
-		fmt.Fprintf(w, "ok   %d events since the %d that were verified on %s, root %s\n     the whole log was last verified on %s\n", o.Events, o.From, stamp(*o.Since), o.Root, stamp(*o.Whole))
-	} else {
-		fmt.Fprintf(w, "ok   %d events, root %s\n", o.Events, o.Root)
+		fmt.Fprintf(w, "     the whole log was last verified on %s\n", stamp(*o.Whole))
 	}
-	fmt.Fprintf(w, "ok   consistent with %d checkpoints that this machine saw before\n", o.Remembered)
-	if o.Mode == modeWhole {
+	if !o.contradicted && !o.report.Has(audit.FindingForked, audit.FindingRolledBack, audit.FindingUnproven) {
+		fmt.Fprintf(w, "ok   consistent with %d checkpoints that this machine saw before\n", o.Remembered)
+	}
+	if o.Mode == modeWhole && !o.report.Has(audit.FindingRollup) {
 		fmt.Fprintf(w, "ok   %d rollups of the first %d events\n", o.Rollups, o.RolledUp)
 	}
-	_, err := fmt.Fprintf(w, "ok   %d recordings, %d of them of sessions that are still live\n     in %s\n", o.Recordings, o.Live, time.Duration(o.Seconds*float64(time.Second)).Round(time.Millisecond))
-	return err
+	mark, some := "ok  ", ""
+	if o.good < o.Recordings {
+		some = fmt.Sprintf(" of %d", o.Recordings)
+	}
+	if o.good == 0 && o.Recordings > 0 {
+		mark = "    "
+	}
+	fmt.Fprintf(w, "%s %d%s recordings, %d of them of sessions that are still live\n     in %s\n", mark, o.good, some, o.live, time.Duration(o.Seconds*float64(time.Second)).Round(time.Millisecond))
 }

@@ -133,6 +133,71 @@ func verifyLie(t *testing.T, b *logBroker, r *reviewer, l lie, mode string) {
 	}
 }
 
+// TestVerifyPrintsWhatIsSound: beside what is wrong, which comes last, stands how much was read and is sound.
+func TestVerifyPrintsWhatIsSound(t *testing.T) {
+	const root, saw, rollups, none = "ok   22 events, root ", "ok   consistent with 1 checkpoints", "ok   0 rollups of the first 0 events", "ok   2 recordings, 1 of them"
+	for name, c := range map[string]struct {
+		do   func(b *logBroker)
+		want []string // beginnings of the lines
+	}{
+		"a column": {func(b *logBroker) {
+			b.serve = func(r []audit.Row) []audit.Row { r[5].Columns["email"] = "eve@example.com"; return r }
+		},
+			[]string{"     22 events, of 22 that are signed; not all are sound", saw, rollups, none, "     in ", "BAD  column: event 5 "}},
+		"cut": {func(b *logBroker) { b.serve = func(r []audit.Row) []audit.Row { return r[:15] } },
+			[]string{"     15 events, of 22 that are signed; not all are sound", saw, rollups, "ok   0 recordings, 0 of", "     in ", "BAD  truncated: ", "BAD  root: "}},
+		"a rollup": {func(b *logBroker) {
+			b.rollups = func(_ *int64, r *[]audit.Rollup) {
+				*r = append(*r, audit.Rollup{RollupKey: audit.RollupKey{Cube: audit.CubeUser}, N: 1})
+			}
+		},
+			[]string{root, saw, none, "     in ", "BAD  rollup: "}},
+		"a recording": {func(b *logBroker) { flip(b, "ssh_1") },
+			[]string{root, saw, rollups, "ok   1 of 2 recordings, 1 of", "     in ", "BAD  recording: recording ssh_1: "}},
+		"all recordings": {func(b *logBroker) { flip(b, "") },
+			[]string{root, saw, rollups, "     0 of 2 recordings, 0 of", "     in ", "BAD  recording: recording ssh_1: ", "BAD  recording: recording ssh_2: "}},
+		"forged": {func(b *logBroker) { b.note = []byte("x") }, []string{"BAD  forged-checkpoint: "}},
+		"forked while recordings are read": {func(b *logBroker) {
+			b.answer = func(w http.ResponseWriter, r *http.Request) bool {
+				if strings.HasPrefix(r.URL.Path, "/v1/recordings/") {
+					w.Header().Set(api.HeaderCheckpoint, base64.StdEncoding.EncodeToString([]byte("x")))
+				}
+				return false
+			}
+		},
+			[]string{root, rollups, "ok   0 recordings", "     in ", "BAD  forged-checkpoint: "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newLogBroker(t, 19)
+			b.append(event(audit.KindSessionStart, audit.Success, "ssh_1", recordedDetail))
+			b.append(event(audit.KindSessionEnd, audit.Success, "ssh_1", `{"recording":{"head":{"segments":0,"bytes":0,"hash":""},"verdict":"missing"}}`))
+			b.append(event(audit.KindSessionStart, audit.Success, "ssh_2", recordedDetail))
+			r := b.reviewer()
+			if code, _ := r.verify(); code != 0 {
+				t.Fatal(r.talk)
+			}
+			c.do(b)
+			code := r.sega("audit", "verify")
+			lines := strings.Split(strings.TrimSuffix(r.out.String(), "\n"), "\n")
+			if code != 1 || !slices.EqualFunc(lines, c.want, strings.HasPrefix) {
+				t.Errorf("exit %d, want %q\n%s%s", code, c.want, r.out, r.talk)
+			}
+		})
+	}
+}
+
+// flip makes the broker hand out another recording of a session, or of all.
+func flip(b *logBroker, id string) {
+	b.answer = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/v1/recordings/"+id) {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/octet-stream")
+		_, _ = w.Write([]byte("flipped"))
+		return true
+	}
+}
+
 // remembered is the file of the last verification.
 func (r *reviewer) remembered() string {
 	home, _ := r.app.home()
@@ -179,16 +244,7 @@ func TestSinceLastAfterAFailure(t *testing.T) {
 	column := func(b *logBroker) {
 		b.serve = func(r []audit.Row) []audit.Row { r[5].Columns["email"] = "eve@example.com"; return r }
 	}
-	recording := func(b *logBroker) {
-		b.answer = func(w http.ResponseWriter, r *http.Request) bool {
-			if !strings.HasPrefix(r.URL.Path, "/v1/recordings/") {
-				return false
-			}
-			w.Header().Set("Content-Type", "application/octet-stream")
-			_, _ = w.Write([]byte("flipped"))
-			return true
-		}
-	}
+	recording := func(b *logBroker) { flip(b, "") }
 	for name, c := range map[string]struct {
 		do   func(b *logBroker)
 		args []string
