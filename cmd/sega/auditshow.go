@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,9 @@ type shown struct {
 	Started   time.Time  `json:"started"`
 	Ended     *time.Time `json:"ended"`
 	Outcome   string     `json:"outcome"`
-	Reason    string     `json:"reason"`
+	Reason    string     `json:"reason"` // and ticket: what the person gave for it
+	Ticket    string     `json:"ticket"`
+	EndReason string     `json:"end_reason"`
 	Commands  []shownOne `json:"commands"`
 	Unlisted  int        `json:"commands_unlisted,omitempty"` // beyond those above
 	BytesIn   int64      `json:"bytes_in"`
@@ -77,10 +80,10 @@ func newAuditShow(a *app) *cobra.Command {
 
 func summary(v *evidence) shown {
 	out := shown{ID: v.id, Person: actorName(v.start.Actor), LoginID: v.start.LoginID, Host: v.started.Host, Login: v.started.Login, Route: v.started.Route,
-		Source: v.start.Source, Client: v.started.Client, Started: v.start.Time, Reason: v.start.Reason, Outcome: "live", Commands: []shownOne{}, Unlisted: v.unlisted,
+		Source: v.start.Source, Client: v.started.Client, Started: v.start.Time, Reason: v.start.Reason, Ticket: v.start.Ticket, Outcome: "live", Commands: []shownOne{}, Unlisted: v.unlisted,
 		BytesIn: v.ended.In, BytesOut: v.ended.Out, BytesErr: v.ended.Err}
 	if v.end != nil {
-		out.Ended, out.Outcome, out.Reason = &v.end.Time, string(v.end.Outcome), firstOf(v.end.Reason, v.start.Reason)
+		out.Ended, out.Outcome, out.EndReason = &v.end.Time, string(v.end.Outcome), v.end.Reason
 	}
 	for _, c := range v.commands {
 		out.Commands = append(out.Commands, shownOne{c.event.Time, c.details.Type, c.details.Command, c.details.Withheld})
@@ -94,8 +97,9 @@ func (a *app) showSession(v shown) error {
 		ended = stamp(*v.Ended) + " (" + v.Ended.Sub(v.Started).Round(time.Millisecond).String() + ")"
 	}
 	rows := [][]string{{"person", v.Person}, {"login", v.LoginID}, {"host", v.Login + "@" + v.Host + " (" + v.Route + ")"}, {"from", v.Source + " " + v.Client},
-		{"started", stamp(v.Started)}, {"ended", ended}, {"outcome", v.Outcome}, {"reason", v.Reason},
+		{"reason", v.Reason}, {"ticket", v.Ticket}, {"started", stamp(v.Started)}, {"ended", ended}, {"because", v.EndReason}, {"outcome", v.Outcome},
 		{"bytes", fmt.Sprintf("%d in, %d out, %d err", v.BytesIn, v.BytesOut, v.BytesErr)}, {"recording", firstOf(v.Recording+" "+v.Detail, v.Recording)}}
+	rows = slices.DeleteFunc(rows, func(row []string) bool { return row[1] == "" })
 	for _, c := range v.Commands {
 		text := c.Command
 		if c.Withheld {

@@ -62,6 +62,30 @@ func TestCollector(t *testing.T) {
 	}
 }
 
+// TestShowsBothReasons: why the person wanted the session is not covered by why it ended.
+func TestShowsBothReasons(t *testing.T) {
+	start, end := event("session.start", audit.Success, "ssh_1", startDetail), event("session.end", audit.Success, "ssh_1", "")
+	start.Reason, start.Ticket, end.Reason = "INC-77 rollback", "INC-77", "closed by the person"
+	out := summary(&evidence{id: "ssh_1", start: &start, end: &end})
+	if out.Reason != start.Reason || out.Ticket != start.Ticket || out.EndReason != end.Reason {
+		t.Errorf("got %+v", out)
+	}
+	out.Recording = "complete"
+	a, text, _ := testApp(t)
+	if err := a.showSession(out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"reason     INC-77 rollback\n", "ticket     INC-77\n", "because    closed by the person\n"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	text.Reset()
+	if out.Ticket, out.EndReason = "", ""; a.showSession(out) != nil || strings.Contains(text.String(), "ticket") || strings.Contains(text.String(), "because") {
+		t.Errorf("says what is not there:\n%s", text)
+	}
+}
+
 // TestWithheldCommand: a command that may not be read is no command that was empty.
 func TestWithheldCommand(t *testing.T) {
 	c := newCollector()
