@@ -94,6 +94,7 @@ type queryOptions struct {
 	asJSON, newest bool
 	limit          int
 	after, before  int64
+	counts         bool // whether countBy was given
 	countBy        string
 	top            int
 }
@@ -104,6 +105,7 @@ func newAuditQuery(a *app) *cobra.Command {
 		Example: "  sega audit query 'user:alice@example.com kind:session.* since:7d'\n  sega audit query 'outcome:denied or reason:~outage' --json\n  sega audit query --user alice@example.com --since 7d --newest --limit 20\n  sega audit query 'kind:aws.assume since:30d' --count-by user,role --top 10",
 		Long:    queryHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			o.counts = cmd.Flags().Changed("count-by")
 			q, err := o.values(strings.Join(args, " "), a.now())
 			if err == nil {
 				err = o.page(q)
@@ -111,11 +113,14 @@ func newAuditQuery(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if o.before == 0 { // where a list of the newest has come to the first event
+				return quietly(newEventList(a.out, o.asJSON).flush())
+			}
 			s, err := a.open(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if o.countBy != "" {
+			if o.counts {
 				return quietly(s.printCounts(cmd.Context(), q, o))
 			}
 			return quietly(s.printEvents(cmd.Context(), q, o.asJSON))
@@ -125,7 +130,7 @@ func newAuditQuery(a *app) *cobra.Command {
 	f.IntVar(&o.limit, "limit", 0, "at most so many events; 0 for all")
 	f.BoolVar(&o.newest, "newest", false, "the newest first")
 	f.Int64Var(&o.after, "after", -1, "only events behind this IDX, to go on where a list ended")
-	f.Int64Var(&o.before, "before", 0, "only events before this IDX, to go on where a list of the newest ended")
+	f.Int64Var(&o.before, "before", -1, "only events before this IDX, to go on where a list of the newest ended")
 	f.StringVar(&o.countBy, "count-by", "", "count instead, by "+strings.Join(dimensionNames(), ", ")+", joined by commas")
 	f.IntVar(&o.top, "top", 0, "only the largest so many counts; 0 for all")
 	f.BoolVar(&o.asJSON, "json", false, "print one JSON object a line")
@@ -150,13 +155,13 @@ func (o queryOptions) page(q url.Values) error {
 		return usagef("--limit is a number of events")
 	case o.top < 0:
 		return usagef("--top is a number of counts")
-	case o.after < -1 || o.before < 0:
+	case o.after < -1 || o.before < -1:
 		return usagef("--after and --before are an IDX of the list")
-	case o.countBy == "" && o.top > 0:
+	case !o.counts && o.top > 0:
 		return usagef("--top goes with --count-by")
-	case o.countBy != "" && (o.limit > 0 || o.newest || o.after >= 0 || o.before > 0):
+	case o.counts && (o.limit > 0 || o.newest || o.after >= 0 || o.before >= 0):
 		return usagef("--count-by counts all events of the query: leave out --limit, --newest, --after and --before")
-	case o.countBy != "":
+	case o.counts:
 		return addDimensions(q, o.countBy)
 	}
 	if o.limit > 0 {

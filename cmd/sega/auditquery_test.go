@@ -179,6 +179,16 @@ func TestAuditQuery(t *testing.T) {
 	}
 }
 
+// TestBeforeTheFirst: whoever goes on behind the first event gets nothing, and not the newest again.
+func TestBeforeTheFirst(t *testing.T) {
+	for flag, want := range map[string]string{"--json=false": "IDX  TIME  KIND  OUTCOME  WHO  WHAT  SESSION  REASON\n", "--json": ""} {
+		b, r := queryWorld(t)
+		if code := r.sega("audit", "query", "--newest", "--before", "0", flag); code != 0 || r.out.String() != want || len(b.asked) > 0 {
+			t.Errorf("%s: exit %d, asked %q\n%s%s", flag, code, b.asked, r.out, r.talk)
+		}
+	}
+}
+
 // TestAuditQueryTable: columns stand, and nothing in them moves the terminal.
 func TestAuditQueryTable(t *testing.T) {
 	_, r := queryWorld(t)
@@ -296,7 +306,10 @@ func TestQueryUsage(t *testing.T) {
 		{[]string{"query", "--count-by", "shoe"}, "takes user, kind, outcome, role, host, day"},
 		{[]string{"query", "--count-by", "user,user"}, "user twice"},
 		{[]string{"query", "--count-by", "user,"}, `not ""`},
+		{[]string{"query", "--count-by", ""}, `not ""`},
 		{[]string{"query", "--count-by", "user", "--limit", "3"}, "leave out --limit"},
+		{[]string{"query", "--count-by", "user", "--before", "0"}, "leave out --limit"},
+		{[]string{"query", "--before=-2"}, "an IDX"},
 		{[]string{"tail", "--lines=-1"}, "--lines is a number"},
 		{[]string{"tail", "usr:x"}, "there is no field"},
 	} {
