@@ -74,6 +74,9 @@ func (s *session) printCounts(ctx context.Context, q url.Values, o queryOptions)
 		}
 		groups = append(groups, g)
 	}
+	if len(groups) == 0 {
+		defer s.app.nothing(q)
+	}
 	sortGroups(groups, by, o.top)
 	left := 0
 	if o.top > 0 && len(groups) > o.top {

@@ -114,6 +114,7 @@ func newAuditQuery(a *app) *cobra.Command {
 				return err
 			}
 			if o.before == 0 { // where a list of the newest has come to the first event
+				defer fmt.Fprintln(a.err, noEvent)
 				return quietly(newEventList(a.out, o.asJSON).flush())
 			}
 			s, err := a.open(cmd.Context())
@@ -181,14 +182,17 @@ func (o queryOptions) page(q url.Values) error {
 
 // printEvents prints what the broker sends, as it comes.
 func (s *session) printEvents(ctx context.Context, q url.Values, asJSON bool) error {
-	out := newEventList(s.app.out, asJSON)
+	out, empty := newEventList(s.app.out, asJSON), true
 	for e, err := range s.Events(s.app.noticed(ctx), q) {
-		if err == nil {
+		if empty = false; err == nil {
 			err = out.add(e)
 		}
 		if err != nil {
 			return errors.Join(out.salvage(), err)
 		}
+	}
+	if empty {
+		defer s.app.nothing(q)
 	}
 	return out.flush()
 }

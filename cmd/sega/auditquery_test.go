@@ -265,7 +265,7 @@ func TestAuditCount(t *testing.T) {
 		"days in order":     {[]string{"--count-by", "day,user"}, "DAY         USER               COUNT\n2029-12-31  alice@example.com  1\n2030-01-01  alice@example.com  1\n2030-01-01  bob@example.com    1\n2030-01-02  bob@example.com    3\n", ""},
 		"the top of days":   {[]string{"--count-by", "day", "--top", "1"}, "DAY         COUNT\n2030-01-02  3\n", "2 smaller counts are left out"},
 		"json":              {[]string{"--json", "--user", "alice", "--count-by", "user,role"}, `{"user":"alice@example.com","role":"","count":1}` + "\n" + `{"user":"alice@example.com","role":"prod","count":1}` + "\n", ""},
-		"nothing":           {[]string{"--user", "nobody", "--count-by", "user", "--json"}, "", ""},
+		"nothing":           {[]string{"--user", "nobody@example.com", "--count-by", "user", "--json"}, "", "no event matches"},
 		"what others wrote": {[]string{"role:~2J", "--count-by", "role"}, "ROLE           COUNT\n" + `x\u001b[2J\ny  1` + "\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
