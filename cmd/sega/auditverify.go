@@ -36,7 +36,8 @@ type verification struct {
 	Root       string          `json:"root"`
 	Remembered int             `json:"remembered_checkpoints"`
 	Rollups    int             `json:"rollups"`
-	RolledUp   int64           `json:"rolled_up"` // how many events the rollups count
+	RolledUp   int64           `json:"rolled_up"`          // how many events the rollups count
+	Checked    bool            `json:"recordings_checked"` // else the count of recordings says nothing
 	Recordings int             `json:"recordings"`
 	Live       int             `json:"live_sessions"`
 	Found      int             `json:"found"`
@@ -251,6 +252,7 @@ func (v *verifying) recordings(ctx context.Context) error {
 			v.out.live++
 		}
 	}
+	v.out.Checked = true
 	return nil
 }
 
@@ -332,12 +334,24 @@ func (o verification) sound(w io.Writer) {
 	if o.Mode == modeWhole && !o.report.Has(audit.FindingRollup) {
 		fmt.Fprintf(w, "ok   %d rollups of the first %d events\n", o.Rollups, o.RolledUp)
 	}
+	o.soundRecordings(w)
+	fmt.Fprintf(w, "     in %s\n", time.Duration(o.Seconds*float64(time.Second)).Round(time.Millisecond))
+}
+
+func (o verification) soundRecordings(w io.Writer) {
 	mark, some := "ok  ", ""
 	if o.good < o.Recordings {
 		some = fmt.Sprintf(" of %d", o.Recordings)
 	}
-	if o.good == 0 && o.Recordings > 0 {
+	switch {
+	case !o.Checked && o.contradicted:
+		fmt.Fprintln(w, "-    recordings were not checked")
+		return
+	case !o.Checked:
+		fmt.Fprintln(w, "-    recordings were not checked (--no-recordings)")
+		return
+	case o.good == 0 && o.Recordings > 0:
 		mark = "    "
 	}
-	fmt.Fprintf(w, "%s %d%s recordings, %d of them of sessions that are still live\n     in %s\n", mark, o.good, some, o.live, time.Duration(o.Seconds*float64(time.Second)).Round(time.Millisecond))
+	fmt.Fprintf(w, "%s %d%s recordings, %d of them of sessions that are still live\n", mark, o.good, some, o.live)
 }

@@ -432,6 +432,23 @@ func TestRollupsOfALaterMoment(t *testing.T) {
 	}
 }
 
+// TestVerifyWithoutRecordings: what was not looked at is not said to be well.
+func TestVerifyWithoutRecordings(t *testing.T) {
+	b := newLogBroker(t, 5)
+	b.append(event(audit.KindSessionStart, audit.Success, "ssh_1", recordedDetail))
+	r := b.reviewer()
+	for _, flag := range []string{"--no-recordings=false", "--no-recordings"} {
+		checked := flag != "--no-recordings"
+		if code, v := r.verify(flag); code != 0 || v.Checked != checked || (v.Recordings == 1) != checked {
+			t.Errorf("%s: exit %d, %+v", flag, code, v)
+		}
+		code := r.sega("audit", "verify", flag)
+		if code != 0 || strings.Contains(r.out.String(), "ok   1 recordings") != checked || strings.Contains(r.out.String(), "-    recordings were not checked") == checked {
+			t.Errorf("%s: exit %d\n%s", flag, code, r.out)
+		}
+	}
+}
+
 func TestVerifyUsage(t *testing.T) {
 	b := newLogBroker(t, 1)
 	r := b.reviewer()
