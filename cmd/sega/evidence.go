@@ -150,7 +150,31 @@ func (v *evidence) judge(r io.Reader) (recording.Verdict, error) {
 	if !v.recorded() {
 		return recording.Verdict{Status: unannounced, Detail: "the details of session.start are gone, or never told of a recording: nothing shows which one is true"}, nil
 	}
-	return recording.Verify(r, *v.started.Recording, v.heads, v.ended.Recording)
+	verdict, err := recording.Verify(r, *v.started.Recording, v.heads, v.ended.Recording)
+	if verdict.Status == recording.StatusMissing && verdict.Detail == "" {
+		verdict.Detail = v.lacks()
+	}
+	return verdict, err
+}
+
+// lacks is what there is none of where a recording is missing.
+func (v *evidence) lacks() string {
+	known := recording.Head{}
+	if len(v.heads) > 0 {
+		known = v.heads[len(v.heads)-1]
+	}
+	switch end := v.ended.Recording; {
+	case end != nil && end.Verdict == recording.StatusMissing:
+		return "nothing of it was ever stored, as the log says itself"
+	case end != nil:
+		known = end.Head
+		known.Bytes += end.TailBytes
+	case v.end == nil && len(v.heads) == 0:
+		return "none of its objects is there, and the session has no end yet"
+	case len(v.heads) == 0:
+		return "none of its objects is there, and the log says nothing of how long it was"
+	}
+	return fmt.Sprintf("none of its objects is there; the log knows of %d segments, %d bytes", known.Segments, known.Bytes)
 }
 
 // sound reports whether a verdict leaves nothing to object to: complete, or interrupted where the

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sega/audit/recording"
+	"sega/broker/api"
 	"sega/broker/client"
 )
 
@@ -71,6 +72,9 @@ func (a *app) openTape(ctx context.Context, id, purpose string, o viewing) (*tap
 		return nil, v.unsound(verdict)
 	}
 	file, err := s.fetch(ctx, client.RecordingRequest{ID: id, Purpose: purpose, Reason: reason}, v.most())
+	if api.IsKind(err, api.KindNotFound) {
+		return nil, v.unsound(recording.Verdict{Status: recording.StatusMissing, Detail: v.lacks()})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +97,13 @@ func (t *tape) check() (err error) {
 }
 
 func (v *evidence) unsound(verdict recording.Verdict) error {
+	if verdict.Status == recording.StatusMissing {
+		hint := "look for " + v.id + "/ in the bucket of recordings, among its older versions and in backups; what else is missing says: sega audit verify"
+		if v.sound(verdict) {
+			hint = "how the session went: sega audit show " + v.id
+		}
+		return withHint(fmt.Errorf("the log knows of a recording of %s, and it is missing: %s", v.id, verdict.Detail), "%s", hint)
+	}
 	return fmt.Errorf("the recording of %s is not what the log says: %s: %s", v.id, verdict.Status, verdict.Detail)
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"filippo.io/age"
+
 	"sega/audit"
 	"sega/audit/recording"
 )
@@ -34,6 +36,38 @@ func TestKeepIsBounded(t *testing.T) {
 	ended := &evidence{ended: endDetails{Recording: &recording.End{Head: recording.Head{Bytes: 70}, TailBytes: 7}}}
 	if got := []int64{ended.most(), (&evidence{}).most()}; got[0] != 77 || got[1] != mostLive {
 		t.Errorf("%d", got)
+	}
+}
+
+// TestMissingRecording: one that the log announces and that is gone was made; and play, which asks
+// for one session alone, says so as verify does.
+func TestMissingRecording(t *testing.T) {
+	for name, c := range map[string]struct{ end, want, hint string }{
+		"gone":         {`{"recording":{"head":{"segments":2,"bytes":30,"hash":"c"},"tail_bytes":7,"verdict":"complete"}}`, "it is missing: none of its objects is there; the log knows of 2 segments, 37 bytes", "look for ssh_1/"},
+		"never stored": {`{"recording":{"head":{"segments":0,"bytes":0,"hash":""},"verdict":"missing"}}`, "nothing of it was ever stored, as the log says itself", "sega audit show ssh_1"},
+		"untold":       {`{}`, "the log says nothing of how long it was", "look for ssh_1/"},
+		"lives":        {"", "has no end yet", "sega audit show ssh_1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := searching(newLogBroker(t, 0))
+			b.append(event(audit.KindSessionStart, audit.Success, "ssh_1", recordedDetail))
+			if c.end != "" {
+				b.append(event(audit.KindSessionEnd, audit.Success, "ssh_1", c.end))
+			}
+			r := b.reviewer()
+			id, err := age.GenerateX25519Identity()
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(t.TempDir(), "reviewer.age")
+			if err := os.WriteFile(file, []byte(id.String()+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			code := r.sega("audit", "play", "ssh_1", "--reason", "INC-7", "--identity", file)
+			if talk := r.talk.String(); code != exitFailed || !strings.Contains(talk, "the log knows of a recording of ssh_1") || !strings.Contains(talk, c.want) || !strings.Contains(talk, c.hint) {
+				t.Errorf("exit %d\n%s", code, talk)
+			}
+		})
 	}
 }
 
