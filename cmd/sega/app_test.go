@@ -173,3 +173,17 @@ func TestReadFrom(t *testing.T) {
 }
 
 var errPlain = errors.New("plain")
+
+// TestPlayable: the browser asks for no reason where no identity is named, or what is named is none.
+func TestPlayable(t *testing.T) {
+	none, bad := filepath.Join(t.TempDir(), "none.age"), filepath.Join(t.TempDir(), "bad.age")
+	if err := os.WriteFile(bad, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for env, want := range map[string]string{"SEGA_AUDIT_IDENTITY=": "set SEGA_AUDIT_IDENTITY", "SEGA_AUDIT_IDENTITY=" + none: "identity: ", "SEGA_AUDIT_IDENTITY=" + bad: "is not an age identity"} {
+		a, _, _ := testApp(t, env)
+		if err := a.playable(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", env, err)
+		}
+	}
+}

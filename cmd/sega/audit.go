@@ -10,7 +10,8 @@ func newAudit(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "audit", Short: "Find, replay and verify what was done", GroupID: groupReview, Args: cobra.ArbitraryArgs,
 		Example: "  sega audit\n  sega audit 'user:alice@example.com since:7d'\n  sega audit query --user alice@example.com --since 7d\n  sega audit verify",
 		Long: "Find, replay and verify what was done. Without a command, on a terminal, it opens a browser of the log: the list\n" +
-			"follows the query while you type it, Enter shows an event, p replays its session, ? lists the keys.",
+			"follows the query while you type it, Enter shows an event, p replays its session with the identity of\n" +
+			"SEGA_AUDIT_IDENTITY, F1 lists the keys, as does ? outside of the query line.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if opened, err := a.browseAudit(cmd.Context(), strings.Join(args, " ")); opened {
 				return err

@@ -32,7 +32,7 @@ func (a *app) browseAudit(ctx context.Context, query string) (opened bool, err e
 		return true, err
 	}
 	a.store = events.app.store // it may have asked for a passphrase: once is enough
-	return true, browse.Run(ctx, browse.Config{Source: events, Query: query, Play: a.playBrowsed, Explain: explainedText, Now: a.now, In: a.stdin, Out: out, Colour: a.getenv("NO_COLOR") == ""})
+	return true, browse.Run(ctx, browse.Config{Source: events, Query: query, Play: a.playBrowsed, Playable: a.playable, Explain: explainedText, Now: a.now, In: a.stdin, Out: out, Colour: a.getenv("NO_COLOR") == ""})
 }
 
 // eventSource reaches the broker for as long as the browser is open, which may be longer than a
@@ -97,6 +97,15 @@ func (a *app) playBrowsed(ctx context.Context, id, reason string) error {
 	if errors.Is(err, errCancelled) {
 		return context.Canceled
 	}
+	return err
+}
+
+// playable says whether there is an identity that recordings open with: the browser has no flag for one.
+func (a *app) playable() error {
+	if a.getenv("SEGA_AUDIT_IDENTITY") == "" {
+		return usagef("recordings open with a reviewer's identity: leave, set SEGA_AUDIT_IDENTITY to its file, and come back")
+	}
+	_, err := a.identities("")
 	return err
 }
 

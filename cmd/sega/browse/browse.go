@@ -30,12 +30,15 @@ type Config struct {
 	// Play replays the recording of an SSH session on the terminal, which is in its ordinary state
 	// meanwhile, and returns when the reviewer has seen it. Reason is what he said, never empty. An error that is
 	// context.Canceled says that he stopped it.
-	Play    func(ctx context.Context, session, reason string) error
-	Explain func(error) string // what failed and what to do next, on one or more lines
-	Now     func() time.Time   // in the zone in which times are shown
-	In      io.Reader
-	Out     io.Writer
-	Colour  bool // false where the person wants none (NO_COLOR)
+	Play func(ctx context.Context, session, reason string) error
+	// Playable says what keeps every recording from being replayed, before a reason is asked for; nil
+	// where nothing is known of it.
+	Playable func() error
+	Explain  func(error) string // what failed and what to do next, on one or more lines
+	Now      func() time.Time   // in the zone in which times are shown
+	In       io.Reader
+	Out      io.Writer
+	Colour   bool // false where the person wants none (NO_COLOR)
 }
 
 func (c Config) validate() error {

@@ -20,9 +20,18 @@ func (m *model) askReason() {
 	case !ok:
 	case r.replayable() == "":
 		m.notice = "nothing was recorded here: only events of an SSH session have a replay"
+	case m.Playable != nil && m.unplayable(m.Playable()):
 	default:
 		m.replay, m.reason, m.back, m.at = r.replayable(), newInput("", reasonLimit), m.at, onReason
 	}
+}
+
+// unplayable reports whether there is an error, and shows it.
+func (m *model) unplayable(err error) bool {
+	if err != nil {
+		m.failed = m.explain(err)
+	}
+	return err != nil
 }
 
 func (m *model) pressReason(msg tea.KeyMsg) tea.Cmd {

@@ -2,6 +2,7 @@ package browse
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -139,6 +140,28 @@ func TestUnreadable(t *testing.T) {
 		s.press("p", "s", "u")
 		if len(s.history) != 0 || s.at != onDetail {
 			t.Error("it leads somewhere")
+		}
+	})
+}
+
+// TestUnplayable: where no recording opens, no reason is asked for, which would be in vain.
+func TestUnplayable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := show(t, usual(), 100, 24, "kind:session.start")
+		var ready error
+		s.Playable = func() error { return ready }
+		for range 2 {
+			ready = errors.New("there is no identity")
+			s.press("esc", "p")
+			if s.at != onList {
+				t.Fatal("a reason is asked for")
+			}
+			s.has("there is no identity")
+			ready = nil
+			s.press("p")
+			if s.at != onReason {
+				t.Error("no reason is asked for")
+			}
 		}
 	})
 }
