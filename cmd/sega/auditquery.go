@@ -132,7 +132,7 @@ func newAuditQuery(a *app) *cobra.Command {
 	f.BoolVar(&o.newest, "newest", false, "the newest first")
 	f.Int64Var(&o.after, "after", -1, "only events behind this IDX, to go on where a list ended")
 	f.Int64Var(&o.before, "before", -1, "only events before this IDX, to go on where a list of the newest ended")
-	f.StringVar(&o.countBy, "count-by", "", "count instead, by "+strings.Join(dimensionNames(), ", ")+", joined by commas")
+	f.StringVar(&o.countBy, "count-by", "", "count instead, by "+strings.Join(dimensionNames(), ", ")+" (of UTC), joined by commas")
 	f.IntVar(&o.top, "top", 0, "only the largest so many counts; 0 for all")
 	f.BoolVar(&o.asJSON, "json", false, "print one JSON object a line")
 	_ = c.RegisterFlagCompletionFunc("count-by", completeDimensions)
@@ -146,6 +146,8 @@ which must hold; "or", "not" or "-", and parentheses combine them otherwise:
   reason:~outage (a part)  ticket: resource: action: source: node: id: policy:
   since:7d  until:2026-01-31T08:00:00Z  "rm -rf" (free text in reasons, tickets, commands and paths)
   screen:"DROP TABLE" (what a recorded screen showed)
+
+Times, in lists too, are of this machine's zone where they name none; the days of --count-by are days of UTC.
 
 Commands, paths and screens are searched and shown where policy lets you read content. That you ask is an event.`
 

@@ -321,6 +321,20 @@ func TestQueryUsage(t *testing.T) {
 	}
 }
 
+// TestDaysOfUTC: the days of counts are not those of the lists, which the help says.
+func TestDaysOfUTC(t *testing.T) {
+	b, r := queryWorld(t)
+	zone := time.FixedZone("", 14*60*60)
+	r.app.now = func() time.Time { return noon.In(zone) }
+	b.of("carol", audit.KindUserLogin, "login/4", 0) // at noon: the next day in that zone
+	if code := r.sega("audit", "query", "user:carol@example.com", "--count-by", "day"); code != 0 || r.out.String() != "DAY         COUNT\n2030-01-02  1\n" {
+		t.Errorf("exit %d\n%s%s", code, r.out, r.talk)
+	}
+	if code := r.sega("audit", "query", "--help"); code != 0 || !strings.Contains(r.out.String(), "the days of --count-by are days of UTC") {
+		t.Errorf("exit %d\n%s", code, r.out)
+	}
+}
+
 func TestCompletion(t *testing.T) {
 	for typed, want := range map[string]string{"": "user kind outcome role host day", "us": "user kind outcome role host day", "user,": "user,kind user,outcome user,role user,host user,day", "day,user,r": "day,user,kind day,user,outcome day,user,role day,user,host"} {
 		got, directive := completeDimensions(nil, nil, typed)
