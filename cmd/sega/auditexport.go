@@ -34,7 +34,7 @@ const allChannels = "all"
 
 type exportOptions struct {
 	identity, reason, format, output, channel, stream string
-	input                                             bool
+	input, unfiltered                                 bool
 }
 
 func newAuditExport(a *app) *cobra.Command {
@@ -43,7 +43,9 @@ func newAuditExport(a *app) *cobra.Command {
 		Example: "  sega audit export ssh_abc… --reason INC-7 --format asciicast-v2 --output session.cast\n  sega audit export ssh_abc… --reason INC-7 --format text\n  sega audit export ssh_abc… --reason INC-7 --format raw --stream err --channel 2 --output err.bin",
 		Long: "Write one channel of a recording, which is verified first: as asciicast of version 2 or 3, which players know; as text, what the\n" +
 			"screen showed; or raw, the bytes of one stream exactly as they passed. A session with one terminal, or one channel, needs no\n" +
-			"--channel. An asciicast holds Unicode alone: where the session had other bytes, raw has them. That you export is an event.",
+			"--channel. An asciicast holds Unicode alone: where the session had other bytes, raw has them. What would make the terminal of\n" +
+			"whoever plays it act (set its clipboard or title, ask it) is left out, as `sega audit play` does; --unfiltered keeps it, and raw\n" +
+			"is exact always. That you export is an event.",
 		RunE: func(cmd *cobra.Command, args []string) error { return a.export(cmd.Context(), args[0], o) }}
 	viewingFlags(c, &o.identity, &o.reason)
 	c.Flags().StringVar(&o.format, "format", formatCast2, strings.Join([]string{formatCast2, formatCast3, formatText, formatRaw}, ", "))
@@ -51,6 +53,7 @@ func newAuditExport(a *app) *cobra.Command {
 	c.Flags().StringVar(&o.channel, "channel", "", "number of the channel, or all for a file each")
 	c.Flags().StringVar(&o.stream, "stream", "out", "of a raw export: out, err or in")
 	c.Flags().BoolVar(&o.input, "input", false, "put what was typed into the asciicast too, passwords included")
+	c.Flags().BoolVar(&o.unfiltered, "unfiltered", false, "keep in the asciicast what makes a terminal act: clipboard, title, questions")
 	return c
 }
 
@@ -67,6 +70,8 @@ func (o exportOptions) check(terminal bool) error {
 		return usagef("--stream belongs to --format raw")
 	case o.input && o.format != formatCast2 && o.format != formatCast3:
 		return usagef("--input belongs to an asciicast")
+	case o.unfiltered && o.format != formatCast2 && o.format != formatCast3:
+		return usagef("--unfiltered belongs to an asciicast: raw is exact always")
 	case err != nil && o.channel != "" && o.channel != allChannels:
 		return usagef("--channel is a number, or all")
 	case o.channel == allChannels && o.toStdout():
@@ -173,7 +178,7 @@ func (o exportOptions) write(ctx context.Context, w io.Writer, t *tape, c export
 		version = 3
 	}
 	title := fmt.Sprintf("%s %s@%s %s", t.id, t.started.Login, t.started.Host, actorName(t.start.Actor))
-	return export.Cast(w, r, export.CastOptions{Version: version, Channel: c, Title: title, Input: o.input})
+	return export.Cast(w, r, export.CastOptions{Version: version, Channel: c, Title: title, Input: o.input, Unfiltered: o.unfiltered})
 }
 
 // ended says that a recording has no end, which is no failure: it was written as far as it goes.

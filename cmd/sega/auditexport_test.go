@@ -30,6 +30,8 @@ func TestExportOptions(t *testing.T) {
 		"no such stream":            {exportOptions{format: "raw", stream: "event"}, false, "--stream is"},
 		"the stream of a text":      {exportOptions{format: "text", stream: "err"}, false, "belongs to --format raw"},
 		"the input of a text":       {exportOptions{format: "text", stream: "out", input: true}, false, "belongs to an asciicast"},
+		"unfiltered raw":            {exportOptions{format: "raw", stream: "out", unfiltered: true}, false, "raw is exact always"},
+		"unfiltered":                {exportOptions{format: "asciicast-v2", stream: "out", output: "x", unfiltered: true}, false, ""},
 		"a channel's name":          {exportOptions{format: "raw", stream: "out", channel: "shell"}, false, "--channel is a number"},
 		"a channel too large":       {exportOptions{format: "raw", stream: "out", channel: "4294967296"}, false, "--channel is a number"},
 		"all channels to a pipe":    {exportOptions{format: "raw", stream: "out", channel: "all", output: "-"}, false, "--output FILE"},
@@ -74,6 +76,21 @@ func tapeOf(t *testing.T, r *reel) *tape {
 	announced := r.writer.Announce()
 	return &tape{evidence: &evidence{id: "ssh_0123456789abcdef", start: &audit.Event{Actor: audit.Actor{Email: "alice@example.com"}},
 		started: startDetails{Host: "web-1", Login: "root", Recording: &announced}}, file: f, identities: r.ids}
+}
+
+// TestExportIsFiltered: an asciicast is what the player lets pass, unless all of it is asked for.
+func TestExportIsFiltered(t *testing.T) {
+	tp := tapeOf(t, shellReel(t))
+	s, err := readScore(t.Context(), tp.reader, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for unfiltered, want := range map[bool]string{false: `,"o","6nRed alert`, true: `]52;c;cm0=\u0007`} {
+		var out bytes.Buffer
+		if err := (exportOptions{format: "asciicast-v2", unfiltered: unfiltered}).write(t.Context(), &out, tp, s.channels[0]); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("unfiltered %v: %v\n%s", unfiltered, err, &out)
+		}
+	}
 }
 
 func TestExportFile(t *testing.T) {

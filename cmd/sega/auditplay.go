@@ -125,9 +125,9 @@ func (a *app) replay(ctx context.Context, r *recording.Reader, channel *uint32, 
 	options := recording.PlayOptions{Speed: o.speed, MaxIdle: o.maxIdle, Instant: o.instant || !terminal, Channel: channel}
 	var to io.Writer = a.out
 	if terminal && !o.raw {
-		filter := newHarmless(a.out)
+		filter := export.NewHarmless(a.out)
 		to = filter
-		options.OnEvent = func(_ uint32, e recording.Event) error { filter.note(e); return nil }
+		options.OnEvent = func(_ uint32, e recording.Event) error { filter.Note(e); return nil }
 	}
 	err := recording.Play(ctx, r, to, options)
 	if terminal {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"sega/audit/recording"
+	"sega/audit/recording/export"
 	"sega/broker/api"
 	"sega/broker/client"
 )
@@ -151,7 +152,7 @@ type tail struct {
 	terminal bool            // stdout is one
 	keys     bool            // and it is raw
 	out      io.Writer
-	filter   *harmless // what out is, or nil
+	filter   *export.Harmless // what out is, or nil
 	lag      time.Duration
 }
 
@@ -163,7 +164,7 @@ func (t *tail) run(ctx context.Context, open func(context.Context) (*recording.R
 	defer func() { cancel(); <-done }()
 	t.pty, t.out, t.terminal = map[uint32]bool{}, t.app.out, t.app.isTerminal()
 	if t.terminal && !t.options.raw {
-		t.filter = newHarmless(t.app.out)
+		t.filter = export.NewHarmless(t.app.out)
 		t.out = t.filter
 	}
 	keys, leave, err := t.begin()
@@ -276,7 +277,7 @@ func (t *tail) note(f recording.Frame) error {
 		return err
 	}
 	if t.filter != nil {
-		t.filter.note(e)
+		t.filter.Note(e)
 	}
 	if e.Type == recording.EventPty {
 		t.pty[f.Channel] = true

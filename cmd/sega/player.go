@@ -62,7 +62,7 @@ type player struct {
 
 	reader *recording.Reader
 	screen io.Writer
-	filter *harmless        // what screen is, or nil where it is raw
+	filter *export.Harmless // what screen is, or nil where it is raw
 	next   *recording.Frame // read and not shown yet; nil at the end
 	ended  error            // why there is no next: nil or recording.ErrInterrupted
 	at     time.Duration    // in the recording
@@ -200,7 +200,7 @@ func (p *player) rewind() error {
 	}
 	p.reader, p.screen, p.at = r, p.out, 0
 	if !p.raw {
-		p.filter = newHarmless(p.out)
+		p.filter = export.NewHarmless(p.out)
 		p.screen = p.filter
 	}
 	return p.read()
@@ -264,7 +264,7 @@ func (p *player) note(f recording.Frame) error {
 	if err != nil {
 		return err
 	}
-	p.filter.note(e)
+	p.filter.Note(e)
 	return nil
 }
 

@@ -58,10 +58,15 @@ func checkStream(t *testing.T, p *tape, ch Channel, want []byte, version int) {
 	if !bytes.Equal(raw.Bytes(), want) {
 		t.Fatalf("raw %q, want %q", raw.Bytes(), want)
 	}
-	must(t, Cast(&cast, p.reader(), CastOptions{Version: version, Channel: ch}))
+	must(t, Cast(&cast, p.reader(), CastOptions{Version: version, Channel: ch, Unfiltered: true}))
 	_, events := parseCast(t, cast.String())
 	if got := joined(events, "o"); got != string([]rune(string(want))) {
 		t.Fatalf("cast of version %d: %q, want %q", version, got, string([]rune(string(want))))
+	}
+	cast.Reset()
+	must(t, Cast(&cast, p.reader(), CastOptions{Version: version, Channel: ch}))
+	if _, events = parseCast(t, cast.String()); !shownOnly.MatchString(joined(events, "o")) {
+		t.Fatalf("cast of version %d: %q comes through", version, joined(events, "o"))
 	}
 }
 

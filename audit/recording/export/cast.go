@@ -2,6 +2,7 @@ package export
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -26,6 +27,8 @@ type CastOptions struct {
 	Channel Channel // of Channels
 	Title   string
 	Input   bool // also what was typed, where the reader's identity opens it
+	// Unfiltered leaves in the output what makes a terminal act: a player on one hands all of it on.
+	Unfiltered bool
 }
 
 // castHeader is the first line: Width and Height in version 2, Term in version 3.
@@ -48,13 +51,17 @@ type castTerm struct {
 
 // Cast writes a channel as an asciicast. Standard error is folded into the output, for which the
 // format has one code. The output of a channel without a terminal gets the carriage returns that
-// the person's own terminal added. What is no UTF-8 becomes U+FFFD: the bytes are in Raw alone.
+// the person's own terminal added. What is no UTF-8 becomes U+FFFD, and sequences that do not show but act are left out (Harmless):
+// the bytes are in Raw alone.
 func Cast(w io.Writer, r *recording.Reader, o CastOptions) error {
 	if o.Version != 2 && o.Version != 3 {
 		return fmt.Errorf("export: there is no asciicast version %d: it is 2 or 3", o.Version)
 	}
 	c := &cast{out: bufio.NewWriterSize(w, 64<<10), o: o, texts: map[recording.Stream]*decoder{
 		recording.StreamIn: {}, recording.StreamOut: {}, recording.StreamErr: {}}}
+	if !o.Unfiltered { // one for each stream: a sequence of one is cut by the other's output
+		c.filters = map[recording.Stream]*Harmless{recording.StreamOut: NewHarmless(&c.shown), recording.StreamErr: NewHarmless(&c.shown)}
+	}
 	if err := c.line(c.header(r.Header())); err != nil {
 		return err
 	}
@@ -75,12 +82,14 @@ func Cast(w io.Writer, r *recording.Reader, o CastOptions) error {
 
 // cast is the state of one encoding. Times are since the channel was opened.
 type cast struct {
-	out    *bufio.Writer
-	o      CastOptions
-	texts  map[recording.Stream]*decoder
-	last   time.Duration // of the newest frame
-	ticks  int64         // version 3: milliseconds written so far
-	status string        // of the exit; "" for none
+	out     *bufio.Writer
+	o       CastOptions
+	texts   map[recording.Stream]*decoder
+	filters map[recording.Stream]*Harmless // nil where all is left in
+	shown   bytes.Buffer                   // what they let pass
+	last    time.Duration                  // of the newest frame
+	ticks   int64                          // version 3: milliseconds written so far
+	status  string                         // of the exit; "" for none
 }
 
 func (c *cast) header(h recording.Header) castHeader {
@@ -124,10 +133,17 @@ func (c *cast) frame(f recording.Frame) error {
 		}
 		return c.write("i", c.texts[f.Stream].add(f.Data))
 	}
-	return c.output(c.texts[f.Stream].add(f.Data))
+	return c.output(f.Stream, c.texts[f.Stream].add(f.Data))
 }
 
-func (c *cast) output(text string) error {
+func (c *cast) output(s recording.Stream, text string) error {
+	if filter := c.filters[s]; filter != nil {
+		c.shown.Reset()
+		if _, err := io.WriteString(filter, text); err != nil {
+			return err
+		}
+		text = c.shown.String()
+	}
 	if !c.o.Channel.Pty {
 		text = strings.ReplaceAll(text, "\n", "\r\n")
 	}
@@ -135,6 +151,9 @@ func (c *cast) output(text string) error {
 }
 
 func (c *cast) event(e recording.Event) error {
+	for _, filter := range c.filters {
+		filter.Note(e)
+	}
 	switch e.Type {
 	case recording.EventResize:
 		cols, rows := size(e.Cols, e.Rows)
@@ -154,7 +173,7 @@ func (c *cast) event(e recording.Event) error {
 // finish writes what is held and, in version 3, how the channel's program ended.
 func (c *cast) finish() error {
 	for _, s := range []recording.Stream{recording.StreamOut, recording.StreamErr} {
-		if err := c.output(c.texts[s].rest()); err != nil {
+		if err := c.output(s, c.texts[s].rest()); err != nil {
 			return err
 		}
 	}

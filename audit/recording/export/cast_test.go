@@ -81,6 +81,26 @@ func TestCastV3(t *testing.T) {
 	}
 }
 
+// TestCastIsHarmless: a player on a terminal hands on what it reads, so that nothing may act there; a
+// sequence of one stream is cut by no output of the other. Unfiltered holds all.
+func TestCastIsHarmless(t *testing.T) {
+	p := newTape(t)
+	p.event(1, recording.Event{Type: recording.EventPty, Cols: 80, Rows: 24, Term: "screen"})
+	p.write(1, recording.StreamOut, "a\x1b]52;c;cm0g")
+	p.write(1, recording.StreamErr, "\x1b[1")
+	p.write(1, recording.StreamOut, "LXJm\x07b\x1b[6n\x1b[31mc\x1bkname\x1b\\")
+	p.write(1, recording.StreamErr, "md")
+	p.close()
+	for unfiltered, want := range map[bool]string{false: "ab\x1b[31mc\x1b[1md", true: "a\x1b]52;c;cm0g\x1b[1LXJm\x07b\x1b[6n\x1b[31mc\x1bkname\x1b\\md"} {
+		for version := 2; version <= 3; version++ {
+			_, events := parseCast(t, castOf(t, p, CastOptions{Version: version, Channel: p.channels()[0], Unfiltered: unfiltered}))
+			if got := joined(events, "o"); got != want {
+				t.Errorf("version %d, unfiltered %v: %q, want %q", version, unfiltered, got, want)
+			}
+		}
+	}
+}
+
 // TestCastInput: what was typed is left out unless it is asked for by somebody whose identity opens it.
 func TestCastInput(t *testing.T) {
 	p := shellTape(t)

@@ -5,6 +5,9 @@
 // what a screen showed (audit/recording/screen), nor who may export: the broker decides, and the
 // reviewer's identity opens the recording.
 //
+// What a recorded side may do to the terminal of a reader is decided here: Harmless lets pass what shows,
+// for asciicasts and for the player of cmd/sega.
+//
 // It serves the flow "review" of docs/architecture.md (design R11). A session may have several
 // channels, and each of these forms holds one: Channels says what there is, Choose which is meant.
 // Encoders are pure: a Reader goes in, bytes come out. A recording that was not closed by its

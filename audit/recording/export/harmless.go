@@ -1,4 +1,4 @@
-package main
+package export
 
 import (
 	"bytes"
@@ -9,13 +9,13 @@ import (
 	"sega/audit/recording"
 )
 
-// harmless passes what a terminal shows: UTF-8, and the sequences that playallow.go lists. All else
+// Harmless passes what a terminal shows: UTF-8, and the sequences that allow.go lists. All else
 // is dropped, for it would make the reviewer's terminal act: set its clipboard, its title, its size
 // or its keyboard, leave UTF-8, or answer by typing into the reviewer's shell. A list of what is
 // dropped would never be whole. Source of the forms: ECMA-48 §5.3 to §5.6, xterm's ctlseqs.
-type harmless struct {
+type Harmless struct {
 	w      io.Writer
-	state  func(*harmless, byte)
+	state  func(*Harmless, byte)
 	held   []byte // a sequence or character that is not yet whole
 	left   int    // bytes that a control string may still have
 	titles bool   // ESC k begins a title, as screen and tmux know it
@@ -28,17 +28,18 @@ const (
 	titleLimit  = 256     // of a title of screen
 )
 
-func newHarmless(w io.Writer) *harmless { return &harmless{w: w, state: (*harmless).ground} }
+// NewHarmless returns a filter before w.
+func NewHarmless(w io.Writer) *Harmless { return &Harmless{w: w, state: (*Harmless).ground} }
 
-// note takes an event of the recording: what ESC k means depends on the terminal.
-func (h *harmless) note(e recording.Event) {
+// Note takes an event of the recording: what ESC k means depends on the terminal.
+func (h *Harmless) Note(e recording.Event) {
 	if e.Type == recording.EventPty {
 		h.titles = strings.HasPrefix(e.Term, "screen") || strings.HasPrefix(e.Term, "tmux")
 	}
 }
 
 // Write implements io.Writer. Sequences may be cut anywhere between two calls.
-func (h *harmless) Write(p []byte) (int, error) {
+func (h *Harmless) Write(p []byte) (int, error) {
 	h.out.Reset()
 	for _, b := range p {
 		h.state(h, b)
@@ -49,11 +50,11 @@ func (h *harmless) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (h *harmless) ground(b byte) {
-	h.state = (*harmless).ground
+func (h *Harmless) ground(b byte) {
+	h.state = (*Harmless).ground
 	switch {
 	case b == 0x1b:
-		h.held, h.state = append(h.held[:0], b), (*harmless).escaped
+		h.held, h.state = append(h.held[:0], b), (*Harmless).escaped
 	case b < 0x20:
 		if b >= 0x07 && b <= 0x0f { // BEL, BS, HT, LF, VT, FF, CR, SO, SI
 			h.out.WriteByte(b)
@@ -68,17 +69,17 @@ func (h *harmless) ground(b byte) {
 
 // multibyte passes a character of several bytes once it is whole, without U+0080 to U+009F, which
 // some terminals take for ESC and a letter. What is none becomes U+FFFD.
-func (h *harmless) multibyte(b byte) {
+func (h *Harmless) multibyte(b byte) {
 	if len(h.held) > 0 && (b < 0x80 || b > 0xbf) { // cut
 		h.out.WriteRune(utf8.RuneError)
 		h.ground(b)
 		return
 	}
-	h.state = (*harmless).multibyte
+	h.state = (*Harmless).multibyte
 	if h.held = append(h.held, b); !utf8.FullRune(h.held) {
 		return
 	}
-	h.state = (*harmless).ground
+	h.state = (*Harmless).ground
 	switch r, n := utf8.DecodeRune(h.held); {
 	case n == 1 && len(h.held) > 1: // the last byte continues none of it
 		h.out.WriteRune(utf8.RuneError)
@@ -88,7 +89,7 @@ func (h *harmless) multibyte(b byte) {
 	}
 }
 
-func (h *harmless) escaped(b byte) {
+func (h *Harmless) escaped(b byte) {
 	switch {
 	case b < 0x20 || b >= 0x7f:
 		h.inside(b)
@@ -97,32 +98,32 @@ func (h *harmless) escaped(b byte) {
 	case len(h.held) > 1:
 		h.escape(b)
 	case b == '[':
-		h.held, h.state = append(h.held, b), (*harmless).csi
+		h.held, h.state = append(h.held, b), (*Harmless).csi
 	case b == ']' || b == 'P' || b == 'X' || b == '^' || b == '_':
-		h.left, h.state = stringLimit, (*harmless).str
+		h.left, h.state = stringLimit, (*Harmless).str
 	case b == 'k' && h.titles:
-		h.left, h.state = titleLimit, (*harmless).str
+		h.left, h.state = titleLimit, (*Harmless).str
 	default:
 		h.escape(b)
 	}
 }
 
 // escape ends a sequence that is not CSI.
-func (h *harmless) escape(final byte) {
-	h.state = (*harmless).ground
+func (h *Harmless) escape(final byte) {
+	h.state = (*Harmless).ground
 	if shownEscape(h.held[1:], final) {
 		h.out.Write(append(h.held, final))
 	}
 }
 
-func (h *harmless) csi(b byte) {
+func (h *Harmless) csi(b byte) {
 	switch {
 	case b < 0x20 || b >= 0x7f:
 		h.inside(b)
 	case b <= 0x3f:
 		h.hold(b)
 	default:
-		h.state = (*harmless).ground
+		h.state = (*Harmless).ground
 		if len(h.held) < heldLimit {
 			h.out.Write(shownCSI(h.held[2:], b))
 		}
@@ -130,7 +131,7 @@ func (h *harmless) csi(b byte) {
 }
 
 // hold keeps a byte. Where they are too many, the last are lost, and at the end the sequence is.
-func (h *harmless) hold(b byte) {
+func (h *Harmless) hold(b byte) {
 	if len(h.held) < heldLimit {
 		h.held = append(h.held, b)
 	}
@@ -138,12 +139,12 @@ func (h *harmless) hold(b byte) {
 
 // inside takes a byte that is none of a sequence. A control is carried out at once, and the
 // sequence goes on; CAN, SUB, ESC and what is beyond ASCII end it; DEL is nothing.
-func (h *harmless) inside(b byte) {
+func (h *Harmless) inside(b byte) {
 	goOn := h.state
 	switch {
 	case b == 0x7f:
 	case b == 0x18 || b == 0x1a:
-		h.state = (*harmless).ground
+		h.state = (*Harmless).ground
 	case b < 0x20 && b != 0x1b:
 		h.ground(b)
 		h.state = goOn
@@ -154,14 +155,14 @@ func (h *harmless) inside(b byte) {
 
 // str drops a control string up to its end: ST, BEL or CAN, or where it would hide too much, a line
 // feed or its bound.
-func (h *harmless) str(b byte) {
+func (h *Harmless) str(b byte) {
 	switch {
 	case b == 0x1b:
-		h.state = (*harmless).strEnd
+		h.state = (*Harmless).strEnd
 	case b == '\n':
 		h.ground(b)
 	case b == 0x07 || b == 0x18 || b == 0x1a:
-		h.state = (*harmless).ground
+		h.state = (*Harmless).ground
 	case h.left == 0:
 		h.ground(b)
 	default:
@@ -170,9 +171,9 @@ func (h *harmless) str(b byte) {
 }
 
 // strEnd is behind an ESC in a control string: it ends it, or begins a sequence.
-func (h *harmless) strEnd(b byte) {
+func (h *Harmless) strEnd(b byte) {
 	h.ground(0x1b)
 	if h.escaped(b); b == '\\' {
-		h.state = (*harmless).ground
+		h.state = (*Harmless).ground
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package export
 
 import (
 	"bytes"
@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// What harmless lets pass: what moves the cursor, writes, erases and colours, and no more. Nothing
-// of it makes a terminal answer, and sane undoes all of it that stays.
+// What Harmless lets pass: what moves the cursor, writes, erases and colours, and no more. Nothing
+// of it makes a terminal answer, and a player undoes all of it that stays (cmd/sega/player.go).
 
 // shownEscape reports whether ESC, intermediate bytes and a final one are shown.
 func shownEscape(inter []byte, final byte) bool {

@@ -1,4 +1,4 @@
-package main
+package export
 
 import (
 	"bytes"
@@ -7,14 +7,12 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/hinshun/vt10x"
-
 	"sega/audit/recording"
 )
 
 func filtered(chunks ...[]byte) string {
 	var out bytes.Buffer
-	h := newHarmless(&out)
+	h := NewHarmless(&out)
 	for _, c := range chunks {
 		_, _ = h.Write(c)
 	}
@@ -70,8 +68,8 @@ func TestHarmless(t *testing.T) {
 func TestHarmlessTitles(t *testing.T) {
 	for term, want := range map[string]string{"xterm-256color": "atitlebl", "screen": "ab", "tmux-256color": "ab"} {
 		var out bytes.Buffer
-		h := newHarmless(&out)
-		h.note(recording.Event{Type: recording.EventPty, Term: term})
+		h := NewHarmless(&out)
+		h.Note(recording.Event{Type: recording.EventPty, Term: term})
 		_, _ = h.Write([]byte("a\x1bktitle\x1b\\b\x1bkl"))
 		if out.String() != want {
 			t.Errorf("%s: %q, want %q", term, out.String(), want)
@@ -105,22 +103,4 @@ func FuzzHarmless(f *testing.F) {
 			t.Errorf("%q passes, but %q is what it should be", whole, again)
 		}
 	})
-}
-
-// TestSane: whatever may have been let through is undone, and the cursor stays where it was.
-func TestSane(t *testing.T) {
-	for _, undo := range []string{"\x1b%G", "\x1b[!p", "\x1b[2l", "\x1b[20l", "\x1b[?5l", "\x1b[?1004l", "\x1b[?1005l", "\x1b[?1015l", "\x1b[?2048l", "\x1b[<u", "\x1b[>4;0m"} {
-		if !strings.Contains(sane, undo) {
-			t.Errorf("%q is missing", undo)
-		}
-	}
-	if saved := strings.Index(sane, "\x1b[s"); saved < strings.Index(sane, "\x1b[!p") {
-		t.Error("a soft reset forgets the cursor that was saved before it")
-	}
-	term := vt10x.New(vt10x.WithSize(20, 5))
-	known := strings.ReplaceAll(sane, "\x1b%G", "") // this emulator takes the G for a letter
-	_, _ = term.Write([]byte("\x1b[2;4r\x1b[?6h\x1b[2;7Hx" + known))
-	if c := term.Cursor(); c.X != 7 || c.Y != 2 {
-		t.Errorf("the cursor is at %d,%d", c.X, c.Y)
-	}
 }
