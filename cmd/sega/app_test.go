@@ -149,7 +149,7 @@ func TestRoots(t *testing.T) {
 // explained is what a person reads of an error.
 func explained(err error) string {
 	var b bytes.Buffer
-	explain(&b, err)
+	explain(&b, err, "sega")
 	return b.String()
 }
 

@@ -116,7 +116,7 @@ func explainedText(err error) string {
 		return usage.text
 	}
 	var b strings.Builder
-	explain(&b, err)
+	explain(&b, err, "sega audit")
 	text := strings.TrimPrefix(b.String(), "sega: ")
 	if exitCode(err) == exitLogin && !errors.Is(err, errNotLoggedIn) {
 		text += "log in in another terminal, then press F here\n"

@@ -89,8 +89,8 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// explain writes what failed and, on lines of its own, what to do next.
-func explain(w io.Writer, err error) {
+// explain writes what failed of a command and, on lines of its own, what to do next.
+func explain(w io.Writer, err error, command string) {
 	var child childError
 	if errors.As(err, &child) {
 		return // the child has said what it had to say
@@ -115,7 +115,7 @@ func explain(w io.Writer, err error) {
 	}
 	var usage usageError
 	if errors.As(err, &usage) {
-		fmt.Fprintln(w, "  run: sega --help")
+		fmt.Fprintf(w, "  run: %s --help\n", command)
 	}
 }
 

@@ -26,12 +26,12 @@ func run(ctx context.Context, args []string, a *app) int {
 	root.SetArgs(args)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if ctx.Err() != nil && err != nil && exitCode(err) == exitFailed {
 		err = errCancelled
 	}
 	if err != nil {
-		explain(a.err, err)
+		explain(a.err, err, c.CommandPath())
 	}
 	return exitCode(err)
 }

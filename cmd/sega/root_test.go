@@ -46,6 +46,9 @@ func TestCommandTree(t *testing.T) {
 			if f.Usage == "" {
 				t.Errorf("%s: --%s says nothing", path, f.Name)
 			}
+			if strings.Contains(f.Usage, "`") { // pflag takes what they quote for the name of the value
+				t.Errorf("%s: --%s has backquotes in its text", path, f.Name)
+			}
 			if f.Shorthand != "" && short[f.Shorthand] != "" {
 				t.Errorf("%s: -%s is --%s and --%s", path, f.Shorthand, f.Name, short[f.Shorthand])
 			}
@@ -184,5 +187,15 @@ func TestUsage(t *testing.T) {
 				t.Errorf("exit %d, stdout %q, stderr %q", code, out, talk)
 			}
 		})
+	}
+}
+
+// TestUsageNamesTheCommand: the help that is named is that of the command which was mistyped.
+func TestUsageNamesTheCommand(t *testing.T) {
+	for line, want := range map[string]string{"audit query --nope": "sega audit query", "audit query --limit=-1": "sega audit query", "audit show": "sega audit show", "revoke user": "sega revoke user", "audit frobnicate": "sega audit", "frobnicate": "sega"} {
+		a, _, talk := testApp(t)
+		if code := run(t.Context(), strings.Fields(line), a); code != exitUsage || !strings.HasSuffix(talk.String(), "\n  run: "+want+" --help\n") {
+			t.Errorf("%s: exit %d, stderr %q", line, code, talk)
+		}
 	}
 }

@@ -49,7 +49,7 @@ func newSSH(a *app) *cobra.Command {
 	c.Flags().SetInterspersed(false)
 	c.Flags().StringVar(&o.reason, "reason", "", "why, where policy asks for it")
 	c.Flags().StringVar(&o.ticket, "ticket", "", "ticket, where policy asks for it")
-	c.Flags().BoolVar(&o.renew, "renew", false, "renew the certificate that the block of `sega configure --ssh` uses, and do no more")
+	c.Flags().BoolVar(&o.renew, "renew", false, "renew the certificate that the block of sega configure --ssh uses, and do no more")
 	return c
 }
 
