@@ -205,7 +205,6 @@ func faultRound(t *testing.T, path string, f *faults, what load) (failed bool) {
 func judge(t *testing.T, l *Log, acked map[string]int64, refused map[string]bool, strict bool) {
 	t.Helper()
 	storetest.Verify(t, l, testKey(t).Verifier())
-	storetest.CheckRollups(t, l)
 	stored := map[string]int64{}
 	for row, err := range l.Rows(t.Context(), 0, 1<<40) {
 		if err != nil {

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -260,8 +261,8 @@ func CheckRollups(t *testing.T, l store.Log) {
 			want[key]++
 		}
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Fatalf("rollups of %d events: %s", upTo, diff)
+	if !maps.Equal(want, got) {
+		t.Fatalf("rollups of %d events: %s", upTo, cmp.Diff(want, got))
 	}
 }
 

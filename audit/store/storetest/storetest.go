@@ -128,7 +128,7 @@ func collect(t *testing.T, rows iter.Seq2[audit.Row, error]) []audit.Row {
 	return out
 }
 
-// Verify judges the whole log from its rows against its signed head.
+// Verify judges the whole log from its rows against its signed head, its rollups included.
 func Verify(t *testing.T, l store.Log, verifier note.Verifier) audit.Report {
 	t.Helper()
 	msg, tree := l.Head()
@@ -139,7 +139,15 @@ func Verify(t *testing.T, l store.Log, verifier note.Verifier) audit.Report {
 	if c.Tree != tree {
 		t.Fatalf("the checkpoint signs %v, the head is %v", c.Tree, tree)
 	}
-	report, err := audit.VerifyLog(l.Rows(context.Background(), 0, tree.N), tree, nil)
+	upTo, rollups := l.Rollups(context.Background())
+	check := audit.NewRollupCheck(upTo, tree.N)
+	for r, err := range rollups {
+		if err != nil {
+			t.Fatal(err)
+		}
+		check.Add(r)
+	}
+	report, err := audit.Verifier{Checkpoint: tree, Rollups: check}.Verify(l.Rows(context.Background(), 0, tree.N))
 	if err != nil {
 		t.Fatal(err)
 	}
