@@ -20,11 +20,7 @@ func (l *Log) Append(ctx context.Context, events []audit.Event, apply func(ctx c
 // commit makes the batch durable, or changes nothing and returns why. The outcomes of single
 // requests are in them.
 func (l *Log) commit(batch []*backend.Request) error {
-	if err := l.known.Err(); err != nil {
-		return err
-	}
 	if err := l.transact(batch); err != nil {
-		l.known.Lose(l.cfg.Log, err)
 		return err
 	}
 	l.advance(l.w.edge.Head)

@@ -69,7 +69,7 @@ func open(ctx context.Context, cfg Config, dial dialFunc) (*Log, error) {
 	l.advance(l.w.edge.Head)
 	var background context.Context
 	background, l.cancel = context.WithCancel(context.Background())
-	l.committer = backend.StartCommitter(cfg.Log, cfg.MaxBatch, l.commit, func() {})
+	l.committer = backend.StartCommitter(&l.known, cfg.Log, cfg.MaxBatch, l.commit, func() {})
 	l.aside.Go(func() { l.follow(background) })
 	l.aside.Go(func() { l.index(background) })
 	return l, nil

@@ -102,7 +102,7 @@ func open(ctx context.Context, cfg Config, dial func(context.Context) (conn, err
 	l.reads, l.w, l.file = reads, w, file
 	l.known.Advance(w.edge.Head)
 	l.text, l.copier = startText(l), startCopier(l)
-	l.committer = backend.StartCommitter(cfg.Log, cfg.MaxBatch, l.commit, l.tidy)
+	l.committer = backend.StartCommitter(&l.known, cfg.Log, cfg.MaxBatch, l.commit, l.tidy)
 	return l, nil
 }
 

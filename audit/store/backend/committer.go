@@ -10,6 +10,7 @@ const batchBytes = 64 << 20
 
 // Committer takes what callers append, has it committed in batches by one goroutine, and answers.
 type Committer struct {
+	known    *Known
 	log      *slog.Logger
 	maxBatch int // appends that share a commit
 	commit   func(batch []*Request) error
@@ -21,10 +22,10 @@ type Committer struct {
 }
 
 // StartCommitter starts the goroutine. commit makes a batch durable as one transaction, or changes
-// nothing and says why; First and Failed of every request are set when it returns nil. after
-// is called when the callers of a commit have their answers.
-func StartCommitter(log *slog.Logger, maxBatch int, commit func(batch []*Request) error, after func()) *Committer {
-	c := &Committer{log: log, maxBatch: maxBatch, commit: commit, after: after,
+// nothing and says why; First and Failed of every request are set when it returns nil. It is not called
+// once the database was set back (see Known). after is called when the callers of a commit have their answers.
+func StartCommitter(known *Known, log *slog.Logger, maxBatch int, commit func(batch []*Request) error, after func()) *Committer {
+	c := &Committer{known: known, log: log, maxBatch: maxBatch, commit: commit, after: after,
 		queue: make(chan *Request, maxBatch), closing: make(chan struct{}), stopped: make(chan struct{})}
 	go c.run()
 	return c
@@ -100,7 +101,12 @@ func (c *Committer) batch(waiting []*Request) {
 	if len(batch) == 0 {
 		return
 	}
-	if err := c.commit(batch); err != nil {
+	err := c.known.Err()
+	if err == nil {
+		err = c.commit(batch)
+	}
+	if err != nil {
+		c.known.Lose(c.log, err)
 		c.log.Error("audit store: events are not durable, nothing is released", "appends", len(batch), "error", err)
 		for _, r := range batch {
 			r.answer(unavailable(err))
