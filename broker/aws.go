@@ -18,7 +18,7 @@ func (s *Server) roles(_ context.Context, c *call) (any, error) {
 	out := api.Roles{Roles: []api.Role{}}
 	for _, r := range s.Roles {
 		d := s.Policy.Decide(*s.request(c.session, policy.ActionAssume, roleResource(r), policy.Context{Source: c.source.String()}))
-		v := api.Role{Name: r.Name, ARN: r.ARN, Account: r.Account(), Description: r.Description, MaxSeconds: int(r.MaxDuration.Seconds()), Allowed: d.Allow}
+		v := api.Role{Name: r.Name, ARN: r.ARN, Account: r.Account(), Description: r.Description, MaxSeconds: int(r.MaxDuration.Seconds()), Mode: api.ModeAssumeRole, Allowed: d.Allow, Needs: []string{}}
 		if !d.Allow {
 			v.Why = d.Reason
 		}
@@ -52,6 +52,9 @@ func (s *Server) credentials(ctx context.Context, c *call) (any, error) {
 	}
 	if r.Seconds < 0 || r.Seconds > 12*3600 {
 		return nil, api.Errorf(api.KindInvalid, "a duration is between 900 and 43200 seconds")
+	}
+	if len(r.Chain) > 0 || len(r.PolicyARNs) > 0 || r.Policy != "" || r.ReadOnly {
+		return nil, api.Errorf(api.KindInvalid, "this broker neither chains roles nor narrows credentials")
 	}
 	op.decide = s.request(c.session, policy.ActionAssume, roleResource(role), policy.Context{Reason: reason, Ticket: ticket, Source: c.source.String()})
 	op.act = func(ctx context.Context, d policy.Decision, action string) (effect, error) {
@@ -107,32 +110,34 @@ func (s *Server) reuse(ctx context.Context, c *call) (any, error) {
 	}
 	op.decide = s.request(c.session, policy.ActionAssume, roleResource(role), policy.Context{Reason: reason, Ticket: ticket, Source: c.source.String()})
 	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
-		ok, err := s.reusable(ctx, c, r)
+		left, err := s.reusable(ctx, c, r)
 		if err != nil {
 			return effect{}, err
 		}
-		if !ok {
+		if left <= 0 {
 			return effect{denied: api.Errorf(api.KindNotFound, "these credentials are not to be used any more")}, nil
 		}
-		return effect{reply: api.Empty{}}, nil
+		return effect{reply: api.Reuse{SecondsLeft: int(left.Seconds())}}, nil
 	}
 	return s.perform(ctx, c, op)
 }
 
-// reusable: the credentials were given to this person for this role, live, and nothing of the
-// person was revoked since.
-func (s *Server) reusable(ctx context.Context, c *call, r api.ReuseRequest) (ok bool, err error) {
+// reusable returns how long credentials still live that were given to this person for this role, where
+// nothing of the person was revoked since; else 0.
+func (s *Server) reusable(ctx context.Context, c *call, r api.ReuseRequest) (left time.Duration, err error) {
 	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		g, err := state.GrantByKey(ctx, tx, r.AccessKeyID)
 		if errors.Is(err, state.ErrNotFound) {
 			return nil
 		}
-		ok = err == nil && g.Issuer == c.session.Issuer && g.Subject == c.session.Subject && g.Role == r.Role &&
-			g.Epoch == c.session.Epoch && g.Expires.After(s.Now())
+		ok := err == nil && g.Issuer == c.session.Issuer && g.Subject == c.session.Subject && g.Role == r.Role && g.Epoch == c.session.Epoch
 		if ok && g.LoginID != c.session.ID {
 			ok, err = state.Current(ctx, tx, g.Bearer)
 		}
+		if ok {
+			left = g.Expires.Sub(s.Now())
+		}
 		return err
 	})
-	return ok, err
+	return left, err
 }

@@ -123,9 +123,26 @@ type Role struct {
 	Account     string `json:"account"`
 	Description string `json:"description"`
 	MaxSeconds  int    `json:"max_seconds"`
+	Mode        string `json:"mode"` // ModeAssumeRole or ModeWebIdentity
 	Allowed     bool   `json:"allowed"`
 	Why         string `json:"why,omitempty"` // what is missing, where it is not allowed
+
+	// Needs are the terms on which an allowed role is given, of NeedReason, NeedTicket and NeedFresh.
+	Needs []string `json:"needs"`
 }
+
+// Ways to a role's credentials.
+const (
+	ModeAssumeRole  = "assume-role"  // sts:AssumeRole with the broker's own AWS identity
+	ModeWebIdentity = "web-identity" // sts:AssumeRoleWithWebIdentity with a token of the broker
+)
+
+// Terms of a grant that its asker has not met yet.
+const (
+	NeedReason = "reason"    // --reason
+	NeedTicket = "ticket"    // --ticket
+	NeedFresh  = "fresh-mfa" // a newer login
+)
 
 // Roles lists roles.
 type Roles struct {
@@ -138,6 +155,15 @@ type CredentialsRequest struct {
 	Reason  string `json:"reason,omitempty"`
 	Ticket  string `json:"ticket,omitempty"`
 	Seconds int    `json:"seconds,omitempty"` // 0: as long as policy gives
+
+	// Chain are further roles by name, each assumed with the credentials of the one before; the
+	// credentials are of the last. Each is decided on as if it were asked for alone.
+	Chain []string `json:"chain,omitempty"`
+
+	// What narrows the credentials (session policies, AssumeRole's Policy and PolicyArns); of a chain, those of the last role.
+	Policy     string   `json:"policy,omitempty"` // an IAM policy, JSON
+	PolicyARNs []string `json:"policy_arns,omitempty"`
+	ReadOnly   bool     `json:"read_only,omitempty"` // AWS's managed policy ReadOnlyAccess
 }
 
 // Credentials are temporary AWS credentials.
@@ -162,12 +188,45 @@ func (c Credentials) Wire() any {
 	}{plain(c), string(c.SecretAccessKey.Reveal()), string(c.SessionToken.Reveal())}
 }
 
-// ReuseRequest asks whether cached credentials may be handed out once more.
+// ReuseRequest asks whether cached credentials may be handed out once more. Through which roles they
+// were got the broker knows from its own record of the grant.
 type ReuseRequest struct {
-	Role        string `json:"role"`
+	Role        string `json:"role"` // that the credentials are of: of a chain, the last
 	AccessKeyID string `json:"access_key_id"`
 	Reason      string `json:"reason,omitempty"`
 	Ticket      string `json:"ticket,omitempty"`
+}
+
+// Reuse is permission to hand out cached credentials once more.
+type Reuse struct {
+	SecondsLeft int `json:"seconds_left"` // until they expire, by the broker's clock
+}
+
+// ConsoleRequest asks for an address that opens the AWS console as a role, without a password.
+type ConsoleRequest struct {
+	CredentialsRequest
+	Service string `json:"service,omitempty"` // like "s3"; with Path empty, that service's own page
+	Path    string `json:"path,omitempty"`    // path and query below the console's host, like "/s3/buckets?region=eu-west-1"
+	Region  string `json:"region,omitempty"`
+}
+
+// Console is that address. Whoever has it is that person in the console: a secret, for 15 minutes.
+type Console struct {
+	URL       secret.Secret `json:"url"`
+	LogoutURL string        `json:"logout_url"` // to be opened before, where the browser is logged in already; it leads nowhere further
+	Expires   time.Time     `json:"expires"`    // of the console session
+	Role      string        `json:"role"`
+	RoleARN   string        `json:"role_arn"`
+	Notices   []string      `json:"notices"`
+}
+
+// Wire implements Revealer.
+func (c Console) Wire() any {
+	type plain Console
+	return struct {
+		plain
+		URL string `json:"url"`
+	}{plain(c), string(c.URL.Reveal())}
 }
 
 // Host is an SSH target as its users see it.

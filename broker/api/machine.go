@@ -68,6 +68,15 @@ type FeedItem struct {
 	LeaseMS    int64       `json:"lease_ms,omitempty"`   // how long what lives may go on without a further item
 	Revocation *Revocation `json:"revocation,omitempty"`
 	Trust      *Trust      `json:"trust,omitempty"`
+
+	Session *FeedSession `json:"session,omitempty"` // of the feed of a person's session: with every heartbeat
+}
+
+// FeedSession is what a person's agent is told of its session with every heartbeat.
+type FeedSession struct {
+	Now      time.Time `json:"now"`      // the broker's clock
+	Expires  time.Time `json:"expires"`  // of the session, renewals by whomever included
+	Standing string    `json:"standing"` // opaque: another one means that decisions about this person may come out otherwise (policy, groups, roles)
 }
 
 // Revocation is what a bastion must cut. Exactly one of the subject's forms is set: (Issuer,

@@ -17,7 +17,10 @@ const (
 	RouteLogout      = "/v1/logout"            // POST {} → Empty
 	RouteRoles       = "/v1/roles"             // GET → Roles
 	RouteCredentials = "/v1/aws/credentials"   // POST CredentialsRequest → Credentials
-	RouteReuse       = "/v1/aws/reuse"         // POST ReuseRequest → Empty
+	RouteReuse       = "/v1/aws/reuse"         // POST ReuseRequest → Reuse
+	RouteConsole     = "/v1/aws/console"       // POST ConsoleRequest → Console
+	RouteSessionFeed = "/v1/session/feed"      // GET → NDJSON of FeedItem that concern the caller's login, unending
+	RouteSessionAck  = "/v1/session/ack"       // POST Ack → Empty; of a session that has ended, too
 	RouteHosts       = "/v1/hosts"             // GET → Hosts
 	RouteCertificate = "/v1/ssh/certificate"   // POST CertificateRequest → Certificate
 	RouteSessions    = "/v1/sessions"          // GET → Sessions

@@ -56,9 +56,9 @@ func (c *Client) Credentials(ctx context.Context, r api.CredentialsRequest) (api
 	return out, err
 }
 
-// Reuse asks whether cached credentials may be handed out once more; nil means yes.
-func (c *Client) Reuse(ctx context.Context, r api.ReuseRequest) error {
-	return done(fetch[api.Empty](ctx, c, post(api.RouteReuse, r)))
+// Reuse asks whether cached credentials may be handed out once more; without an error they may.
+func (c *Client) Reuse(ctx context.Context, r api.ReuseRequest) (api.Reuse, error) {
+	return fetch[api.Reuse](ctx, c, post(api.RouteReuse, r))
 }
 
 // Hosts lists the SSH targets.

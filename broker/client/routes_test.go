@@ -85,7 +85,7 @@ func TestRoutesOfAccess(t *testing.T) {
 		"roles":  {api.Roles{Roles: []api.Role{{Name: "a"}}}, func(c *Client) (any, error) { return c.Roles(ctx) }, seen{Method: "GET", Path: "/v1/roles", Proof: true, Token: true}},
 		"credentials": {creds, func(c *Client) (any, error) { return c.Credentials(ctx, api.CredentialsRequest{Role: "admin"}) },
 			seen{Method: "POST", Path: "/v1/aws/credentials", Proof: true, Token: true, Body: `{"role":"admin"}`}},
-		"reuse": {api.Empty{}, func(c *Client) (any, error) { return api.Empty{}, c.Reuse(ctx, api.ReuseRequest{Role: "r"}) },
+		"reuse": {api.Reuse{SecondsLeft: 900}, func(c *Client) (any, error) { return c.Reuse(ctx, api.ReuseRequest{Role: "r"}) },
 			seen{Method: "POST", Path: "/v1/aws/reuse", Proof: true, Token: true, Body: `{"role":"r","access_key_id":""}`}},
 		"hosts": {api.Hosts{Hosts: []api.Host{{Name: "h"}}}, func(c *Client) (any, error) { return c.Hosts(ctx) }, seen{Method: "GET", Path: "/v1/hosts", Proof: true, Token: true}},
 		"certificate": {api.Certificate{Serial: 1 << 63}, func(c *Client) (any, error) {

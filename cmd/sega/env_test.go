@@ -117,7 +117,7 @@ func TestChildEnv(t *testing.T) {
 	}
 	env = append(env, kept...)
 	before := slices.Clone(env)
-	got := childEnv(env, creds, "ses_1")
+	got := childEnv(env, granted{Credentials: creds, LoginID: "ses_1"})
 	want := append(slices.Clone(kept), "AWS_ACCESS_KEY_ID=ASIANEW", "AWS_SECRET_ACCESS_KEY=new-secret", "AWS_SESSION_TOKEN=new-token",
 		"AWS_CREDENTIAL_EXPIRATION=2030-01-02T12:00:00Z", "SEGA_ROLE=dev-admin", "SEGA_SESSION=ses_1")
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -130,12 +130,12 @@ func TestChildEnv(t *testing.T) {
 
 func TestDuration(t *testing.T) {
 	for in, want := range map[string]int{"": 0, "15m": 900, "900": 900, "45m": 2700, "3600": 3600, "1h": 3600, "12h": 43200, "43200": 43200, "1h30m": 5400} {
-		if got, err := (&roleOptions{duration: in}).seconds(); got != want || err != nil {
+		if got, err := parseSeconds(in); got != want || err != nil {
 			t.Errorf("%q: %d, %v", in, got, err)
 		}
 	}
 	for _, in := range []string{"14m59s", "899", "12h0m1s", "43201", "0", "-1", "-1h", "1d", "x", " 1h", "1h ", "36028797018967568", "99999999999999999999", "NaN", "1e4"} {
-		if got, err := (&roleOptions{duration: in}).seconds(); exitCode(err) != exitUsage {
+		if got, err := parseSeconds(in); exitCode(err) != exitUsage {
 			t.Errorf("%q: %d, %v", in, got, err)
 		}
 	}

@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"time"
+
+	"sega/broker/api"
+	"sega/keychain/secret"
+)
+
+// A connection carries one line of JSON each way: a Request, then a Reply. Both ends belong to one
+// user, which each checks of the other.
+
+// Version is that of the protocol. A client that finds another one stops that agent and starts its own.
+const Version = 1
+
+// What a client may ask for.
+const (
+	OpStatus      = "status"      // → Reply.Status
+	OpCredentials = "credentials" // Request.Credentials → Reply.Granted
+	OpEndpoint    = "endpoint"    // Request.Credentials → Reply.Granted and Reply.Endpoint
+	OpReload      = "reload"      // the stored session is another one now
+	OpForget      = "forget"      // the session has ended: drop all
+	OpLock        = "lock"        // drop all and answer nothing until OpUnlock
+	OpUnlock      = "unlock"      // Request.Key: of the stored secrets, where the agent cannot get at it itself
+	OpStop        = "stop"
+)
+
+// Request is what a client asks.
+type Request struct {
+	V           int                     `json:"v"`
+	Op          string                  `json:"op"`
+	Credentials *api.CredentialsRequest `json:"credentials,omitempty"`
+	Key         secret.Secret           `json:"key,omitzero"`
+	Process     int                     `json:"process,omitempty"` // OpEndpoint: PID that lives as long as the endpoint is wanted
+}
+
+// Reply is the answer: a problem, or what was asked for.
+type Reply struct {
+	V        int          `json:"v"`
+	Problem  *api.Problem `json:"problem,omitempty"`
+	Granted  *Granted     `json:"granted,omitempty"`
+	Endpoint *Endpoint    `json:"endpoint,omitempty"`
+	Status   *Status      `json:"status,omitempty"`
+}
+
+// Granted are a role's credentials, and the login that they came by.
+type Granted struct {
+	api.Credentials
+	LoginID   string    `json:"login_id"`
+	LoginEnds time.Time `json:"login_ends"`
+}
+
+// Endpoint is where a child gets credentials anew for as long as it runs.
+type Endpoint struct {
+	URL   string        `json:"url"`
+	Token secret.Secret `json:"token"`
+}
+
+// Status is what an agent tells of itself. Nothing of it is secret.
+type Status struct {
+	PID     int       `json:"pid"`
+	Version string    `json:"version"` // of sega
+	Started time.Time `json:"started"`
+	State   string    `json:"state"` // of the States
+
+	Origin    string      `json:"origin,omitempty"` // from here on: where there is a session
+	Session   *api.Status `json:"session,omitempty"`
+	LogSize   int64       `json:"log_size"`
+	FeedAlive bool        `json:"feed_alive"` // warm answers are given
+	SSHSocket string      `json:"ssh_socket,omitempty"`
+	Roles     []Held      `json:"roles"`
+	Why       string      `json:"why,omitempty"` // the state is not StateReady, or the feed does not live
+}
+
+// States of an agent.
+const (
+	StateReady   = "ready" // there is a session
+	StateEmpty   = "empty" // nobody is logged in
+	StateLocked  = "locked"
+	StateRevoked = "revoked" // until the next login
+)
+
+// Held are credentials in memory.
+type Held struct {
+	Role    string    `json:"role"`
+	Expires time.Time `json:"expires"`
+}
