@@ -10,18 +10,20 @@ import (
 	"sega/keychain/secret"
 )
 
-// keyOf returns the key for a header, from memory if it is the one that was used last.
+// keyOf returns a copy of the key for a header, from memory if it is the one that was used last.
+// The caller wipes it: Drop must not pull a key away from under whoever seals with it.
 func (s *Store) keyOf(h header) (secret.Secret, error) {
-	s.keys.Lock()
-	defer s.keys.Unlock()
-	if !s.key.Empty() && s.of.Item == h.Item && s.of.Check == h.Check && s.of.Backend == h.Backend {
-		return s.key, nil
+	s.fetching.Lock()
+	defer s.fetching.Unlock()
+	key, drops := s.held.copy(h)
+	if !key.Empty() {
+		return key, nil
 	}
 	key, err := s.fetch(h)
 	if err != nil {
 		return secret.Secret{}, err
 	}
-	s.key, s.of = key, h
+	s.held.keep(h, key, drops)
 	return key, nil
 }
 
@@ -61,6 +63,7 @@ func (s *Store) askKey(h header) (secret.Secret, error) {
 	if err != nil {
 		return secret.Secret{}, err
 	}
+	defer phrase.Wipe()
 	key, err := h.KDF.derive(phrase)
 	if err != nil {
 		return secret.Secret{}, unavailable(BackendPassphrase, err)
@@ -73,7 +76,7 @@ func (s *Store) askKey(h header) (secret.Secret, error) {
 
 func (s *Store) ask(prompt string) (secret.Secret, error) {
 	if s.cfg.Passphrase == nil {
-		return secret.Secret{}, unavailable(BackendPassphrase, errors.New("nobody can be asked for it here"))
+		return secret.Secret{}, unavailable(BackendPassphrase, errors.New("nobody can be asked for it here\nrun in a terminal: sega agent unlock"))
 	}
 	phrase, err := s.cfg.Passphrase(prompt)
 	if err != nil {
@@ -87,27 +90,35 @@ func (s *Store) ask(prompt string) (secret.Secret, error) {
 
 // establish makes the key of a new sealed file and keeps it; the header remembers where. It is
 // called under the lock, and the file is not there yet.
-func (s *Store) establish() (*header, error) {
+func (s *Store) establish() (header, secret.Secret, error) {
 	h := header{Backend: s.cfg.Backend, Item: randomHex()}
-	if h.Backend == BackendPassphrase {
-		return s.establishPhrase(h)
-	}
-	raw := make([]byte, keySize)
-	rand.Read(raw)
-	key := secret.New(raw)
-	clear(raw)
+	var key secret.Secret
 	var err error
-	if h.Backend == "" {
+	drops := s.held.count()
+	switch h.Backend {
+	case BackendPassphrase:
+		h.KDF = newKDF()
+		key, err = s.newPhrase(h)
+	case "":
+		key = newKey()
 		h.Backend, err = s.probe(h.Item, key)
-	} else {
+	default:
+		key = newKey()
 		err = s.keepIn(h.Backend, h.Item, key)
 	}
 	if err != nil {
-		return nil, err
+		return header{}, secret.Secret{}, err
 	}
 	h.Check = keyCheck(key)
-	s.remember(h, key)
-	return &h, nil
+	s.held.keep(h, key, drops)
+	return h, key, nil
+}
+
+func newKey() secret.Secret {
+	raw := make([]byte, keySize)
+	defer clear(raw)
+	rand.Read(raw)
+	return secret.New(raw)
 }
 
 func (s *Store) keepIn(backend, item string, key secret.Secret) error {
@@ -121,33 +132,26 @@ func (s *Store) keepIn(backend, item string, key secret.Secret) error {
 	return nil
 }
 
-// establishPhrase asks for a new passphrase, twice.
-func (s *Store) establishPhrase(h header) (*header, error) {
+// newPhrase asks for a new passphrase, twice, and derives the key.
+func (s *Store) newPhrase(h header) (secret.Secret, error) {
 	phrase, err := s.ask("new passphrase for sega's secrets: ")
 	if err != nil {
-		return nil, err
+		return secret.Secret{}, err
 	}
+	defer phrase.Wipe()
 	again, err := s.ask("the same passphrase again: ")
 	if err != nil {
-		return nil, err
+		return secret.Secret{}, err
 	}
+	defer again.Wipe()
 	if !phrase.Equal(again) {
-		return nil, unavailable(BackendPassphrase, errors.New("the two passphrases differ"))
+		return secret.Secret{}, unavailable(BackendPassphrase, errors.New("the two passphrases differ"))
 	}
-	h.KDF = newKDF()
 	key, err := h.KDF.derive(phrase)
 	if err != nil {
-		return nil, unavailable(BackendPassphrase, err)
+		return secret.Secret{}, unavailable(BackendPassphrase, err)
 	}
-	h.Check = keyCheck(key)
-	s.remember(h, key)
-	return &h, nil
-}
-
-func (s *Store) remember(h header, key secret.Secret) {
-	s.keys.Lock()
-	defer s.keys.Unlock()
-	s.key, s.of = key, h
+	return key, nil
 }
 
 func randomHex() string {

@@ -29,7 +29,8 @@ type Config struct {
 	Dir     string // of mode 0700; made when the first secret is put
 	Backend string // one of Backends(); "": the remembered choice, else the first store that works
 
-	// Passphrase asks a person; needed with BackendPassphrase alone.
+	// Passphrase asks a person; needed with BackendPassphrase alone. The Store wipes the answer. nil
+	// in a process that has no terminal to ask on, like the agent.
 	Passphrase func(prompt string) (secret.Secret, error)
 	Now        func() time.Time // nil: time.Now
 }
@@ -41,9 +42,8 @@ type Store struct {
 
 	writing sync.Mutex // in front of the kernel's lock, so that goroutines do not poll it
 
-	keys sync.Mutex // held while a key is fetched, so that a person is asked once
-	key  secret.Secret
-	of   header // the header that key fits
+	fetching sync.Mutex // held while a key is fetched, so that a person is asked once
+	held     heldKey
 }
 
 // Description says where the key lies.
@@ -139,16 +139,12 @@ func (s *Store) update(f func(items map[string]secret.Secret) error) error {
 	if maps.EqualFunc(before, items, secret.Secret.Equal) {
 		return nil
 	}
-	if h == nil {
-		if h, err = s.establish(); err != nil {
-			return err
-		}
-	}
-	key, err := s.keyOf(*h)
+	of, key, err := s.keyFor(h)
 	if err != nil {
 		return err
 	}
-	data, err := seal(*h, key, items)
+	defer key.Wipe()
+	data, err := seal(of, key, items)
 	if err != nil {
 		return fmt.Errorf("keychain: seal the secrets: %w", err)
 	}
@@ -156,6 +152,15 @@ func (s *Store) update(f func(items map[string]secret.Secret) error) error {
 		return fmt.Errorf("keychain: write the secrets: %w", err)
 	}
 	return nil
+}
+
+// keyFor returns the key of a header, or makes both where there is no sealed file yet.
+func (s *Store) keyFor(h *header) (header, secret.Secret, error) {
+	if h == nil {
+		return s.establish()
+	}
+	key, err := s.keyOf(*h)
+	return *h, key, err
 }
 
 // Describe says where the key lies, without touching it.
@@ -224,6 +229,7 @@ func (s *Store) items() (map[string]secret.Secret, *header, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	defer key.Wipe()
 	items, err := file.open(key)
 	if err != nil {
 		return nil, nil, s.damaged(err)

@@ -320,7 +320,7 @@ func TestOpenRefuses(t *testing.T) {
 func TestNothingLeaks(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "name", canary)
-	key := string(formatKey(s.key))
+	key := string(formatKey(s.held.key))
 	var out strings.Builder
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
 		fmt.Fprintf(&out, verb, s)
@@ -337,7 +337,7 @@ func TestNothingLeaks(t *testing.T) {
 			}
 		}
 	}
-	if data, err := s.key.MarshalText(); err != nil || string(data) != secret.Redacted {
+	if data, err := s.held.key.MarshalText(); err != nil || string(data) != secret.Redacted {
 		t.Errorf("%s, %v", data, err)
 	}
 }

@@ -41,7 +41,7 @@ func TestPass(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(string(calls), strings.TrimSpace(formatKey(s.key))) {
+	if strings.Contains(string(calls), strings.TrimSpace(formatKey(s.held.key))) {
 		t.Error("the key was an argument")
 	}
 	if _, err := (passStore{patience: time.Minute}).load("ffff"); !errors.Is(err, errNoItem) {
