@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 
 	"sega/audit/store"
 	"sega/broker/api"
@@ -23,9 +24,13 @@ const (
 	authProof                   // possession of a key (DPoP without a token)
 	authSession                 // a person's session
 	authRenew                   // a person's session that may have expired, to renew it
+	authEnded                   // a person's session that may have ended a minute ago, to say what was dropped
 	authBastion                 // a bastion's session
 	authIndexer                 // an indexer's session
 )
+
+// endedTime is how long a session that has ended may say what was dropped.
+const endedTime = time.Minute
 
 // authenticate fills in the call's proof and session, or says why not. Refusals are events. What
 // costs something that strangers share (the replay cache) comes last: a key of one's own making
@@ -79,6 +84,9 @@ func (k authKind) machine() string {
 	}
 	return ""
 }
+
+// person reports whether a kind of authentication is for people's sessions.
+func (k authKind) person() bool { return k == authSession || k == authRenew || k == authEnded }
 
 // checkMachine holds the kind that a machine enrolled as against the one that an endpoint is for:
 // what an indexer holds opens no host, and what a bastion holds reads no recording (R6).
@@ -150,15 +158,19 @@ func (s *Server) sessionOf(ctx context.Context, token secret.Secret) (state.Sess
 // judgeSession says whether a session that exists may act now.
 func (s *Server) judgeSession(session state.Session, kind authKind) *api.Problem {
 	now := s.Now()
+	if kind == authEnded {
+		now = now.Add(-endedTime)
+	}
+	ended := !session.Ended.IsZero() && (kind != authEnded || now.After(session.Ended))
 	login := "run: sega login"
 	switch {
-	case session.EndedWhy == state.EndedRevoked && session.Kind == state.KindLogin:
+	case ended && session.EndedWhy == state.EndedRevoked && session.Kind == state.KindLogin:
 		return revokedProblem() // a machine asks for a new session, and is told there where it is blocked
-	case !session.Ended.IsZero():
+	case ended:
 		return api.Errorf(api.KindUnauthenticated, "the session has ended (%s)", session.EndedWhy).WithHint("%s", login)
 	case now.After(session.NotAfter), now.After(session.Expires) && kind != authRenew:
 		return api.Errorf(api.KindUnauthenticated, "the session has expired").WithHint("%s", login)
-	case kind.machine() != "" && session.Kind != state.KindMachine, (kind == authSession || kind == authRenew) && session.Kind != state.KindLogin:
+	case kind.machine() != "" && session.Kind != state.KindMachine, kind.person() && session.Kind != state.KindLogin:
 		return api.Errorf(api.KindDenied, "this endpoint is not for a %s's session", session.Kind)
 	}
 	return nil

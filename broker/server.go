@@ -35,6 +35,8 @@ type Server struct {
 	strangers *dpop.Replay // of requests without a session
 	serials   *serials
 	hub       *hub
+	agents    *agents
+	run       string // of this process alone: part of every standing
 	screens   *screens
 	heads     headWatch
 	devices   *devices
@@ -64,7 +66,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		Config: c, hub: newHub(c.bastionNames(), c.Now().Add(c.Times.Lease)), screens: newScreens(), devices: newDevices(), limits: newLimiter(c.Limits, c.Now),
+		Config: c, hub: newHub(c.bastionNames(), c.Now().Add(c.Times.Lease)), agents: newAgents(c.Now), run: rand.Text(), screens: newScreens(), devices: newDevices(), limits: newLimiter(c.Limits, c.Now),
 		mux: http.NewServeMux(), standsEvery: standsEvery, stop: make(chan struct{}),
 	}
 	if err := s.openProofs(); err != nil {
@@ -176,6 +178,8 @@ func (s *Server) endpoints() []endpoint {
 		{"POST", api.RouteDevicePoll, authProof, s.devicePoll},
 		{"POST", api.RouteRenew, authRenew, s.renew},
 		{"GET", api.RouteSession, authSession, s.status},
+		{"GET", api.RouteSessionFeed, authSession, s.sessionFeed},
+		{"POST", api.RouteSessionAck, authEnded, s.sessionAck},
 		{"POST", api.RouteLogout, authSession, s.logout},
 		{"GET", api.RouteRoles, authSession, s.roles},
 		{"POST", api.RouteCredentials, authSession, s.credentials},

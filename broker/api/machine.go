@@ -57,6 +57,7 @@ const (
 	FeedHeartbeat = "heartbeat"
 	FeedRevoke    = "revoke"
 	FeedTrust     = "trust"
+	FeedEnd       = "end" // of the feed of a person's session alone
 )
 
 // FeedItem is a line of the revocation feed. The first line is always FeedTrust; a heartbeat
@@ -70,9 +71,12 @@ type FeedItem struct {
 	Trust      *Trust      `json:"trust,omitempty"`
 
 	Session *FeedSession `json:"session,omitempty"` // of the feed of a person's session: with every heartbeat
+	Problem *Problem     `json:"problem,omitempty"` // of FeedEnd: why nothing more comes
 }
 
-// FeedSession is what a person's agent is told of its session with every heartbeat.
+// FeedSession is what a person's agent is told of its session with every heartbeat. At Now the session
+// stood; the lease runs from there, and not from when the item arrived: what a laptop reads when it
+// wakes up may be hours old.
 type FeedSession struct {
 	Now      time.Time `json:"now"`      // the broker's clock
 	Expires  time.Time `json:"expires"`  // of the session, renewals by whomever included
@@ -91,10 +95,10 @@ type Revocation struct {
 	Reason    string `json:"reason"`
 }
 
-// Ack says that the bastion has carried out every revocation up to Index.
+// Ack says that a bastion, or a person's agent, has carried out every revocation up to Index.
 type Ack struct {
 	Index  int64 `json:"index"`
-	Closed int   `json:"closed"` // live sessions cut by the revocation of that index
+	Closed int   `json:"closed"` // live sessions cut, or credentials dropped, by the revocation of that index
 }
 
 // HopRequest asks for a one-hop certificate for one connection of a person to one host. What it

@@ -3,6 +3,15 @@ package api
 // Routes. All but Configuration, Checkpoint, Consistency, hash tiles (made to be witnessed by anybody), Health,
 // Ready and Metrics need a DPoP proof; all but those, Login,
 // the device login and the machine routes need a session token as well ("Authorization: DPoP …").
+//
+// SessionFeed begins with FeedTrust (front CAs alone). A heartbeat says that at its time the session stood. What revokes the
+// session, or the person, comes as FeedRevoke; so does the end of an SSH session of this login. The last
+// item is FeedEnd with the problem that a new request would get: KindRevoked, KindUnauthenticated where the session has
+// expired or was logged out, KindConflict where a newer feed of the same login has taken its place, KindUnavailable where the
+// broker stops or cannot read its database. A feed that ends without it was lost. It has no index to go on from: whoever
+// connects anew is judged by his session.
+//
+// SessionAck is taken for a minute from a session that has ended, and counts once that was by a revocation.
 const (
 	RouteConfiguration = "/.well-known/sega-configuration" // GET → Configuration
 	RouteHealth        = "/healthz"

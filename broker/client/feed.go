@@ -24,12 +24,17 @@ var errFeedStart = errors.New("the feed does not begin with the trust bundle")
 // feed ends, breaks, is silent for longer than Config.FeedIdle, or says what this version cannot read.
 // The caller reconnects with the index of the last revocation that it has carried out.
 func (c *Client) Feed(ctx context.Context, after int64, checkpoint []byte, handle func(api.FeedItem) error) error {
-	ctx, w, cancel := watched(ctx, c.cfg.Timeout)
-	defer cancel()
 	k := get(api.RouteFeed, url.Values{api.ParamAfter: {strconv.FormatInt(after, 10)}}, typeNDJSON)
 	if len(checkpoint) > 0 {
 		k.header = http.Header{api.HeaderCheckpoint: {base64.StdEncoding.EncodeToString(checkpoint)}}
 	}
+	return c.follow(ctx, k, checkItem, handle)
+}
+
+// follow reads a feed, of which check says whether an item can be obeyed.
+func (c *Client) follow(ctx context.Context, k call, check func(api.FeedItem) error, handle func(api.FeedItem) error) error {
+	ctx, w, cancel := watched(ctx, c.cfg.Timeout)
+	defer cancel()
 	resp, err := c.send(ctx, k)
 	if err != nil {
 		return err
@@ -40,7 +45,7 @@ func (c *Client) Feed(ctx context.Context, after int64, checkpoint []byte, handl
 	first := true
 	var refused error
 	err = c.lines(ctx, resp.Body, w, func(line []byte) (bool, error) {
-		refused = c.feedItem(line, first, handle)
+		refused = c.feedItem(line, first, check, handle)
 		first = false
 		return refused == nil, refused
 	})
@@ -51,12 +56,12 @@ func (c *Client) Feed(ctx context.Context, after int64, checkpoint []byte, handl
 }
 
 // feedItem reads a line and hands it on.
-func (c *Client) feedItem(line []byte, first bool, handle func(api.FeedItem) error) error {
+func (c *Client) feedItem(line []byte, first bool, check func(api.FeedItem) error, handle func(api.FeedItem) error) error {
 	var item api.FeedItem
 	if err := json.Unmarshal(line, &item); err != nil {
 		return c.notSega("a line of the feed that does not fit its type")
 	}
-	err := checkItem(item)
+	err := check(item)
 	if first && item.Type != api.FeedTrust {
 		err = errFeedStart
 	}

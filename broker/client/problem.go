@@ -38,16 +38,22 @@ func (c *Client) problem(resp *http.Response) *api.Problem {
 	if err := json.Unmarshal(data, &p); err != nil || p.Kind == "" {
 		return c.notSega("a refusal that does not fit its type")
 	}
+	cleaned(&p).Status = resp.StatusCode
+	return fillIn(&p, resp.Header)
+}
+
+// cleaned makes a problem of the network one of ours: of a known kind, with texts that are safe to show.
+func cleaned(p *api.Problem) *api.Problem {
 	if !known(p.Kind) {
 		p.Kind = api.KindInternal
 	}
-	p.Status = resp.StatusCode
+	p.Status = p.Kind.Status()
 	p.Type, p.Title = "urn:sega:error:"+string(p.Kind), strings.ReplaceAll(string(p.Kind), "_", " ")
 	p.Detail, p.Hint = printable(p.Detail), printable(p.Hint)
 	for i, id := range p.PolicyIDs {
 		p.PolicyIDs[i] = printable(id)
 	}
-	return fillIn(&p, resp.Header)
+	return fillIn(p, nil)
 }
 
 // fillIn takes from the headers what the body does not say.

@@ -281,7 +281,7 @@ func FuzzFeedItem(f *testing.F) {
 	c := &Client{origin: "https://sega.example"}
 	f.Fuzz(func(t *testing.T, line []byte) {
 		handled := false
-		err := c.feedItem(line, false, func(item api.FeedItem) error {
+		err := c.feedItem(line, false, checkItem, func(item api.FeedItem) error {
 			handled = true
 			if item.Type == api.FeedRevoke && !oneSubject(*item.Revocation) || item.Type == api.FeedTrust && item.Trust == nil {
 				return fmt.Errorf("item %+v was handed on", item)

@@ -1,0 +1,164 @@
+package broker
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"sega/broker/api"
+	"sega/broker/state"
+)
+
+// sessionFeed is one connection of an agent. What the looks tell it is under the agents' lock.
+type sessionFeed struct {
+	s       *Server
+	c       *call
+	session state.Session // as it was authenticated
+	out     *http.ResponseController
+	w       http.ResponseWriter
+	taken   chan struct{} // closed when another feed of the login has taken its place
+
+	after   int64 // revocations up to this index are told, or pending
+	pending []revoked
+	seen    *state.Followed
+	asOf    time.Time // when it was so
+}
+
+// sessionFeed streams to a person's agent that its session stands, and what revokes it (R12).
+func (s *Server) sessionFeed(ctx context.Context, c *call) (any, error) {
+	f := &sessionFeed{s: s, c: c, session: c.session, after: unplaced, taken: make(chan struct{})}
+	if err := s.agents.join(f, s.leaseFrom(s.Now())); err != nil {
+		return nil, err
+	}
+	return stream(func(w http.ResponseWriter) {
+		defer s.agents.leave(f)
+		f.w, f.out = w, http.NewResponseController(w)
+		err := f.run(ctx)
+		s.Logger.Debug("feed of a session ended", "login", c.session.ID, "request", c.id, "reason", err)
+		var problem *api.Problem
+		if errors.As(err, &problem) { // and not that nobody reads
+			_ = f.send(api.FeedItem{Type: api.FeedEnd, Problem: problem})
+		}
+	}), nil
+}
+
+// leaseFrom is when what an item agrees to ends at the latest that is sent now.
+func (s *Server) leaseFrom(now time.Time) time.Time { return now.Add(feedWrite + s.Times.Lease) }
+
+// run sends until the session ends, and returns why it did.
+func (f *sessionFeed) run(ctx context.Context) error {
+	unhurried(f.w)
+	f.s.stamp(f.w)
+	f.w.Header().Set("Content-Type", "application/x-ndjson")
+	trust := api.Trust{AccessCAs: []string{}, HostCAs: []string{}, FrontCAs: f.s.trust().FrontCAs}
+	if err := f.send(api.FeedItem{Type: api.FeedTrust, Trust: &trust}); err != nil {
+		return err
+	}
+	if err := f.s.place(ctx, f); err != nil {
+		return err
+	}
+	tick := time.NewTicker(f.s.Times.Heartbeat)
+	defer tick.Stop()
+	for beat := true; ; {
+		wake := f.s.hub.waker() // before the news, so that nothing falls between
+		n, err := f.s.news(ctx, f)
+		if err != nil {
+			return err
+		}
+		if err := f.tell(n, beat); err != nil {
+			return err
+		}
+		select {
+		case <-wake:
+			beat = false
+		case <-tick.C:
+			beat = true
+		case <-f.taken: // which the news say
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.s.stop:
+			return api.Errorf(api.KindUnavailable, "the broker stops").WithHint("connect anew")
+		}
+	}
+}
+
+// tell sends news: first what was revoked, then that the session stands, or why it does not.
+func (f *sessionFeed) tell(n news, beat bool) error {
+	over := false
+	for _, r := range n.revocations {
+		item := api.Revocation{Index: r.Index, EventID: r.EventID, Issuer: r.Issuer, Subject: r.Subject, LoginID: r.LoginID, SessionID: r.SessionID, Reason: r.Reason}
+		if err := f.send(api.FeedItem{Type: api.FeedRevoke, Revocation: &item}); err != nil {
+			return err
+		}
+		over = over || r.ends(f.session)
+	}
+	if over {
+		return revokedProblem()
+	}
+	if err := f.stands(n); err != nil || !beat {
+		return err
+	}
+	return f.heartbeat(n)
+}
+
+// stands is the problem that a new request with the session would get, or nil.
+func (f *sessionFeed) stands(n news) error {
+	if n.session == nil {
+		return api.Errorf(api.KindUnauthenticated, "the session has ended").WithHint("run: sega login")
+	}
+	now := f.session
+	now.Expires, now.Ended, now.EndedWhy = n.session.Expires, n.session.Ended, n.session.EndedWhy
+	if problem := f.s.judgeSession(now, authSession); problem != nil {
+		return problem
+	}
+	if !n.session.Current {
+		return revokedProblem()
+	}
+	return nil
+}
+
+func (f *sessionFeed) heartbeat(n news) error {
+	f.s.agents.sent(f, f.s.leaseFrom(f.s.Now())) // from before it leaves: it may arrive at once
+	note, _ := f.s.Log.Head()
+	return f.send(api.FeedItem{Type: api.FeedHeartbeat, Checkpoint: base64.StdEncoding.EncodeToString(note), LeaseMS: f.s.Times.Lease.Milliseconds(),
+		Session: &api.FeedSession{Now: n.now.UTC(), Expires: n.session.Expires, Standing: f.standing(n.session)}})
+}
+
+// standing is a digest of all that decisions about this person hang on and that may change while the
+// feed lives. What only a restart changes (roles, hosts) is in the mark of this run.
+func (f *sessionFeed) standing(v *state.Followed) string {
+	text, _ := json.Marshal([]string{f.s.run, f.s.Policy.Set().Digest(), v.ID, v.Groups, f.c.source.String()})
+	sum := sha256.Sum256(text)
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+func (f *sessionFeed) send(item api.FeedItem) error {
+	line, err := json.Marshal(item)
+	if err != nil {
+		return err
+	}
+	if err := f.out.SetWriteDeadline(time.Now().Add(feedWrite)); err != nil {
+		return err
+	}
+	if _, err := f.w.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	return f.out.Flush()
+}
+
+// sessionAck takes an agent's word that it has dropped what its login was given. It counts once the login
+// was revoked: only then does the agent get nothing new.
+func (s *Server) sessionAck(_ context.Context, c *call) (any, error) {
+	var a api.Ack
+	if err := decode(c, &a); err != nil {
+		return nil, err
+	}
+	if c.session.EndedWhy == state.EndedRevoked {
+		s.agents.ack(c.session, a.Closed, s.leaseFrom(s.Now()))
+	}
+	return api.Empty{}, nil
+}
