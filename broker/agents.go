@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -130,6 +131,47 @@ func (g *agents) ack(s state.Session, closed int, until time.Time) {
 		a.dropped = &cut{closed: closed, at: g.now()}
 		g.tell()
 	}
+}
+
+// points says of the agents that a revocation is for where it stands, and whether there is still somebody to wait for.
+// Those whose lease has ended hold nothing.
+func (g *agents) points(t target, committed, now time.Time) (points []api.Point, waiting bool, changed <-chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, a := range g.all {
+		if !t.ends(a.person) || a.feed == nil && now.After(a.lease) {
+			continue
+		}
+		p := api.Point{Kind: api.PointAgent, Name: agentName(a.person.Email, a.person.Subject, a.person.ID)}
+		if a.dropped != nil {
+			p.Acknowledged, p.Closed = true, a.dropped.closed
+			p.Millis = max(0, a.dropped.at.Sub(committed).Milliseconds()) // it may have been for an earlier revocation
+		} else {
+			p.Deadline, waiting = a.lease.UTC(), true
+		}
+		points = append(points, p)
+	}
+	return points, waiting, g.changed
+}
+
+// agentsElsewhere are the agents of logins that a revocation ends of which this broker knows nothing, but which
+// may hold something: they may follow another broker, which tells us nothing of agents, or have followed
+// an earlier run of this one. Nobody waits for them.
+func (s *Server) agentsElsewhere(p api.Plan, known []api.Point, committed time.Time) (points []api.Point) {
+	until := s.leaseFrom(s.began)
+	if s.Peers {
+		until = s.leaseFrom(committed)
+	}
+	if !committed.Before(until) {
+		return nil
+	}
+	for _, v := range p.Sessions {
+		name := agentName(v.Person.Email, v.Person.Subject, v.ID)
+		if v.Kind == state.KindLogin && !slices.ContainsFunc(known, func(p api.Point) bool { return p.Name == name }) {
+			points = append(points, api.Point{Kind: api.PointAgent, Name: name + ", if there is one", Deadline: until.UTC()})
+		}
+	}
+	return points
 }
 
 // tell wakes those who wait for agents.

@@ -17,14 +17,31 @@ import (
 func (s *Server) roles(_ context.Context, c *call) (any, error) {
 	out := api.Roles{Roles: []api.Role{}}
 	for _, r := range s.Roles {
-		d := s.Policy.Decide(*s.request(c.session, policy.ActionAssume, roleResource(r), policy.Context{Source: c.source.String()}))
+		request := s.request(c.session, policy.ActionAssume, roleResource(r), policy.Context{Source: c.source.String()})
+		d := s.Policy.Decide(*request)
 		v := api.Role{Name: r.Name, ARN: r.ARN, Account: r.Account(), Description: r.Description, MaxSeconds: int(r.MaxDuration.Seconds()), Mode: api.ModeAssumeRole, Allowed: d.Allow, Needs: []string{}}
-		if !d.Allow {
+		if d.Allow {
+			v.Needs = needs(d.Obligations.Unmet(request.Context))
+		} else {
 			v.Why = d.Reason
 		}
 		out.Roles = append(out.Roles, v)
 	}
 	return out, nil
+}
+
+// needs names what a request for a role would have to bring.
+func needs(u policy.Unmet) []string {
+	out := []string{}
+	for _, n := range []struct {
+		unmet bool
+		name  string
+	}{{u.Reason, api.NeedReason}, {u.Ticket, api.NeedTicket}, {u.StepUp, api.NeedFresh}} {
+		if n.unmet {
+			out = append(out, n.name)
+		}
+	}
+	return out
 }
 
 // unknownRole stands in for a role that is not configured, so that asking for one is a denial in

@@ -165,7 +165,7 @@ func (h *hub) points(index int64, committed, now time.Time) (points []api.Point,
 		if f.conn == 0 && now.After(f.lease) {
 			continue
 		}
-		p := api.Point{Name: f.name}
+		p := api.Point{Kind: api.PointBastion, Name: f.name}
 		if f.acked >= index {
 			p.Acknowledged = true
 			if c, ok := f.cut[index]; ok {
@@ -178,7 +178,7 @@ func (h *hub) points(index int64, committed, now time.Time) (points []api.Point,
 	}
 	for _, name := range h.expected {
 		if !seen[name] && now.Before(h.ghosts) {
-			points, waiting = append(points, api.Point{Name: name, Deadline: h.ghosts.UTC()}), true
+			points, waiting = append(points, api.Point{Kind: api.PointBastion, Name: name, Deadline: h.ghosts.UTC()}), true
 		}
 	}
 	return points, waiting, h.acks

@@ -26,38 +26,38 @@ func TestHubPoints(t *testing.T) {
 	}{
 		"nobody": {do: func(*hub) {}, now: start},
 		"connected, not yet": {do: func(h *hub) { h.join("mch_1", "b1", 9); h.sent("mch_1", lease) }, now: start,
-			want: []api.Point{{Name: "b1", Deadline: lease}}, waiting: true},
+			want: []api.Point{{Kind: "bastion", Name: "b1", Deadline: lease}}, waiting: true},
 		"acknowledged": {do: func(h *hub) {
 			h.join("mch_1", "b1", 9)
 			h.sent("mch_1", lease)
 			h.ack("mch_1", api.Ack{Index: 10, Closed: 3}, after(40))
-		}, now: after(50), want: []api.Point{{Name: "b1", Acknowledged: true, Millis: 40, Closed: 3}}},
+		}, now: after(50), want: []api.Point{{Kind: "bastion", Name: "b1", Acknowledged: true, Millis: 40, Closed: 3}}},
 		"acknowledged a later one": {do: func(h *hub) { h.join("mch_1", "b1", 9); h.ack("mch_1", api.Ack{Index: 11}, after(40)) }, now: after(50),
-			want: []api.Point{{Name: "b1", Acknowledged: true}}},
-		"came with it": {do: func(h *hub) { h.join("mch_1", "b1", 10) }, now: start, want: []api.Point{{Name: "b1", Acknowledged: true}}},
+			want: []api.Point{{Kind: "bastion", Name: "b1", Acknowledged: true}}},
+		"came with it": {do: func(h *hub) { h.join("mch_1", "b1", 10) }, now: start, want: []api.Point{{Kind: "bastion", Name: "b1", Acknowledged: true}}},
 		"an old ack does not count": {do: func(h *hub) {
 			h.join("mch_1", "b1", -1)
 			h.sent("mch_1", lease)
 			h.ack("mch_1", api.Ack{Index: 9}, start)
-		}, now: start, want: []api.Point{{Name: "b1", Deadline: lease}}, waiting: true},
+		}, now: start, want: []api.Point{{Kind: "bastion", Name: "b1", Deadline: lease}}, waiting: true},
 		"acks never go back": {do: func(h *hub) {
 			h.join("mch_1", "b1", 10)
 			h.ack("mch_1", api.Ack{Index: 4}, start)
 			h.join("mch_1", "b1", 2)
-		}, now: start, want: []api.Point{{Name: "b1", Acknowledged: true}}},
+		}, now: start, want: []api.Point{{Kind: "bastion", Name: "b1", Acknowledged: true}}},
 		"lost, its lease runs": {do: func(h *hub) { c := h.join("mch_1", "b1", 9); h.sent("mch_1", lease); h.leave("mch_1", c) }, now: lease,
-			want: []api.Point{{Name: "b1", Deadline: lease}}, waiting: true},
+			want: []api.Point{{Kind: "bastion", Name: "b1", Deadline: lease}}, waiting: true},
 		"lost, its lease is over": {do: func(h *hub) { c := h.join("mch_1", "b1", 9); h.sent("mch_1", lease); h.leave("mch_1", c) }, now: lease.Add(1)},
 		"an ack of nobody":        {do: func(h *hub) { h.ack("mch_1", api.Ack{Index: 10}, start) }, now: start},
 		"not back since the start": {expected: []string{"b1", "b2"}, do: func(h *hub) { h.join("mch_1", "b1", 10) }, now: after(999),
-			want: []api.Point{{Name: "b1", Acknowledged: true}, {Name: "b2", Deadline: after(1000)}}, waiting: true},
+			want: []api.Point{{Kind: "bastion", Name: "b1", Acknowledged: true}, {Kind: "bastion", Name: "b2", Deadline: after(1000)}}, waiting: true},
 		"its lease of before is over": {expected: []string{"b1"}, do: func(*hub) {}, now: after(1000)},
 		"two of which one is slow": {do: func(h *hub) {
 			h.join("mch_1", "b1", 9)
 			h.join("mch_2", "b2", 9)
 			h.sent("mch_2", lease)
 			h.ack("mch_1", api.Ack{Index: 10}, after(7))
-		}, now: after(8), want: []api.Point{{Name: "b1", Acknowledged: true, Millis: 7}, {Name: "b2", Deadline: lease}}, waiting: true},
+		}, now: after(8), want: []api.Point{{Kind: "bastion", Name: "b1", Acknowledged: true, Millis: 7}, {Kind: "bastion", Name: "b2", Deadline: lease}}, waiting: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHub(c.expected, after(1000))

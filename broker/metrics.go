@@ -30,6 +30,9 @@ func newMetrics(r *prometheus.Registry, s *Server) *metrics {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sega_feeds", Help: "Bastions that follow the revocation feed."}, func() float64 {
 			return float64(s.hub.connected())
 		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sega_agents", Help: "Agents on laptops that follow the feed of their session."}, func() float64 {
+			return float64(s.agents.connected())
+		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sega_indexers", Help: "Indexers that answer searches for what screens showed."}, func() float64 {
 			return float64(s.screens.connected())
 		}),

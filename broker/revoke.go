@@ -59,7 +59,7 @@ func (s *Server) revoke(ctx context.Context, c *call) (any, error) {
 		return receipt, err
 	}
 	s.hub.notify()
-	receipt.Points = s.awaitAcks(ctx, receipt.Index)
+	receipt.Points = s.awaitAcks(ctx, t, receipt)
 	return receipt, nil
 }
 
@@ -85,8 +85,9 @@ func (s *Server) applyRevocation(ctx context.Context, tx store.Tx, c *call, t ta
 	return errors.Join(err, state.AddRevocation(ctx, tx, entry))
 }
 
-// awaitAcks waits until every bastion has acknowledged, five seconds at most.
-func (s *Server) awaitAcks(ctx context.Context, index int64) []api.Point {
+// awaitAcks waits until every bastion, and every agent that the revocation is for, has acknowledged, five
+// seconds at most.
+func (s *Server) awaitAcks(ctx context.Context, t target, r api.Receipt) []api.Point {
 	committed := s.Now()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Times.RevokeWait)
 	defer cancel()
@@ -94,17 +95,21 @@ func (s *Server) awaitAcks(ctx context.Context, index int64) []api.Point {
 	defer look.Stop()
 	for {
 		s.hearPeers(ctx)
-		points, waiting, changed := s.hub.points(index, committed, s.Now())
-		if waiting {
+		points, waiting, acked := s.hub.points(r.Index, committed, s.Now())
+		agents, more, dropped := s.agents.points(t, committed, s.Now())
+		if waiting || more {
 			select {
-			case <-changed:
+			case <-acked:
+				continue
+			case <-dropped:
 				continue
 			case <-look.C:
 				continue
 			case <-ctx.Done():
 			}
 		}
-		points = append(points, api.Point{Name: s.Node + " (broker)", Acknowledged: true})
+		points = append(append(points, agents...), s.agentsElsewhere(r.Plan, agents, committed)...)
+		points = append(points, api.Point{Kind: api.PointBroker, Name: s.Node + " (broker)", Acknowledged: true})
 		slices.SortFunc(points, func(a, b api.Point) int { return strings.Compare(a.Name, b.Name) })
 		return points
 	}

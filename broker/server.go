@@ -37,6 +37,7 @@ type Server struct {
 	hub       *hub
 	agents    *agents
 	run       string // of this process alone: part of every standing
+	began     time.Time
 	screens   *screens
 	heads     headWatch
 	devices   *devices
@@ -66,7 +67,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		Config: c, hub: newHub(c.bastionNames(), c.Now().Add(c.Times.Lease)), agents: newAgents(c.Now), run: rand.Text(), screens: newScreens(), devices: newDevices(), limits: newLimiter(c.Limits, c.Now),
+		Config: c, hub: newHub(c.bastionNames(), c.Now().Add(c.Times.Lease)), agents: newAgents(c.Now), run: rand.Text(), began: c.Now(), screens: newScreens(), devices: newDevices(), limits: newLimiter(c.Limits, c.Now),
 		mux: http.NewServeMux(), standsEvery: standsEvery, stop: make(chan struct{}),
 	}
 	if err := s.openProofs(); err != nil {

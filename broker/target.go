@@ -24,6 +24,14 @@ type target struct {
 	sessionID string // of session.revoke of an SSH session
 }
 
+// ends reports whether the revocation ends a login.
+func (t target) ends(login state.Session) bool {
+	if t.kind == revokeKinds[api.SubjectUser] {
+		return login.Issuer == t.subject.Issuer && login.Subject == t.subject.Subject
+	}
+	return t.loginID != "" && login.ID == t.loginID
+}
+
 // target finds what the request is about.
 func (s *Server) target(ctx context.Context, r api.RevokeRequest) (t target, err error) {
 	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {

@@ -59,12 +59,21 @@ type Receipt struct {
 	Points  []Point   `json:"points"`
 }
 
-// Point is an enforcement point: a bastion, or the broker itself.
+// Kinds of enforcement point.
+const (
+	PointBroker  = "broker"
+	PointBastion = "bastion"
+	PointAgent   = "agent" // on the laptop of a login that the revocation ends
+)
+
+// Point is an enforcement point. Agents stand in a receipt that follow the feed of their session, or may do so
+// without the knowledge of the broker that answers: of those no more than the deadline is known.
 type Point struct {
+	Kind         string    `json:"kind"`
 	Name         string    `json:"name"`
 	Acknowledged bool      `json:"acknowledged"`
 	Millis       int64     `json:"millis"`             // from commit to acknowledgement
-	Closed       int       `json:"closed"`             // live sessions that it cut
+	Closed       int       `json:"closed"`             // live sessions that a bastion cut, credentials that an agent dropped
 	Deadline     time.Time `json:"deadline,omitempty"` // when its lease ends, where it has not acknowledged
 }
 

@@ -154,13 +154,21 @@ func showReceipt(w io.Writer, r api.Receipt) error {
 	fmt.Fprintf(w, "revoked at %s, event %s, log index %d\n", stamp(r.Time), r.EventID, r.Index)
 	var rows [][]string
 	for _, p := range r.Points {
-		state := fmt.Sprintf("in force after %d ms, %d sessions cut", p.Millis, p.Closed)
-		if !p.Acknowledged {
-			state = "NOT acknowledged; closes everything by " + stamp(p.Deadline) + " at the latest"
-		}
-		rows = append(rows, []string{p.Name, state})
+		rows = append(rows, []string{p.Name, pointState(p)})
 	}
 	return table(w, []string{"WHERE", "STATE"}, rows)
+}
+
+// pointState says in words how far a revocation is at a point.
+func pointState(p api.Point) string {
+	does, did := "closes", "sessions cut"
+	if p.Kind == api.PointAgent {
+		does, did = "drops", "credentials dropped"
+	}
+	if !p.Acknowledged {
+		return "NOT acknowledged; " + does + " everything by " + stamp(p.Deadline) + " at the latest"
+	}
+	return fmt.Sprintf("in force after %d ms, %d %s", p.Millis, p.Closed, did)
 }
 
 func newUnblock(a *app) *cobra.Command {
