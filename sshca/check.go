@@ -45,6 +45,15 @@ func CheckHost(cert *ssh.Certificate, cas Bundle, name string, now time.Time) er
 	return checkNow(cert, now)
 }
 
+// CheckFront checks a certificate that a bastion shows, its own or a mask's, whatever its name: signed
+// by a CA of the bundle, of the front profile, valid now.
+func CheckFront(cert *ssh.Certificate, cas Bundle, now time.Time) error {
+	if err := checkProfile(cert, Front, cas); err != nil {
+		return err
+	}
+	return checkNow(cert, now)
+}
+
 // checkProfile believes nothing that a certificate says before its signature has verified.
 func checkProfile(cert *ssh.Certificate, profile Profile, cas Bundle) error {
 	if err := checkSignature(cert, cas); err != nil {

@@ -37,8 +37,11 @@ type app struct {
 	env    func() []string
 	now    func() time.Time
 
-	store   *keychain.Store // opened on first use
-	witness *audit.Witness  // of the last client
+	store *keychain.Store // opened on first use
+
+	noAgent bool // --no-agent
+	mute    bool // nobody is to be asked for a passphrase
+	json    bool // --json
 }
 
 // system is the app of the real process.
@@ -79,7 +82,11 @@ func (a *app) secrets() (*keychain.Store, error) {
 		return nil, err
 	}
 	dir := filepath.Dir(path)
-	a.store, err = keychain.Open(keychain.Config{Dir: dir, Backend: a.getenv("SEGA_KEYRING_BACKEND"), Passphrase: a.passphrase, Now: a.now})
+	c := keychain.Config{Dir: dir, Backend: a.getenv("SEGA_KEYRING_BACKEND"), Passphrase: a.passphrase, Now: a.now}
+	if a.mute {
+		c.Passphrase = nil
+	}
+	a.store, err = keychain.Open(c)
 	return a.store, err
 }
 
@@ -207,20 +214,21 @@ func (a *app) roots() (*x509.CertPool, error) {
 func userAgent() string { return "sega/" + version + " " + runtime.GOOS }
 
 // client makes a client of a broker. With a log key every answer's checkpoint is held against
-// what this machine remembers (R9).
-func (a *app) client(ctx context.Context, origin, logKey string, key dpop.Key, token func() secret.Secret) (*client.Client, error) {
+// what this machine remembers (R9), by the witness that comes with it.
+func (a *app) client(ctx context.Context, origin, logKey string, key dpop.Key, token func() secret.Secret) (*client.Client, *audit.Witness, error) {
 	roots, err := a.roots()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	c, err := client.New(client.Config{Origin: origin, RootCAs: roots, Key: key, Token: token, UserAgent: userAgent()})
 	if err != nil || logKey == "" {
-		return c, err
+		return c, nil, err
 	}
-	if a.witness, err = a.newWitness(origin, logKey, c); err != nil {
-		return nil, err
+	w, err := a.newWitness(origin, logKey, c)
+	if err != nil {
+		return nil, nil, err
 	}
-	return c.Witnessed(func(msg []byte) error { return a.witness.Observe(ctx, msg) }), nil
+	return c.Witnessed(func(msg []byte) error { return w.Observe(ctx, msg) }), w, nil
 }
 
 // newWitness remembers the log's checkpoints in a file for each broker.

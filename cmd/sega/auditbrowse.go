@@ -49,7 +49,7 @@ type eventSource struct {
 func (e *eventSource) session() (*session, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.opened != nil && e.opened.saved.Session.Expires.Sub(e.app.now()) > renewBefore {
+	if e.opened != nil && e.opened.saved().Session.Expires.Sub(e.app.now()) > renewBefore {
 		return e.opened, nil
 	}
 	own := e.app // the client of a session keeps it

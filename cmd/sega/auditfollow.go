@@ -119,7 +119,7 @@ func (f *follower) once(ctx context.Context) error {
 		}
 	}
 	// A session that can be renewed is left in time for that.
-	if left := s.saved.Session.Expires.Add(-renewBefore / 2).Sub(f.app.now()); left > 0 && !s.saved.Refresh.Empty() {
+	if left := s.saved().Session.Expires.Add(-renewBefore / 2).Sub(f.app.now()); left > 0 && !s.saved().Refresh.Empty() {
 		renewing, cancel := context.WithCancelCause(ctx)
 		timer := time.AfterFunc(left, func() { cancel(errRenew) })
 		defer func() { timer.Stop(); cancel(nil) }()
@@ -134,8 +134,8 @@ func (f *follower) begin(ctx context.Context, s *session) error {
 	if _, err := s.Checkpoint(ctx); err != nil {
 		return err
 	}
-	if s.app.witness != nil {
-		_, tree := s.app.witness.Latest()
+	if s.witness != nil {
+		_, tree := s.witness.Latest()
 		f.after = tree.N - 1
 	}
 	if f.lines == 0 {

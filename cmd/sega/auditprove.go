@@ -45,18 +45,18 @@ func (s *session) proveEvent(ctx context.Context, name string) (audit.Bundle, er
 	if err != nil {
 		return audit.Bundle{}, err
 	}
-	origin, _, _ := strings.Cut(s.saved.LogKey, "+")
-	b := audit.Bundle{Format: audit.BundleFormat, Origin: origin, Key: s.saved.LogKey, Index: p.Index, Event: p.Body, Salt: p.Salt, Details: p.Details,
+	origin, _, _ := strings.Cut(s.saved().LogKey, "+")
+	b := audit.Bundle{Format: audit.BundleFormat, Origin: origin, Key: s.saved().LogKey, Index: p.Index, Event: p.Body, Salt: p.Salt, Details: p.Details,
 		Inclusion: p.Inclusion, Checkpoint: string(p.Checkpoint)}
-	proven, err := b.Verify(s.saved.LogKey)
+	proven, err := b.Verify(s.saved().LogKey)
 	if err == nil {
 		err = asked(name, proven)
 	}
 	if err != nil {
 		return audit.Bundle{}, withHint(fmt.Errorf("the broker's proof of event %s is refused: %w", name, err), "find out what was changed: sega audit verify")
 	}
-	if err := s.app.witness.Observe(ctx, p.Checkpoint); err != nil {
-		return audit.Bundle{}, withHint(err, "keep this machine's %s as evidence and tell the security staff", checkpointFile(s.saved.Origin))
+	if err := s.witness.Observe(ctx, p.Checkpoint); err != nil {
+		return audit.Bundle{}, withHint(err, "keep this machine's %s as evidence and tell the security staff", checkpointFile(s.saved().Origin))
 	}
 	return b, nil
 }

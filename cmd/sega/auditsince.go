@@ -126,7 +126,7 @@ func (v *verifying) damaged(name string, err error) error {
 
 // loadVerified reads what was remembered; the checkpoint in it must be of the pinned key.
 func (v *verifying) loadVerified() (last verified, err error) {
-	name := verifiedFile(v.saved.Origin)
+	name := verifiedFile(v.saved().Origin)
 	if err := v.recollect(name, &last, &last.V); errors.Is(err, fs.ErrNotExist) {
 		return last, withHint(errors.New("this machine has not verified the log before"), "run: sega audit verify")
 	} else if err != nil {
@@ -143,7 +143,7 @@ func (v *verifying) loadVerified() (last verified, err error) {
 // loadFailure reads when the whole log failed, nil where it has succeeded since.
 func (v *verifying) loadFailure() (*time.Time, error) {
 	var f failure
-	if err := v.recollect(failedFile(v.saved.Origin), &f, &f.V); errors.Is(err, fs.ErrNotExist) {
+	if err := v.recollect(failedFile(v.saved().Origin), &f, &f.V); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
@@ -160,12 +160,12 @@ func (v *verifying) rememberFailure() error {
 	if err != nil {
 		return err
 	}
-	return v.app.writeFile(failedFile(v.saved.Origin), append(data, '\n'), 0o600)
+	return v.app.writeFile(failedFile(v.saved().Origin), append(data, '\n'), 0o600)
 }
 
 // forgetFailure is called when the whole log, its recordings included, has been found sound and that is remembered.
 func (v *verifying) forgetFailure() error {
-	path, err := v.app.path(failedFile(v.saved.Origin))
+	path, err := v.app.path(failedFile(v.saved().Origin))
 	if err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (v *verifying) remember() error {
 	if err != nil {
 		return err
 	}
-	if err := v.app.writeFile(verifiedFile(v.saved.Origin), append(data, '\n'), 0o600); err != nil || v.out.Mode != modeWhole {
+	if err := v.app.writeFile(verifiedFile(v.saved().Origin), append(data, '\n'), 0o600); err != nil || v.out.Mode != modeWhole {
 		return err
 	}
 	return v.forgetFailure()

@@ -105,7 +105,7 @@ type verifying struct {
 }
 
 func (s *session) verifyLog(ctx context.Context, o verifyOptions) error {
-	verifier, err := note.NewVerifier(s.saved.LogKey)
+	verifier, err := note.NewVerifier(s.saved().LogKey)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (s *session) verifyLog(ctx context.Context, o verifyOptions) error {
 		mode = modeSince
 	}
 	v := &verifying{session: s, verifyOptions: o, verifier: verifier, start: s.app.now(), found: newCollector(), out: verification{Mode: mode, Problems: []audit.Problem{}}}
-	_, v.before = s.app.witness.Latest()
+	_, v.before = s.witness.Latest()
 	if err := v.run(ctx); err != nil {
 		return v.contradicted(err)
 	}
@@ -175,7 +175,7 @@ func (v *verifying) checkpoint(ctx context.Context, size int64) (audit.Checkpoin
 		if err != nil {
 			return audit.Checkpoint{}, err
 		}
-		if err := v.app.witness.Observe(ctx, msg); err != nil {
+		if err := v.witness.Observe(ctx, msg); err != nil {
 			return audit.Checkpoint{}, err
 		}
 		v.signed = msg
@@ -269,7 +269,7 @@ func (v *verifying) contradicted(err error) error {
 	if failed := errors.Join(v.rememberFailure(), v.out.print(v.app.out, v.asJSON)); failed != nil {
 		return errors.Join(err, failed)
 	}
-	return withHint(err, "keep this machine's %s as evidence and tell the security staff", checkpointFile(v.saved.Origin))
+	return withHint(err, "keep this machine's %s as evidence and tell the security staff", checkpointFile(v.saved().Origin))
 }
 
 // conclude prints the verdict and remembers a good one; anything wrong is an error.

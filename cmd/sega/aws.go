@@ -99,16 +99,11 @@ func newCredentialProcess(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			g, err := a.obtain(cmd.Context(), r)
-			if err != nil {
-				return err
+			form, err := a.processForm(cmd.Context(), r)
+			if err == nil {
+				_, err = a.out.Write(form)
 			}
-			// Source: AWS SDKs and tools reference, "Process credential provider", Version 1.
-			return json.NewEncoder(a.out).Encode(struct {
-				Version                                    int
-				AccessKeyId, SecretAccessKey, SessionToken string
-				Expiration                                 string
-			}{1, g.AccessKeyID, string(g.SecretAccessKey.Reveal()), string(g.SessionToken.Reveal()), g.Expiration.UTC().Format(time.RFC3339)})
+			return err
 		}}
 	o.flags(c)
 	return c

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -32,7 +31,7 @@ func fakeBroker(t testing.TB, answer any) *session {
 		t.Fatal(err)
 	}
 	a, _, _ := testApp(t, "USER=alice")
-	s := &session{app: a, saved: saved{Origin: srv.URL, Key: key}}
+	s := &session{app: a, kept: saved{Origin: srv.URL, Key: key}}
 	s.Client, err = client.New(client.Config{Origin: srv.URL, RootCAs: pool, Key: key, Token: func() secret.Secret { return secret.FromString("t") }, UserAgent: "test"})
 	if err != nil {
 		t.Fatal(err)
@@ -116,10 +115,10 @@ func TestLoginAt(t *testing.T) {
 
 // TestCertifyWantsACertificate: a broker that answers with something else is not believed.
 func TestCertifyWantsACertificate(t *testing.T) {
-	private, _ := testKey(t)
+	_, public := testKey(t)
 	for name, line := range map[string]string{"nothing": "", "junk": "ssh-ed25519 !!!", "a plain key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"} {
 		s := fakeBroker(t, api.Certificate{Certificate: line})
-		if cert, err := s.certify(t.Context(), private.Public().(ed25519.PublicKey), sshOptions{}); cert != nil || err == nil {
+		if cert, err := s.certify(t.Context(), public, sshOptions{}); cert != nil || err == nil {
 			t.Errorf("%s: %v, %v", name, cert, err)
 		}
 	}

@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -18,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
 
+	"sega/cmd/sega/agent"
 	"sega/keychain/secret"
 )
 
@@ -81,7 +80,7 @@ func (s *session) sshConfig(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# sega: hosts of %s, made %s\n# made by: sega configure --ssh --print\n", s.saved.Origin, s.app.now().UTC().Format(time.RFC3339))
+	fmt.Fprintf(&b, "# sega: hosts of %s, made %s\n# made by: sega configure --ssh --print\n", s.saved().Origin, s.app.now().UTC().Format(time.RFC3339))
 	common := sshCommon(dir)
 	fmt.Fprintf(&b, "Match originalhost sega-bastion exec \"%s\"\n    HostName %s\n    Port %s\n    HostKeyAlias %s\n    User sega\n%s", renewCommand(dir, self), bastion, port, p.Configuration.BastionName, common)
 	for _, h := range v.Hosts {
@@ -160,15 +159,14 @@ func (a *app) renewSSH(ctx context.Context, o sshOptions) error {
 
 // replaceSSH makes a key and has it certified.
 func (s *session) replaceSSH(ctx context.Context, certFile string, o sshOptions) error {
-	public, private, err := ed25519.GenerateKey(rand.Reader)
+	key, err := agent.NewKey(ctx, func(ctx context.Context, public ssh.PublicKey) (*ssh.Certificate, error) {
+		return s.certify(ctx, public, o)
+	})
 	if err != nil {
 		return err
 	}
-	cert, err := s.certify(ctx, public, o)
-	if err != nil {
-		return err
-	}
-	block, err := ssh.MarshalPrivateKey(private, "sega")
+	cert := key.Certificate
+	block, err := ssh.MarshalPrivateKey(key.Private, "sega")
 	if err != nil {
 		return err
 	}

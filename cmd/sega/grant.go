@@ -85,12 +85,16 @@ type granted struct {
 // obtain returns credentials: ones that were handed out before and that the broker still stands by,
 // or new ones. It is the one way by which commands get any.
 func (a *app) obtain(ctx context.Context, r api.CredentialsRequest) (granted, error) {
+	g, err := a.fromAgent(ctx, r)
+	if !errors.Is(err, errNoAgent) {
+		return g, err
+	}
 	s, err := a.open(ctx)
 	if err != nil {
 		return granted{}, err
 	}
 	creds, err := s.credentials(ctx, r)
-	return granted{creds, s.saved.Session.LoginID, s.saved.Session.NotAfter}, err
+	return granted{creds, s.saved().Session.LoginID, s.saved().Session.NotAfter}, err
 }
 
 // itemOf names what is cached for a request: whoever asks for something else gets something else.
@@ -127,9 +131,7 @@ func (s *session) credentials(ctx context.Context, r api.CredentialsRequest) (ap
 	if err != nil {
 		return fresh, err
 	}
-	for _, n := range fresh.Notices {
-		fmt.Fprintf(s.app.err, "sega: %s\n", escape(n))
-	}
+	s.app.tell(fresh.Notices)
 	raw, err := json.Marshal(fresh.Wire())
 	if err != nil {
 		return fresh, err

@@ -17,6 +17,7 @@ import (
 	"sega/broker/api"
 	"sega/broker/api/dpop"
 	"sega/broker/client"
+	"sega/cmd/sega/agent"
 	"sega/idp"
 	"sega/keychain/secret"
 )
@@ -65,7 +66,7 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 	if err != nil {
 		return err
 	}
-	c, err := a.client(ctx, origin, config.LogKey, key, nil)
+	c, _, err := a.client(ctx, origin, config.LogKey, key, nil)
 	if err != nil {
 		return err
 	}
@@ -82,6 +83,7 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 	if err := a.keep(s, config); err != nil {
 		return err
 	}
+	a.tellAgent(ctx, agent.OpReload)
 	a.logoutOld(ctx, old)
 	fmt.Fprintf(a.err, "logged in to %s as %s until %s (session %s)\n", origin, who(s.Session.Person), clock(s.Session.NotAfter), s.Session.LoginID)
 	return nil
@@ -90,7 +92,7 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 // configuration asks the broker what it is and holds it against what was pinned: a broker whose
 // audit log has another key than at the first login is not believed.
 func (a *app) configuration(ctx context.Context, origin string, acceptNewLog bool) (api.Configuration, error) {
-	c, err := a.client(ctx, origin, "", dpop.Key{}, nil)
+	c, _, err := a.client(ctx, origin, "", dpop.Key{}, nil)
 	if err != nil {
 		return api.Configuration{}, err
 	}
@@ -240,7 +242,7 @@ func (a *app) logoutOld(ctx context.Context, old saved) {
 	if old.Session.LoginID == "" || a.now().After(old.Session.Expires) {
 		return
 	}
-	c, err := a.client(ctx, old.Origin, "", old.Key, func() secret.Secret { return old.Session.Token })
+	c, _, err := a.client(ctx, old.Origin, "", old.Key, func() secret.Secret { return old.Session.Token })
 	if err != nil {
 		return
 	}
@@ -265,6 +267,7 @@ func newLogout(a *app) *cobra.Command {
 				}
 				s.revokeRefresh(cmd.Context())
 			}
+			a.tellAgent(cmd.Context(), agent.OpForget)
 			if forgetErr := errors.Join(a.forget(), a.dropSSH()); forgetErr != nil {
 				return forgetErr
 			}
@@ -278,14 +281,14 @@ func newLogout(a *app) *cobra.Command {
 
 // revokeRefresh takes the refresh token back at the IdP, as well as that goes (RFC 7009).
 func (s *session) revokeRefresh(ctx context.Context) {
-	if s.saved.Refresh.Empty() {
+	if s.saved().Refresh.Empty() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	provider, err := idp.Discover(ctx, s.saved.Issuer, &http.Client{Timeout: 5 * time.Second})
+	provider, err := idp.Discover(ctx, s.saved().Issuer, &http.Client{Timeout: 5 * time.Second})
 	if err == nil {
-		err = provider.Revoke(ctx, s.saved.ClientID, s.saved.Refresh)
+		err = provider.Revoke(ctx, s.saved().ClientID, s.saved().Refresh)
 	}
 	if err != nil {
 		fmt.Fprintf(s.app.err, "sega: the identity provider did not take the refresh token back: %s\n", escape(err.Error()))

@@ -6,6 +6,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -20,6 +22,7 @@ func main() {
 	if err := secret.NoCore(); err != nil {
 		fmt.Fprintf(os.Stderr, "sega: core files cannot be turned off: %v\n", err)
 	}
+	log.SetOutput(io.Discard) // libraries' talk is none of the person's
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], system())
 	stop()

@@ -22,7 +22,7 @@ const (
 
 // run is the whole program: it returns the exit code.
 func run(ctx context.Context, args []string, a *app) int {
-	root := newRoot(a)
+	root := newRootFor(a, args)
 	root.SetArgs(args)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
@@ -36,7 +36,32 @@ func run(ctx context.Context, args []string, a *app) int {
 	return exitCode(err)
 }
 
-func newRoot(a *app) *cobra.Command {
+// commands are all there are, in the order of the help.
+var commands = []struct {
+	name string
+	make func(*app) *cobra.Command
+}{
+	{"login", newLogin}, {"logout", newLogout}, {"status", newStatus}, {"roles", newRoles}, {"exec", newExec}, {"env", newEnv}, {"credential-process", newCredentialProcess},
+	{"hosts", newHosts}, {"ssh", newSSH}, {"configure", newConfigure}, {"agent", newAgent},
+	{"sessions", newSessions}, {"revoke", newRevoke}, {"unblock", newUnblock},
+	{"audit", newAudit},
+}
+
+// newRootFor is newRoot, with nothing but the command that is asked for where that is plain: to make
+// all of them takes as long as a warm answer of the agent.
+func newRootFor(a *app, args []string) *cobra.Command {
+	for _, c := range commands {
+		if len(args) > 0 && args[0] == c.name {
+			return rootWith(a, c.name)
+		}
+	}
+	return newRoot(a)
+}
+
+func newRoot(a *app) *cobra.Command { return rootWith(a, "") }
+
+// rootWith makes one command, or all.
+func rootWith(a *app, only string) *cobra.Command {
 	root := &cobra.Command{
 		Use: "sega", Short: "Get into production, stop who must not, see what was done", Version: version,
 		Long: "sega gives engineers AWS credentials and SSH sessions after one login with MFA, lets security staff stop access\n" +
@@ -52,12 +77,15 @@ func newRoot(a *app) *cobra.Command {
 	}
 	root.AddGroup(&cobra.Group{ID: groupAccess, Title: "Access:"}, &cobra.Group{ID: groupSecurity, Title: "Security:"}, &cobra.Group{ID: groupReview, Title: "Review:"})
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err.Error()} })
-	root.AddCommand(
-		newLogin(a), newLogout(a), newStatus(a), newRoles(a), newExec(a), newEnv(a), newCredentialProcess(a), newHosts(a), newSSH(a), newConfigure(a),
-		newSessions(a), newRevoke(a), newUnblock(a),
-		newAudit(a),
-	)
-	addCompletion(root)
+	for _, c := range commands {
+		if only == "" || c.name == only {
+			root.AddCommand(c.make(a))
+		}
+	}
+	root.PersistentFlags().BoolVar(&a.noAgent, "no-agent", false, "work without the agent: ask the broker from here each time")
+	if only == "" {
+		addCompletion(root)
+	}
 	return root
 }
 

@@ -130,6 +130,10 @@ func TestWithoutArguments(t *testing.T) {
 				if code != exitFailed || !strings.Contains(talk.String(), "no broker is known yet") {
 					t.Errorf("exit %d: %s", code, talk)
 				}
+			case path[0] == "agent":
+				if stop := path[len(path)-1] == "stop"; stop && code != exitDone || !stop && (code != exitFailed || !strings.Contains(talk.String(), "no agent is running")) {
+					t.Errorf("exit %d: %s", code, talk)
+				}
 			case code == exitUsage:
 				if !strings.HasPrefix(talk.String(), "sega: ") || !strings.Contains(talk.String(), "run: sega") {
 					t.Errorf("usage: %s", talk)

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"sync"
 	"time"
 
+	"sega/audit"
 	"sega/broker/api"
 	"sega/broker/api/dpop"
 	"sega/broker/client"
@@ -65,11 +67,27 @@ func unseal(v secret.Secret) (saved, error) {
 	return saved{Origin: f.Origin, LogKey: f.LogKey, Session: f.Session, Key: key, Refresh: secret.FromString(f.Refresh), Issuer: f.Issuer, ClientID: f.ClientID}, err
 }
 
-// session is a logged-in person's way to the broker.
+// session is a logged-in person's way to the broker. Safe for concurrent use.
 type session struct {
 	*client.Client
-	app   *app
-	saved saved
+	app     *app
+	witness *audit.Witness
+
+	mu   sync.Mutex
+	kept saved
+}
+
+// saved is the session as it is now: a renewal changes it.
+func (s *session) saved() saved {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept
+}
+
+func (s *session) take(v saved) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept = v
 }
 
 // errOtherBroker is errNotLoggedIn for the broker that SEGA_BROKER names.
@@ -115,8 +133,8 @@ func (a *app) open(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{app: a, saved: loaded}
-	s.Client, err = a.client(ctx, loaded.Origin, loaded.LogKey, loaded.Key, func() secret.Secret { return s.saved.Session.Token })
+	s := &session{app: a, kept: loaded}
+	s.Client, s.witness, err = a.client(ctx, loaded.Origin, loaded.LogKey, loaded.Key, func() secret.Secret { return s.saved().Session.Token })
 	if err != nil {
 		return nil, err
 	}
@@ -142,8 +160,12 @@ func (s *session) renew(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if current.Session.LoginID == s.saved.Session.LoginID && current.Session.Expires.After(s.saved.Session.Expires) {
-			s.saved = current // another process was faster
+		was := s.saved().Session
+		if current.Session.LoginID != was.LoginID {
+			return errNotLoggedIn // there is another login
+		}
+		if current.Session.Expires.After(was.Expires) {
+			s.take(current) // another process was faster
 			return nil
 		}
 		provider, err := idp.Discover(ctx, current.Issuer, &http.Client{Timeout: 20 * time.Second})
@@ -160,8 +182,8 @@ func (s *session) renew(ctx context.Context) error {
 		var renewed api.Session
 		renewed, renewErr = s.Client.Renew(ctx, api.RenewRequest{IDToken: tokens.IDToken, AccessToken: tokens.AccessToken})
 		if renewErr == nil {
-			current.Session, s.saved = renewed, current
-			s.saved.Session = renewed
+			current.Session = renewed
+			s.take(current)
 		}
 		// Whatever the broker said, the IdP has spent the old refresh token: the new one is kept.
 		sealed, err := current.seal()

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -15,9 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/agent"
 
 	"sega/broker/api"
+	"sega/cmd/sega/agent"
 )
 
 type sshOptions struct {
@@ -70,11 +68,9 @@ func (a *app) ssh(ctx context.Context, target string, command []string, o sshOpt
 	if !plainName(login) || !plainName(host) {
 		return usagef("%q is not of the form USER@HOST", target)
 	}
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return err
-	}
-	cert, err := s.certify(ctx, private.Public().(ed25519.PublicKey), o)
+	key, err := agent.NewKey(ctx, func(ctx context.Context, public ssh.PublicKey) (*ssh.Certificate, error) {
+		return s.certify(ctx, public, o)
+	})
 	if err != nil {
 		return err
 	}
@@ -83,7 +79,7 @@ func (a *app) ssh(ctx context.Context, target string, command []string, o sshOpt
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	stop, err := serveKey(dir, private, cert)
+	stop, err := serveKey(dir, key)
 	if err != nil {
 		return err
 	}
@@ -128,11 +124,7 @@ func (s *session) loginAt(ctx context.Context, host string) (string, error) {
 }
 
 // certify asks for an access certificate for a key.
-func (s *session) certify(ctx context.Context, public ed25519.PublicKey, o sshOptions) (*ssh.Certificate, error) {
-	key, err := ssh.NewPublicKey(public)
-	if err != nil {
-		return nil, err
-	}
+func (s *session) certify(ctx context.Context, key ssh.PublicKey, o sshOptions) (*ssh.Certificate, error) {
 	answer, err := s.Certificate(ctx, api.CertificateRequest{PublicKey: string(ssh.MarshalAuthorizedKey(key)), Reason: o.reason, Ticket: o.ticket})
 	if err != nil {
 		return nil, err
@@ -150,11 +142,8 @@ func (s *session) certify(ctx context.Context, public ed25519.PublicKey, o sshOp
 
 // serveKey answers OpenSSH's agent protocol for this one key, from memory, on a socket in a folder
 // that only this user enters. It ends with stop.
-func serveKey(dir string, private ed25519.PrivateKey, cert *ssh.Certificate) (stop func(), err error) {
-	ring := agent.NewKeyring()
-	if err := ring.Add(agent.AddedKey{PrivateKey: private, Certificate: cert, Comment: "sega"}); err != nil {
-		return nil, err
-	}
+func serveKey(dir string, key agent.Key) (stop func(), err error) {
+	ring := &agent.Keyring{Key: func(context.Context) (agent.Key, error) { return key, nil }, Unbound: true}
 	l, err := net.Listen("unix", filepath.Join(dir, "agent"))
 	if err != nil {
 		return nil, err
@@ -169,7 +158,7 @@ func serveKey(dir string, private ed25519.PrivateKey, cert *ssh.Certificate) (st
 			}
 			go func() { // ends when the ssh client closes its side, at its exit at the latest
 				defer func() { _ = conn.Close() }()
-				_ = agent.ServeAgent(signOnly{ring}, conn)
+				_ = ring.Serve(conn)
 			}()
 		}
 	}()

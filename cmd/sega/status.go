@@ -44,8 +44,8 @@ func newStatus(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r := statusReport{Broker: s.saved.Origin, Person: personName(v.Person), LoginID: v.LoginID, Groups: v.Groups, Method: v.Method, MFA: v.MFA, Expires: v.Expires, Login: v.NotAfter, Secrets: kept}
-			_, tree := a.witness.Latest()
+			r := statusReport{Broker: s.saved().Origin, Person: personName(v.Person), LoginID: v.LoginID, Groups: v.Groups, Method: v.Method, MFA: v.MFA, Expires: v.Expires, Login: v.NotAfter, Secrets: kept}
+			_, tree := s.witness.Latest()
 			r.LogSize = tree.N
 			if asJSON {
 				return writeJSON(a.out, r)

@@ -17,6 +17,7 @@ const Version = 1
 const (
 	OpStatus      = "status"      // → Reply.Status
 	OpCredentials = "credentials" // Request.Credentials → Reply.Granted
+	OpProcess     = "process"     // Request.Credentials → the form of credential_process in the place of a Reply, or a Reply with a problem
 	OpEndpoint    = "endpoint"    // Request.Credentials → Reply.Granted and Reply.Endpoint
 	OpReload      = "reload"      // the stored session is another one now
 	OpForget      = "forget"      // the session has ended: drop all
@@ -25,10 +26,17 @@ const (
 	OpStop        = "stop"
 )
 
+// Kinds of problems that only an agent has.
+const (
+	KindLocked   api.Kind = "agent_locked"    // until somebody runs `sega agent unlock`
+	KindNeedsKey api.Kind = "agent_needs_key" // a person must be asked for the key of the stored secrets: fetch it and OpUnlock
+)
+
 // Request is what a client asks.
 type Request struct {
 	V           int                     `json:"v"`
 	Op          string                  `json:"op"`
+	Broker      string                  `json:"broker,omitempty"` // origin, where it must be this one
 	Credentials *api.CredentialsRequest `json:"credentials,omitempty"`
 	Key         secret.Secret           `json:"key,omitzero"`
 	Process     int                     `json:"process,omitempty"` // OpEndpoint: PID that lives as long as the endpoint is wanted

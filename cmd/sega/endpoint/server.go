@@ -42,8 +42,8 @@ type Config struct {
 	Wait     time.Duration // for the Source; 0: 50 s
 }
 
-// errFull is returned where there are as many paths as a Server keeps.
-var errFull = errors.New("there are too many endpoints at once")
+// ErrFull is returned where there are as many paths as a Server keeps.
+var ErrFull = errors.New("there are too many endpoints at once")
 
 // Server is an http.Handler that speaks the container credentials protocol. Each path has a token of
 // its own. It answers only requests that come from this machine and name the address that they came
@@ -116,7 +116,7 @@ func (s *Server) open(path string, request func(string) (api.CredentialsRequest,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, there := s.grants[path]; !there && len(s.grants) >= s.maxPaths {
-		return secret.Secret{}, fmt.Errorf("%w: %d", errFull, s.maxPaths)
+		return secret.Secret{}, fmt.Errorf("%w: %d", ErrFull, s.maxPaths)
 	}
 	g := &grant{path: path, token: secret.FromString(tokenPrefix + random(tokenBytes)), request: request}
 	s.grants[path] = g

@@ -274,7 +274,7 @@ func TestTokensAreTheirOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	path, _, err := s.Add(api.CredentialsRequest{Role: "dev"})
-	if !errors.Is(err, errFull) {
+	if !errors.Is(err, ErrFull) {
 		t.Errorf("a path too many: %q, %v", path, err)
 	}
 	// The second of its kind takes the first's place, and makes its token void.

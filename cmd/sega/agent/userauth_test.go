@@ -1,16 +1,12 @@
-package main
+package agent
 
 import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
-	"errors"
-	"net"
-	"path/filepath"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/agent"
 )
 
 // lenString is SSH's string: its length in four bytes, then itself.
@@ -38,7 +34,7 @@ func testKey(t testing.TB) (ed25519.PrivateKey, ssh.PublicKey) {
 	return private, public
 }
 
-func TestIsUserAuth(t *testing.T) {
+func TestParseUserAuth(t *testing.T) {
 	session, key := string(bytes.Repeat([]byte{7}, 32)), lenString("ssh-ed25519")+lenString("key")
 	good := authBlob(session, "deploy+web-1", "ssh-connection", "publickey", "\x01"+key)
 	for name, c := range map[string]struct {
@@ -64,26 +60,27 @@ func TestIsUserAuth(t *testing.T) {
 		"a length too long":  {append([]byte{0xff, 0xff, 0xff, 0xff}, good...), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := isUserAuth(c.data); got != c.want {
+			if _, got := parseUserAuth(c.data); got != c.want {
 				t.Errorf("%v", got)
 			}
 		})
 	}
-	for i := range good[:len(good)-len(key)] {
-		if isUserAuth(good[:i]) {
+	for i := range good {
+		if _, ok := parseUserAuth(good[:i]); ok {
 			t.Errorf("the first %d bytes pass", i)
 		}
 	}
 }
 
-// FuzzIsUserAuth: what passes is a login at ssh-connection under one of two methods, whatever else
+// FuzzParseUserAuth: what passes is a login at ssh-connection under one of two methods, whatever else
 // is in it.
-func FuzzIsUserAuth(f *testing.F) {
+func FuzzParseUserAuth(f *testing.F) {
 	f.Add(authBlob("session", "u", "ssh-connection", "publickey", "\x01"))
 	f.Add(authBlob("s", "", "ssh-connection", hostBound, "\x01x"))
 	f.Add([]byte("SSHSIG\x00\x00\x00\x04file"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if !isUserAuth(data) {
+		u, ok := parseUserAuth(data)
+		if !ok {
 			return
 		}
 		var v struct {
@@ -99,66 +96,8 @@ func FuzzIsUserAuth(f *testing.F) {
 		if len(v.Session) == 0 || v.Type != 50 || v.Service != "ssh-connection" || v.Method != "publickey" && v.Method != hostBound || !v.Signed {
 			t.Errorf("passes: %+v", v)
 		}
-	})
-}
-
-// TestSignOnly: the agent on the socket lists its key, signs a login with it, and does nothing else.
-func TestSignOnly(t *testing.T) {
-	private, public := testKey(t)
-	cert := testCert(t, public, noon.Unix()+3600)
-	dir := t.TempDir()
-	stop, err := serveKey(dir, private, cert)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stop()
-	conn, err := net.Dial("unix", filepath.Join(dir, "agent"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	client := agent.NewClient(conn)
-	keys, err := client.List()
-	if err != nil || len(keys) != 1 || !bytes.Equal(keys[0].Blob, cert.Marshal()) {
-		t.Fatalf("%v, %v", keys, err)
-	}
-	login := authBlob("session", "u", "ssh-connection", "publickey", "\x01")
-	sig, err := client.Sign(cert, login)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := public.Verify(login, sig); err != nil {
-		t.Error(err)
-	}
-	if _, err := client.Sign(cert, []byte("SSHSIG")); err == nil {
-		t.Error("something else was signed")
-	}
-	if _, err := client.SignWithFlags(cert, []byte("anything"), agent.SignatureFlagRsaSha256); err == nil {
-		t.Error("something else was signed with flags")
-	}
-	_, stranger := testKey(t)
-	if _, err := client.Sign(stranger, login); err == nil {
-		t.Error("signed with a key that it has not")
-	}
-	more, _ := testKey(t)
-	for what, err := range map[string]error{"add": client.Add(agent.AddedKey{PrivateKey: more}), "remove": client.Remove(cert), "remove all": client.RemoveAll(),
-		"lock": client.Lock([]byte("x")), "unlock": client.Unlock([]byte("x"))} {
-		if err == nil {
-			t.Errorf("%s was obeyed", what)
+		if !bytes.Equal(u.session, v.Session) || (u.hostKey != nil) != (v.Method == hostBound) {
+			t.Errorf("taken apart as %q, %q: %+v", u.session, u.hostKey, v)
 		}
-	}
-	if keys, err := client.List(); err != nil || len(keys) != 1 {
-		t.Errorf("afterwards: %v, %v", keys, err)
-	}
-}
-
-func TestSignOnlyGivesNoSigners(t *testing.T) {
-	private, _ := testKey(t)
-	ring := agent.NewKeyring()
-	if err := ring.Add(agent.AddedKey{PrivateKey: private}); err != nil {
-		t.Fatal(err)
-	}
-	if s, err := (signOnly{ring}).Signers(); s != nil || !errors.Is(err, errAgentRefuses) {
-		t.Errorf("%v, %v", s, err)
-	}
+	})
 }

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sega/cmd/sega/agent"
+)
+
+// readyWord is what a started agent says to its starter, on file descriptor 3, when it answers.
+const readyWord = "ready"
+
+const (
+	readyFD    = 3
+	maxLogFile = 1 << 20 // bytes, after which the agent's log begins anew at a start
+)
+
+func newAgent(a *app) *cobra.Command {
+	var run, foreground bool
+	var idle time.Duration
+	c := &cobra.Command{Use: "agent", Short: "Hold session and credentials in memory, for fast answers and renewal", GroupID: groupAccess, Args: atMost(0),
+		Long: "The agent is started on demand by whatever needs it, outlives the shell, and stops when nobody has asked for long.\n" +
+			"It holds session, credentials and SSH key in memory alone, renews them, and drops them within a second of a revocation.\n" +
+			"Without a subcommand it says how it is. --no-agent, or SEGA_NO_AGENT=1, makes a command work without it.",
+		Example: "  sega agent status\n  sega agent lock\n  sega agent --foreground",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if run || foreground {
+				return a.runAgent(cmd.Context(), run, idle)
+			}
+			return a.agentStatus(cmd.Context(), a.json)
+		}}
+	c.Flags().BoolVar(&run, "run", false, "be the agent, behind whoever has started it")
+	c.Flags().BoolVar(&foreground, "foreground", false, "be the agent, in this terminal")
+	c.Flags().DurationVar(&idle, "idle", agent.DefaultIdle, "with --foreground: stop after so long without a question")
+	if err := c.Flags().MarkHidden("run"); err != nil {
+		panic(err) // the flag is two lines above
+	}
+	for _, sub := range []struct{ use, op, short, said string }{
+		{"lock", agent.OpLock, "Drop everything and answer nothing until it is unlocked", "the agent is locked"},
+		{"unlock", agent.OpUnlock, "Let a locked agent answer again", "the agent is unlocked"},
+		{"stop", agent.OpStop, "Drop everything and end the agent", "the agent has stopped"},
+	} {
+		c.AddCommand(&cobra.Command{Use: sub.use, Short: sub.short, Args: atMost(0), Example: "  sega agent " + sub.use,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				if err := a.orderAgent(cmd.Context(), sub.op); err != nil {
+					return err
+				}
+				fmt.Fprintln(a.err, sub.said)
+				return nil
+			}})
+	}
+	c.AddCommand(&cobra.Command{Use: "status", Short: "Say whether an agent runs, and what it holds", Args: atMost(0), Example: "  sega agent status",
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.agentStatus(cmd.Context(), a.json) }})
+	return c
+}
+
+// orderAgent tells a running agent what to do. Unlocking asks a person here where that is needed.
+func (a *app) orderAgent(ctx context.Context, op string) error {
+	socket, err := a.socket()
+	if err != nil {
+		return err
+	}
+	reply, err := agent.Call(ctx, socket, agent.Request{Op: op})
+	switch {
+	case errors.Is(err, agent.ErrNotRunning) && op == agent.OpStop:
+		return nil
+	case errors.Is(err, agent.ErrNotRunning):
+		return withHint(errors.New("no agent is running"), "it is started by whatever needs it, like: sega exec ROLE")
+	case err != nil:
+		return err
+	case reply.Problem != nil && reply.Problem.Kind == agent.KindNeedsKey:
+		return a.lendKey(ctx, socket)
+	case reply.Problem != nil:
+		return reply.Problem
+	}
+	return nil
+}
+
+// agentStatus prints what the agent says of itself.
+func (a *app) agentStatus(ctx context.Context, asJSON bool) error {
+	socket, err := a.socket()
+	if err != nil {
+		return err
+	}
+	reply, err := agent.Call(ctx, socket, agent.Request{Op: agent.OpStatus})
+	if errors.Is(err, agent.ErrNotRunning) {
+		return withHint(errors.New("no agent is running"), "it is started by whatever needs it, like: sega exec ROLE")
+	}
+	if err != nil {
+		return err
+	}
+	if reply.Problem != nil {
+		return reply.Problem
+	}
+	s := *reply.Status
+	if asJSON {
+		return writeJSON(a.out, s)
+	}
+	rows := [][]string{{"process", fmt.Sprint(s.PID)}, {"sega", s.Version}, {"since", clock(s.Started)}, {"state", s.State}}
+	if s.Why != "" {
+		rows = append(rows, []string{"why", s.Why})
+	}
+	if s.Session != nil {
+		feed := "live: warm answers need no network"
+		if !s.FeedAlive {
+			feed = "lost: the broker is asked each time"
+		}
+		rows = append(rows, []string{"broker", s.Origin}, []string{"person", personName(s.Session.Person)}, []string{"login ends", clock(s.Session.NotAfter)}, []string{"feed", feed})
+	}
+	for _, h := range s.Roles {
+		rows = append(rows, []string{"holds", h.Role + " until " + clock(h.Expires)})
+	}
+	return table(a.out, []string{"socket", socket}, rows)
+}
+
+// runAgent is the agent. Behind whoever started it, it says on a pipe when it is ready.
+func (a *app) runAgent(ctx context.Context, behind bool, idle time.Duration) error {
+	socket, err := a.socket()
+	if err != nil {
+		return err
+	}
+	var starter io.WriteCloser
+	log := a.err
+	if behind {
+		starter = os.NewFile(readyFD, "starter")
+		f, err := a.agentLog()
+		if err != nil {
+			fmt.Fprintln(starter, err)
+			return err
+		}
+		defer func() { _ = f.Close() }()
+		log = f
+	}
+	a.mute = true
+	store, err := a.secrets() // once, before many ask
+	if err != nil {
+		return err
+	}
+	err = agent.Run(ctx, agent.Config{Socket: socket, Version: version, Idle: idle, Logger: slog.New(slog.NewTextHandler(log, nil)),
+		Open: a.openForAgent, Unlock: a.unlockAgent, Lock: store.Drop,
+	}, func() {
+		if behind {
+			fmt.Fprint(starter, readyWord)
+			_ = starter.Close()
+		}
+	})
+	if err != nil && behind {
+		fmt.Fprintln(starter, err)
+	}
+	return err
+}
+
+// agentLog is where an agent that nobody looks at writes what befell it. No secret goes there.
+func (a *app) agentLog() (*os.File, error) {
+	path, err := a.path("agent", "log")
+	if err != nil {
+		return nil, err
+	}
+	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
+	if info, err := os.Stat(path); err == nil && info.Size() > maxLogFile {
+		flags |= os.O_TRUNC
+	}
+	return os.OpenFile(path, flags, 0o600)
+}

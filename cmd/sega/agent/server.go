@@ -1,0 +1,414 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"sega/broker/api"
+	"sega/keychain/secret"
+)
+
+// DefaultIdle is how long an agent waits for a question before it stops.
+const DefaultIdle = 2 * time.Hour
+
+// maxCalls bounds the connections that are answered at once; further ones wait.
+const maxCalls = 256
+
+// restEvery is how often an agent looks whether it is still wanted.
+const restEvery = 5 * time.Second
+
+// readTime is how long a client may take to say what it wants.
+const readTime = 5 * time.Second
+
+// Config is what an agent is made of.
+type Config struct {
+	Socket  string // in a folder of its own, which is made where it is not there
+	Version string // of sega
+	Idle    time.Duration
+	Logger  *slog.Logger
+
+	// Open opens the stored session. Its error is told to whoever asks; a *api.Problem is told as it is.
+	Open func(ctx context.Context) (Login, error)
+	// Unlock makes the stored secrets readable again, with a key where a person was asked for it; Lock forgets the key.
+	Unlock func(key secret.Secret) error
+	Lock   func()
+
+	read func() reading // nil: the laptop's clock
+}
+
+// ErrRunning is for a socket that another agent has.
+var ErrRunning = errors.New("agent: another one is running")
+
+// Server is an agent.
+type Server struct {
+	cfg     Config
+	started time.Time
+	ctx     context.Context // of the whole agent
+	stop    context.CancelFunc
+	calls   chan struct{}
+	busy    sync.WaitGroup
+
+	opening sync.Mutex // held while a session is opened, so that it is opened once
+
+	mu      sync.Mutex
+	life    *life // nil: nobody is logged in, or it was not looked yet
+	locked  bool
+	touched time.Time // by the monotonic clock
+
+	children children
+}
+
+// Run is an agent from its start to its end: ctx's, OpStop, or idleness. ready is called when the
+// socket answers. ErrRunning where there is one already.
+func Run(ctx context.Context, cfg Config, ready func()) error {
+	if cfg.Idle == 0 {
+		cfg.Idle = DefaultIdle
+	}
+	if cfg.read == nil {
+		cfg.read = laptop()
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	l, release, err := listen(cfg.Socket)
+	if err != nil {
+		return err
+	}
+	defer release()
+	keys, err := listenAlone(SSHSocket(cfg.Socket))
+	if err != nil {
+		return err
+	}
+	s := &Server{cfg: cfg, started: time.Now(), ctx: ctx, stop: stop, calls: make(chan struct{}, maxCalls), touched: time.Now()}
+	s.children.source, s.children.serve = source{s}, s.busy.Go
+	defer s.close()
+	unlisten := context.AfterFunc(ctx, func() { _, _ = l.Close(), keys.Close() })
+	defer unlisten()
+	s.busy.Go(func() { s.rest(ctx) })
+	s.busy.Go(func() { _ = s.accept(ctx, keys, s.serveSSH) })
+	ready()
+	err = s.accept(ctx, l, s.answer)
+	stop()
+	return err
+}
+
+// SSHSocket is where OpenSSH finds the agent at a socket.
+func SSHSocket(socket string) string { return filepath.Join(filepath.Dir(socket), "ssh") }
+
+// accept answers whoever comes until ctx ends.
+func (s *Server) accept(ctx context.Context, l *net.UnixListener, answer func(context.Context, *net.UnixConn)) error {
+	for {
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("agent: accept: %w", err)
+		}
+		select {
+		case s.calls <- struct{}{}:
+		case <-ctx.Done():
+			return errors.Join(nil, conn.Close())
+		}
+		s.busy.Go(func() {
+			defer func() { <-s.calls }()
+			answer(ctx, conn)
+		})
+	}
+}
+
+// listen takes the socket of one agent: the kernel's lock beside it says whose it is, so that what a
+// dead one left can go.
+func listen(socket string) (*net.UnixListener, func(), error) {
+	dir := filepath.Dir(socket)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, nil, fmt.Errorf("agent: make the folder: %w", err)
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("agent: look at the folder: %w", err)
+	}
+	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 {
+		return nil, nil, fmt.Errorf("agent: %s is not a folder of yours alone: run chmod 700 %s", dir, dir)
+	}
+	lock := flock.New(socket+".lock", flock.SetPermissions(0o600))
+	mine, err := lock.TryLock()
+	if err != nil {
+		return nil, nil, fmt.Errorf("agent: take the lock: %w", err)
+	}
+	if !mine {
+		return nil, nil, ErrRunning
+	}
+	l, err := listenAlone(socket)
+	if err != nil {
+		return nil, nil, errors.Join(err, lock.Unlock())
+	}
+	return l, func() { _ = l.Close(); _ = lock.Unlock() }, nil
+}
+
+// listenAlone listens in the place of a dead agent's socket. The lock is held.
+func listenAlone(socket string) (*net.UnixListener, error) {
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("agent: remove the old socket: %w", err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("agent: listen: %w", err)
+	}
+	return l, nil
+}
+
+// close ends the login and waits for everybody who is being answered.
+func (s *Server) close() {
+	s.mu.Lock()
+	l := s.life
+	s.mu.Unlock()
+	if l != nil {
+		l.stop(api.Errorf(api.KindUnavailable, "the agent is stopping").WithHint("run the command again"))
+	}
+	s.busy.Wait()
+}
+
+// answer takes one question of this user's; nobody else is told anything.
+func (s *Server) answer(ctx context.Context, conn *net.UnixConn) {
+	defer func() { _ = conn.Close() }()
+	uid, pid, err := peer(conn)
+	if err != nil || uid != os.Getuid() {
+		s.cfg.Logger.Warn("somebody else asked", "uid", uid, "pid", pid, "error", err)
+		return
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(readTime))
+	var r Request
+	line, err := receive(conn)
+	if err != nil || decode(line, &r) != nil {
+		return
+	}
+	s.touch()
+	reply := s.do(ctx, r)
+	reply.V = Version
+	_ = conn.SetWriteDeadline(time.Now().Add(readTime))
+	if err := respond(conn, r.Op, reply); err != nil {
+		s.cfg.Logger.Info("an answer was not taken", "op", r.Op, "pid", pid, "error", err)
+	}
+	if r.Op == OpStop {
+		s.stop()
+	}
+}
+
+// respond writes a reply, in the form that was asked for.
+func respond(conn *net.UnixConn, op string, reply Reply) error {
+	if op != OpProcess || reply.Granted == nil {
+		return send(conn, reply)
+	}
+	form, err := ProcessForm(reply.Granted.Credentials)
+	if err == nil {
+		_, err = conn.Write(form)
+	}
+	return err
+}
+
+func (s *Server) touch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.touched = time.Now()
+}
+
+// do carries out one request.
+func (s *Server) do(ctx context.Context, r Request) Reply {
+	if r.V != Version {
+		return failed(api.Errorf(api.KindInvalid, "this agent is of another version of sega").WithHint("run: sega agent stop"))
+	}
+	switch r.Op {
+	case OpStatus:
+		return s.status()
+	case OpCredentials, OpProcess, OpEndpoint:
+		return s.credentials(ctx, r)
+	case OpReload:
+		s.leave(api.Errorf(api.KindUnauthenticated, "there is another login now").WithHint("run the command again"), false)
+		return s.status()
+	case OpForget:
+		s.leave(api.Errorf(api.KindUnauthenticated, "you are logged out").WithHint("run: sega login"), false)
+		return s.status()
+	case OpLock:
+		s.leave(lockedProblem(), true)
+		s.cfg.Lock()
+		return s.status()
+	case OpUnlock:
+		return s.unlock(r.Key)
+	case OpStop:
+		return Reply{}
+	}
+	return failed(api.Errorf(api.KindInvalid, "this agent does not know how to %q", r.Op).WithHint("run: sega agent stop"))
+}
+
+func failed(err error) Reply { return Reply{Problem: api.AsProblem(err)} }
+
+func lockedProblem() *api.Problem {
+	return api.Errorf(KindLocked, "the agent is locked").WithHint("run: sega agent unlock")
+}
+
+// leave ends the login that is held, if any.
+func (s *Server) leave(why *api.Problem, locked bool) {
+	s.mu.Lock()
+	l := s.life
+	s.life, s.locked = nil, locked
+	s.mu.Unlock()
+	if l != nil {
+		l.stop(why)
+	}
+}
+
+func (s *Server) unlock(key secret.Secret) Reply {
+	if err := s.cfg.Unlock(key); err != nil {
+		return failed(err)
+	}
+	s.mu.Lock()
+	s.locked = false
+	s.mu.Unlock()
+	return s.status()
+}
+
+// current returns the login that is held, or opens the stored one. One that has ended is looked for
+// anew, for there may have been another login; where there was none it says why it ended.
+func (s *Server) current(ctx context.Context) (*life, error) {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	s.mu.Lock()
+	old, locked := s.life, s.locked
+	s.mu.Unlock()
+	if locked {
+		return nil, lockedProblem()
+	}
+	if old != nil && old.over() == nil {
+		return old, nil
+	}
+	login, err := s.cfg.Open(ctx)
+	if old != nil && (err != nil || login.Session().LoginID == old.login.Session().LoginID) {
+		if err == nil {
+			login.Close()
+		}
+		return nil, old.over()
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.children.are(login.Session().Person)
+	l := begin(login, s.cfg.read, s.cfg.Logger)
+	l.ready(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.locked {
+		go l.stop(lockedProblem())
+		return nil, lockedProblem()
+	}
+	s.life = l
+	return l, nil
+}
+
+func (s *Server) credentials(ctx context.Context, r Request) Reply {
+	if r.Credentials == nil {
+		return failed(api.Errorf(api.KindInvalid, "credentials of which role?"))
+	}
+	l, err := s.forBroker(ctx, r.Broker)
+	if err != nil {
+		return failed(err)
+	}
+	c, err := l.wallet.get(ctx, *r.Credentials)
+	if err != nil {
+		return failed(err)
+	}
+	session := l.login.Session()
+	reply := Reply{Granted: &Granted{Credentials: c, LoginID: session.LoginID, LoginEnds: session.NotAfter}}
+	if r.Op == OpEndpoint {
+		if reply.Endpoint, err = s.children.add(s.ctx, r.Process, *r.Credentials); err != nil {
+			return failed(err)
+		}
+	}
+	return reply
+}
+
+// source is the agent as its children's endpoint asks it.
+type source struct{ s *Server }
+
+func (v source) Credentials(ctx context.Context, r api.CredentialsRequest) (api.Credentials, error) {
+	v.s.touch()
+	l, err := v.s.current(ctx)
+	if err != nil {
+		return api.Credentials{}, err
+	}
+	return l.wallet.get(ctx, r)
+}
+
+// forBroker is current for whoever wants a certain broker; "" means any.
+func (s *Server) forBroker(ctx context.Context, origin string) (*life, error) {
+	l, err := s.current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if origin != "" && origin != l.login.Origin() {
+		return nil, api.Errorf(api.KindUnauthenticated, "you are not logged in to %s", origin).WithHint("SEGA_BROKER names another broker than the one you are logged in to\n  run: sega login")
+	}
+	return l, nil
+}
+
+func (s *Server) status() Reply {
+	s.mu.Lock()
+	l, locked := s.life, s.locked
+	s.mu.Unlock()
+	out := &Status{PID: os.Getpid(), SSHSocket: SSHSocket(s.cfg.Socket), Version: s.cfg.Version, Started: s.started.UTC(), State: StateEmpty, Roles: []Held{}}
+	switch {
+	case locked:
+		out.State = StateLocked
+	case l == nil:
+	case l.over() == nil:
+		out.State = StateReady
+		l.describe(out)
+	case l.over().Kind == api.KindRevoked:
+		out.State, out.Why = StateRevoked, l.over().Detail
+	default:
+		out.Why = l.over().Detail
+	}
+	return Reply{Status: out}
+}
+
+// rest stops the agent when nobody has asked for long and no child is left that may, or when nobody can
+// find it any more.
+func (s *Server) rest(ctx context.Context) {
+	tick := time.NewTicker(min(restEvery, s.cfg.Idle/4))
+	defer tick.Stop()
+	mine, err := os.Lstat(s.cfg.Socket)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now, nowErr := os.Lstat(s.cfg.Socket)
+		switch {
+		case err != nil || nowErr != nil || !os.SameFile(mine, now):
+			s.cfg.Logger.Info("stopping: the socket has gone")
+		case s.idle():
+			s.cfg.Logger.Info("stopping: nobody has asked for long")
+		default:
+			continue
+		}
+		s.stop()
+		return
+	}
+}
+
+func (s *Server) idle() bool {
+	s.mu.Lock()
+	since := time.Since(s.touched)
+	s.mu.Unlock()
+	return since > s.cfg.Idle && !s.children.live()
+}

@@ -1,0 +1,139 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sega/broker/api"
+	"sega/sshca"
+)
+
+// keyLeft is how long a certificate must still live to be shown to a bastion.
+const keyLeft = 2 * time.Minute
+
+// heldKey is the SSH key of a login, made anew with every certificate.
+type heldKey struct {
+	making sync.Mutex // held while one is made, so that one is made for however many ask
+
+	mu       sync.Mutex
+	key      *Key
+	standing string // under which it was certified
+}
+
+// drop forgets the key and returns how many there were.
+func (h *heldKey) drop() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.key == nil {
+		return 0
+	}
+	clear(h.key.Private)
+	h.key = nil
+	return 1
+}
+
+// sshKey returns the login's key. A certificate that was given under another standing, or that nobody knows
+// to stand, is got anew: the broker decides again.
+func (l *life) sshKey(ctx context.Context) (Key, error) {
+	l.ssh.making.Lock()
+	defer l.ssh.making.Unlock()
+	if k, ok := l.warmKey(); ok {
+		return k, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, keyTime)
+	defer cancel()
+	standing := l.standing()
+	made, err := NewKey(ctx, l.certify)
+	if err != nil {
+		return Key{}, err
+	}
+	l.ssh.mu.Lock()
+	defer l.ssh.mu.Unlock()
+	if l.ctx.Err() != nil {
+		return Key{}, context.Cause(l.ctx)
+	}
+	l.ssh.key, l.ssh.standing = &made, standing
+	return made.copy(), nil
+}
+
+func (l *life) warmKey() (Key, bool) {
+	now, leased, standing := l.clock.now(), l.clock.leased(), l.standing()
+	l.ssh.mu.Lock()
+	defer l.ssh.mu.Unlock()
+	k := l.ssh.key
+	if k == nil || !leased || l.ssh.standing != standing || time.Unix(int64(k.Certificate.ValidBefore), 0).Sub(now) < keyLeft || l.ctx.Err() != nil {
+		return Key{}, false
+	}
+	return k.copy(), true
+}
+
+// copy keeps a key from under the hands of whoever drops it.
+func (k Key) copy() Key {
+	k.Private = append(k.Private[:0:0], k.Private...)
+	return k
+}
+
+// certify has a key certified for the login.
+func (l *life) certify(ctx context.Context, public ssh.PublicKey) (*ssh.Certificate, error) {
+	answer, err := l.login.Certificate(ctx, api.CertificateRequest{PublicKey: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public)))})
+	if err != nil {
+		return nil, err
+	}
+	return sshca.ParseCertificate(answer.Certificate)
+}
+
+// frontCAs are the CAs whose host keys are bastions'.
+func (l *life) frontCAs() (sshca.Bundle, error) {
+	l.mu.Lock()
+	lines := l.front
+	l.mu.Unlock()
+	if lines == nil {
+		lines = l.login.FrontCAs()
+	}
+	return sshca.ParseBundle(lines)
+}
+
+// serveSSH answers one of OpenSSH's programs with the key of whoever is logged in.
+func (s *Server) serveSSH(ctx context.Context, conn *net.UnixConn) {
+	defer func() { _ = conn.Close() }()
+	if uid, pid, err := peer(conn); err != nil || uid != os.Getuid() {
+		s.cfg.Logger.Warn("somebody else asked for the SSH key", "uid", uid, "pid", pid, "error", err)
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	s.touch()
+	ring := &Keyring{
+		Key: func(ctx context.Context) (Key, error) {
+			l, err := s.current(ctx)
+			if err != nil {
+				return Key{}, err
+			}
+			return l.sshKey(ctx)
+		},
+		Front: func() (sshca.Bundle, error) {
+			l, err := s.current(ctx)
+			if err != nil {
+				return sshca.Bundle{}, err
+			}
+			return l.frontCAs()
+		},
+		Now: func() time.Time {
+			if l, err := s.current(ctx); err == nil {
+				return l.clock.now()
+			}
+			return time.Time{} // before anything is valid
+		},
+	}
+	if err := ring.Serve(conn); err != nil && !errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
+		s.cfg.Logger.Info("an SSH client was let go", "error", fmt.Sprint(err))
+	}
+}

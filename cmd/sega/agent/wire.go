@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
+	"time"
+
+	"sega/broker/api"
+)
+
+// maxMessage bounds a line, in bytes: a request carries a session policy at most.
+const maxMessage = 1 << 20
+
+var errMessage = errors.New("the other end of the agent's socket speaks something else")
+
+// send writes one message with its secrets: only the socket gets it.
+func send(w io.Writer, v api.Revealer) error {
+	line, err := json.Marshal(v.Wire())
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(line, '\n'))
+	return err
+}
+
+// receive reads the line of one message.
+func receive(r io.Reader) ([]byte, error) {
+	line, err := bufio.NewReader(io.LimitReader(r, maxMessage)).ReadBytes('\n')
+	if err != nil && (!errors.Is(err, io.EOF) || len(line) == 0) {
+		return nil, err
+	}
+	return line, nil
+}
+
+func decode(line []byte, v any) error {
+	if json.Unmarshal(line, v) != nil { // its error quotes what it has read
+		return errMessage
+	}
+	return nil
+}
+
+// processBegin is how the form of credential_process begins, and no Reply does.
+const processBegin = `{"Version":1,`
+
+// ProcessForm is what credential_process prints. Source: AWS SDKs and tools reference, "Process
+// credential provider", Version 1.
+func ProcessForm(c api.Credentials) ([]byte, error) {
+	line, err := json.Marshal(struct {
+		Version                                    int
+		AccessKeyId, SecretAccessKey, SessionToken string
+		Expiration                                 string
+	}{1, c.AccessKeyID, string(c.SecretAccessKey.Reveal()), string(c.SessionToken.Reveal()), c.Expiration.UTC().Format(time.RFC3339)})
+	return append(line, '\n'), err
+}
+
+// Wire implements api.Revealer.
+func (r Request) Wire() any {
+	type plain Request
+	return struct {
+		plain
+		Key string `json:"key,omitempty"`
+	}{plain(r), string(r.Key.Reveal())}
+}
+
+// Wire implements api.Revealer.
+func (r Reply) Wire() any {
+	type plain Reply
+	out := struct {
+		plain
+		Granted  any `json:"granted,omitempty"`
+		Endpoint any `json:"endpoint,omitempty"`
+	}{plain: plain(r)}
+	if g := r.Granted; g != nil {
+		type more Granted
+		out.Granted = struct {
+			more
+			SecretAccessKey string `json:"secret_access_key"`
+			SessionToken    string `json:"session_token"`
+		}{more(*g), string(g.SecretAccessKey.Reveal()), string(g.SessionToken.Reveal())}
+	}
+	if e := r.Endpoint; e != nil {
+		out.Endpoint = map[string]string{"url": e.URL, "token": string(e.Token.Reveal())}
+	}
+	return out
+}
