@@ -22,7 +22,7 @@ const (
 )
 
 const (
-	// answerTime is what a system's store gets to answer when nobody has to be asked.
+	// answerTime is what a system's store gets for a load or a save in which nobody has to be asked.
 	answerTime = 3 * time.Second
 	// personTime is what a person gets to unlock a store that asks one.
 	personTime = time.Minute
@@ -40,6 +40,7 @@ var (
 	errNoItem = errors.New("the key is not there")
 	errLocked = errors.New("it is locked, and nobody can be asked to unlock it from here")
 	errSilent = errors.New("it does not answer")
+	errAbsent = errors.New("it does not run")
 )
 
 // store returns the store of a backend other than BackendPassphrase.
@@ -114,4 +115,20 @@ func describe(backend, dir string) string {
 		return "key in pass, the password manager"
 	}
 	return "key in " + backend + ", which this build of sega does not know"
+}
+
+// remedy says what to do about a store that cannot be used, where its own errors do not.
+func remedy(backend string) string {
+	const elsewhere = "; or keep them elsewhere from the next login on: SEGA_KEYRING_BACKEND=file sega login"
+	switch backend {
+	case BackendSecretService, BackendKWallet:
+		return "unlock or restart the desktop's keyring" + elsewhere
+	case BackendKeychain:
+		return "run: security unlock-keychain" + elsewhere
+	case BackendWinCred:
+		return "log in to Windows at its own screen" + elsewhere
+	case BackendPass:
+		return "make sure that pass can decrypt here (gpg asks where GPG_TTY or a display is)" + elsewhere
+	}
+	return ""
 }

@@ -44,8 +44,9 @@ func thisDesktop() desktop {
 	return d
 }
 
-// bus is a connection to the session bus on which nothing can take longer than a deadline: when
-// that passes, the connection fails and every call on it with it.
+// bus is a connection to the session bus for one operation, which gets the answer time in all: when
+// that passes, the connection fails and every call on it with it. Only while a person is being
+// asked it is longer, and begins anew afterwards.
 type bus struct {
 	*dbus.Conn
 	net     net.Conn
@@ -88,24 +89,46 @@ func (b *bus) close() { _ = b.Conn.Close() }
 
 func (b *bus) until(d time.Duration) error { return b.net.SetDeadline(time.Now().Add(d)) }
 
-// call calls a method, which gets answer time, and stores its results.
-func (b *bus) call(dest string, path dbus.ObjectPath, method string, args []any, results ...any) error {
-	return b.callFor(b.desktop.answer, dest, path, method, args, results...)
-}
+var (
+	errDismissed  = errors.New("it was not unlocked")
+	errUnanswered = errors.New("nobody has unlocked it")
+)
 
-func (b *bus) callFor(d time.Duration, dest string, path dbus.ObjectPath, method string, args []any, results ...any) error {
-	if err := b.until(d); err != nil {
+// ask does what may ask a person, and gives the program its time back afterwards.
+func (b *bus) ask(f func() error) error {
+	if err := b.until(b.desktop.wait + b.desktop.answer); err != nil {
 		return b.slow(err)
 	}
+	if err := f(); err != nil {
+		return err
+	}
+	return b.slow(b.until(b.desktop.answer))
+}
+
+// call calls a method and stores its results.
+func (b *bus) call(dest string, path dbus.ObjectPath, method string, args []any, results ...any) error {
 	if err := b.Object(dest, path).Call(method, 0, args...).Store(results...); err != nil {
 		return b.slow(err)
 	}
 	return nil
 }
 
-// slow tells a deadline from other errors. The texts of the bus hold names of methods and
-// services, never arguments.
+// Errors of the bus daemon itself (dbus-specification, "Standard errors").
+const (
+	busUnknown = "org.freedesktop.DBus.Error.ServiceUnknown"
+	busNoReply = "org.freedesktop.DBus.Error.NoReply" // the program died while it was asked
+)
+
+// slow tells a deadline and a program that is not there from other errors. The texts of the bus hold
+// names of methods and services, never arguments.
 func (b *bus) slow(err error) error {
+	if err == nil {
+		return nil
+	}
+	var refused dbus.Error
+	if errors.As(err, &refused) && (refused.Name == busUnknown || refused.Name == busNoReply) {
+		return errAbsent
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) || errors.Is(err, dbus.ErrClosed) {
 		return errSilent
 	}

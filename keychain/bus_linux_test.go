@@ -182,7 +182,7 @@ func TestProgramStartsBesideASilentBus(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), "KEYCHAIN_TEST_DIR="+filepath.Join(t.TempDir(), "sega"), "DBUS_SESSION_BUS_ADDRESS="+b.address)
+	cmd.Env = append(os.Environ(), "KEYCHAIN_TEST_DIR="+filepath.Join(t.TempDir(), "sega"), "KEYCHAIN_TEST_BACKEND="+BackendFile, "DBUS_SESSION_BUS_ADDRESS="+b.address)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -53,8 +53,13 @@ func (s *Store) noKey(why string) error {
 	return fmt.Errorf("%w: it %s\nwithout it they cannot be read: move %s away and run: sega login", ErrNoKey, why, filepath.Join(s.cfg.Dir, sealedName))
 }
 
+// unavailable says that a backend cannot be used now, and what a person can do about that.
 func unavailable(backend string, err error) error {
-	return fmt.Errorf("%w: %s: %w", ErrUnavailable, backend, err)
+	text := fmt.Errorf("%w: %s: %w", ErrUnavailable, backend, err)
+	if hint := remedy(backend); hint != "" {
+		return fmt.Errorf("%w\n%s", text, hint)
+	}
+	return text
 }
 
 // askKey derives the key from a passphrase.

@@ -23,7 +23,7 @@ const canary = "CANARY-88e1c0"
 // TestMain also is the other process of TestProcesses.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("KEYCHAIN_TEST_DIR"); dir != "" {
-		if err := countUp(dir, 20); err != nil {
+		if err := countUp(Config{Dir: dir, Backend: os.Getenv("KEYCHAIN_TEST_BACKEND")}, 20); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -33,9 +33,9 @@ func TestMain(m *testing.M) {
 }
 
 // countUp adds 1 to the secret "n", and a secret of its own, n times.
-func countUp(dir string, n int) error {
+func countUp(cfg Config, n int) error {
 	for i := range n {
-		s, err := Open(Config{Dir: dir, Backend: BackendFile})
+		s, err := Open(cfg)
 		if err != nil {
 			return err
 		}
@@ -204,22 +204,8 @@ func TestGoroutines(t *testing.T) {
 }
 
 func TestProcesses(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := filepath.Join(t.TempDir(), "sega")
-	var wg sync.WaitGroup
-	for range 6 {
-		wg.Go(func() {
-			cmd := exec.Command(self)
-			cmd.Env = append(os.Environ(), "KEYCHAIN_TEST_DIR="+dir)
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Errorf("%v: %s", err, out)
-			}
-		})
-	}
-	wg.Wait()
+	countInProcesses(t, dir, BackendFile, 6)
 	s, err := Open(Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -232,6 +218,39 @@ func TestProcesses(t *testing.T) {
 	keys, err := filepath.Glob(filepath.Join(dir, "key-*"))
 	if err != nil || len(keys) != 1 {
 		t.Errorf("the first use by many made %d keys, %v", len(keys), err)
+	}
+}
+
+// countInProcesses runs n processes at once that each add 20 to the secret "n".
+func countInProcesses(t *testing.T, dir, backend string, n int) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			cmd := exec.Command(self)
+			cmd.Env = append(os.Environ(), "KEYCHAIN_TEST_DIR="+dir, "KEYCHAIN_TEST_BACKEND="+backend)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// needPrograms skips, or in CI fails, where a program of the system is missing.
+func needPrograms(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatalf("%s is missing: run scripts/deps", p)
+			}
+			t.Skipf("%s is missing: run scripts/deps", p)
+		}
 	}
 }
 

@@ -62,18 +62,21 @@ func (w *openWallet) unlock() error {
 	if err := w.wallet("isOpen", []any{name}, &isOpen); err != nil {
 		return err
 	}
-	patience := w.desktop.answer
-	if !isOpen {
-		if !w.desktop.person {
-			return errLocked
-		}
-		patience = w.desktop.wait
+	open := func() error { return w.wallet("open", []any{name, int64(0), walletApp}, &w.handle) }
+	var err error
+	switch {
+	case isOpen:
+		err = open()
+	case !w.desktop.person:
+		err = errLocked
+	default:
+		err = w.ask(open)
 	}
-	if err := w.callFor(patience, w.name, w.path, walletIface+"open", []any{name, int64(0), walletApp}, &w.handle); err != nil {
+	if err != nil {
 		return err
 	}
 	if w.handle < 0 {
-		return errors.New("it was not unlocked")
+		return errDismissed
 	}
 	return nil
 }

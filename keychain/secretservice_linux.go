@@ -102,20 +102,48 @@ func (v *vault) unlock(object dbus.ObjectPath) error {
 	return v.prompt(prompt)
 }
 
+// collection returns the default collection, unlocked. Where there is none yet, as on a desktop that
+// nobody has logged in to with a password, the service makes one and asks the person for its password.
+func (v *vault) collection() (dbus.ObjectPath, error) {
+	path, err := v.defaultAlias()
+	if err != nil {
+		return "", err
+	}
+	if path != noObject {
+		return path, v.unlock(path)
+	}
+	if !v.desktop.person {
+		return "", errNoCollection
+	}
+	properties := map[string]dbus.Variant{"org.freedesktop.Secret.Collection.Label": dbus.MakeVariant("Default keyring")}
+	var prompt dbus.ObjectPath
+	if err := v.service("CreateCollection", []any{properties, "default"}, &path, &prompt); err != nil {
+		return "", err
+	}
+	if err := v.prompt(prompt); err != nil {
+		return "", err
+	}
+	if path, err = v.defaultAlias(); err == nil && path == noObject {
+		err = errNoCollection
+	}
+	return path, err
+}
+
+var errNoCollection = errors.New("it has no default keyring yet: make one at the desktop, in its program for passwords")
+
+func (v *vault) defaultAlias() (path dbus.ObjectPath, err error) {
+	err = v.service("ReadAlias", []any{"default"}, &path)
+	return path, err
+}
+
 func (s secretService) save(item string, key secret.Secret) error {
 	v, err := s.open()
 	if err != nil {
 		return err
 	}
 	defer v.close()
-	var collection dbus.ObjectPath
-	if err := v.service("ReadAlias", []any{"default"}, &collection); err != nil {
-		return err
-	}
-	if collection == noObject {
-		return errors.New("the Secret Service has no default collection")
-	}
-	if err := v.unlock(collection); err != nil {
+	collection, err := v.collection()
+	if err != nil {
 		return err
 	}
 	properties := map[string]dbus.Variant{
@@ -144,16 +172,16 @@ func (v *vault) prompt(path dbus.ObjectPath) error {
 	if err := v.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.AddMatch", []any{rule}); err != nil {
 		return err
 	}
-	if err := v.call(secretsName, path, promptIface+".Prompt", []any{""}); err != nil {
-		return err
-	}
-	if err := v.until(v.desktop.wait + time.Second); err != nil {
-		return v.slow(err)
-	}
-	return v.completed(path, signals)
+	return v.ask(func() error {
+		if err := v.call(secretsName, path, promptIface+".Prompt", []any{""}); err != nil {
+			return err
+		}
+		return v.completed(path, signals)
+	})
 }
 
-// completed waits for the prompt's end. The channel closes with the connection.
+// completed waits for the prompt's end. The channel closes with the connection. A prompt that nobody
+// answers stays on the screen: gnome-keyring 42 dies when it is dismissed.
 func (v *vault) completed(path dbus.ObjectPath, signals <-chan *dbus.Signal) error {
 	give := time.NewTimer(v.desktop.wait)
 	defer give.Stop()
@@ -169,9 +197,9 @@ func (v *vault) completed(path dbus.ObjectPath, signals <-chan *dbus.Signal) err
 			if dismissed, ok := s.Body[0].(bool); ok && !dismissed {
 				return nil
 			}
-			return errors.New("it was not unlocked")
+			return errDismissed
 		case <-give.C:
-			return errors.New("nobody has unlocked it")
+			return errUnanswered
 		}
 	}
 }

@@ -1,0 +1,401 @@
+package keychain
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus"
+
+	"sega/keychain/secret"
+)
+
+// gnome is a session bus of the test's own with Debian's gnome-keyring on it.
+type gnome struct {
+	t       *testing.T
+	dir     string
+	address string
+	daemon  *exec.Cmd
+}
+
+// busConfig is a session bus that starts nothing by itself.
+const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>session</type><listen>unix:path=%s</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>
+`
+
+const (
+	keyringPassword   = "horse"
+	defaultCollection = dbus.ObjectPath("/org/freedesktop/secrets/collection/login")
+)
+
+// newGnome starts the bus, and makes it the session's for this test.
+func newGnome(t *testing.T) *gnome {
+	t.Helper()
+	needPrograms(t, "dbus-daemon", "gnome-keyring-daemon")
+	dir, err := os.MkdirTemp("", "gk") // t.TempDir may exceed a socket's 108 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	g := &gnome{t: t, dir: dir, address: "unix:path=" + filepath.Join(dir, "bus")}
+	config := filepath.Join(dir, "bus.conf")
+	if err := os.WriteFile(config, fmt.Appendf(nil, busConfig, filepath.Join(dir, "bus")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range map[string]string{"HOME": dir, "XDG_RUNTIME_DIR": dir, "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": "",
+		"DBUS_SESSION_BUS_ADDRESS": g.address, "DISPLAY": "", "WAYLAND_DISPLAY": "", "SSH_CONNECTION": "", "GNOME_KEYRING_CONTROL": ""} {
+		t.Setenv(k, v)
+	}
+	cmd := exec.Command("dbus-daemon", "--config-file="+config, "--nofork", "--print-address")
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { end(cmd) })
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil { // it prints the address when it listens
+		t.Fatalf("dbus-daemon: %v", err)
+	}
+	return g
+}
+
+func end(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// start starts the daemon and waits until it is on the bus. With a password it makes the default
+// keyring, or unlocks it.
+func (g *gnome) start(password string) {
+	g.t.Helper()
+	args := []string{"--foreground", "--components=secrets"}
+	if password != "" {
+		args = append(args, "--unlock")
+	}
+	g.daemon = exec.Command("gnome-keyring-daemon", args...)
+	g.daemon.Stdin = strings.NewReader(password)
+	if err := g.daemon.Start(); err != nil {
+		g.t.Fatal(err)
+	}
+	daemon := g.daemon
+	g.t.Cleanup(func() { end(daemon) })
+	g.await("gnome-keyring is on the bus", func() bool {
+		var owned bool
+		g.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.NameHasOwner", []any{secretsName}, &owned)
+		return owned
+	})
+}
+
+// started is a desktop whose default keyring is there and unlocked.
+func started(t *testing.T) *gnome {
+	g := newGnome(t)
+	g.start(keyringPassword)
+	return g
+}
+
+func (g *gnome) await(what string, ok func() bool) {
+	g.t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); {
+		if time.Now().After(end) {
+			g.t.Fatalf("in vain: %s", what)
+		}
+		time.Sleep(20 * time.Millisecond) // between two looks at the condition
+	}
+}
+
+// connect is a connection of the test's own, for what sega never does.
+func (g *gnome) connect() *dbus.Conn {
+	g.t.Helper()
+	c, err := dbus.Dial(g.address)
+	if err == nil {
+		err = errors.Join(c.Auth(nil), c.Hello())
+	}
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return c
+}
+
+func (g *gnome) call(dest string, path dbus.ObjectPath, method string, args []any, results ...any) {
+	g.t.Helper()
+	c := g.connect()
+	defer c.Close()
+	if err := c.Object(dest, path).Call(method, 0, args...).Store(results...); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *gnome) lock() {
+	g.t.Helper()
+	var locked []dbus.ObjectPath
+	var prompt dbus.ObjectPath
+	g.call(secretsName, secretsPath, serviceIface+"Lock", []any{[]dbus.ObjectPath{defaultCollection}}, &locked, &prompt)
+}
+
+// unlock is what a login at the desktop does, by gnome-keyring's own interface.
+func (g *gnome) unlock() {
+	g.t.Helper()
+	c := g.connect()
+	defer c.Close()
+	service := c.Object(secretsName, secretsPath)
+	var output dbus.Variant
+	var session dbus.ObjectPath
+	if err := service.Call(serviceIface+"OpenSession", 0, "plain", dbus.MakeVariant("")).Store(&output, &session); err != nil {
+		g.t.Fatal(err)
+	}
+	master := wireSecret{Session: session, Parameters: []byte{}, Value: []byte(keyringPassword), ContentType: "text/plain"}
+	call := service.Call("org.gnome.keyring.InternalUnsupportedGuiltRiddenInterface.UnlockWithMasterPassword", 0, defaultCollection, master)
+	if call.Err != nil {
+		g.t.Fatal(call.Err)
+	}
+}
+
+// items are those of sega.
+func (g *gnome) items() []dbus.ObjectPath {
+	g.t.Helper()
+	var unlocked, locked []dbus.ObjectPath
+	g.call(secretsName, secretsPath, serviceIface+"SearchItems", []any{map[string]string{"application": "sega"}}, &unlocked, &locked)
+	return append(unlocked, locked...)
+}
+
+func (g *gnome) signal(s syscall.Signal) {
+	g.t.Helper()
+	if err := g.daemon.Process.Signal(s); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// filled is a store that has probed this desktop and holds "a".
+func (g *gnome) filled() *Store {
+	g.t.Helper()
+	s := newStore(g.t, func(c *Config) { c.Backend = "" })
+	put(g.t, s, "a", "1")
+	if got := s.Describe(); got.Backend != BackendSecretService {
+		g.t.Fatalf("%+v", got)
+	}
+	return s
+}
+
+// wantRefused reads and writes in vain, within answerTime each, and nothing stored changes.
+func wantRefused(t *testing.T, s *Store, kind error, text string) {
+	t.Helper()
+	before, err := readSealed(s.cfg.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, use := range map[string]func() error{
+		"Get": func() error { _, err := reopen(t, s).Get("a"); return err },
+		"Put": func() error { return reopen(t, s).Put("a", secret.FromString("2")) },
+	} {
+		begin := time.Now()
+		if err := use(); !errors.Is(err, kind) || !strings.Contains(err.Error(), text) || !strings.Contains(err.Error(), "sega login") {
+			t.Errorf("%s: %v, want %v with %q and a hint", name, err, kind, text)
+		}
+		if took := time.Since(begin); took > answerTime+time.Second {
+			t.Errorf("%s took %v", name, took)
+		}
+	}
+	if after, err := readSealed(s.cfg.Dir); err != nil || !slices.Equal(before, after) {
+		t.Errorf("the file has changed (%v)", err)
+	}
+}
+
+func TestGnomeKeyring(t *testing.T) {
+	g := started(t)
+	s := g.filled()
+	if n := len(g.items()); n != 1 {
+		t.Fatalf("%d items", n)
+	}
+	countInProcesses(t, s.cfg.Dir, "", 2)
+	wantItem(t, reopen(t, s), "n", "40")
+	t.Run("locked, nobody there", func(t *testing.T) {
+		g.lock()
+		wantRefused(t, s, ErrUnavailable, errLocked.Error())
+		g.unlock()
+		wantItem(t, reopen(t, s), "a", "1")
+	})
+	t.Run("locked under a process that lives", func(t *testing.T) {
+		g.lock()
+		wantItem(t, s, "a", "1") // it holds the key
+		s.Drop()
+		if _, err := s.Get("a"); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("after Drop: %v", err)
+		}
+		g.unlock()
+		wantItem(t, s, "a", "1")
+	})
+	t.Run("hangs", func(t *testing.T) {
+		g.signal(syscall.SIGSTOP)
+		wantRefused(t, s, ErrUnavailable, errSilent.Error())
+		g.signal(syscall.SIGCONT)
+		wantItem(t, reopen(t, s), "a", "1")
+	})
+	t.Run("killed and restarted", func(t *testing.T) {
+		end(g.daemon)
+		wantRefused(t, s, ErrUnavailable, errAbsent.Error())
+		g.start(keyringPassword)
+		wantItem(t, reopen(t, s), "a", "1")
+		put(t, reopen(t, s), "a", "1")
+	})
+	t.Run("another password", func(t *testing.T) {
+		end(g.daemon)
+		g.start("house")
+		wantRefused(t, s, ErrUnavailable, errLocked.Error())
+		g.unlock()
+		wantItem(t, reopen(t, s), "a", "1")
+	})
+	t.Run("the item is gone", func(t *testing.T) {
+		var prompt dbus.ObjectPath
+		g.call(secretsName, g.items()[0], "org.freedesktop.Secret.Item.Delete", nil, &prompt)
+		wantRefused(t, s, ErrNoKey, "was not found")
+	})
+}
+
+func TestGnomeKeyringIsKilledWhileItIsAsked(t *testing.T) {
+	g := started(t)
+	s := g.filled()
+	g.signal(syscall.SIGSTOP)
+	got := make(chan error, 1)
+	go func() { _, err := reopen(t, s).Get("a"); got <- err }()
+	g.signal(syscall.SIGKILL)
+	if err := <-got; !errors.Is(err, ErrUnavailable) || !errors.Is(err, errAbsent) && !errors.Is(err, errSilent) {
+		t.Errorf("got %v", err)
+	}
+	_ = g.daemon.Wait()
+	g.start(keyringPassword)
+	wantItem(t, reopen(t, s), "a", "1")
+}
+
+// The first use by many processes at once makes one item.
+func TestGnomeKeyringFirstUseByMany(t *testing.T) {
+	g := started(t)
+	dir := filepath.Join(t.TempDir(), "sega")
+	countInProcesses(t, dir, "", 4)
+	s, err := Open(Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantItem(t, s, "n", "80")
+	if got := s.Describe(); got.Backend != BackendSecretService || len(g.items()) != 1 {
+		t.Errorf("%+v, %d items", got, len(g.items()))
+	}
+}
+
+// A keyring that hangs while places are probed is passed over, and not probed again when it answers.
+func TestGnomeKeyringHangsAtFirstUse(t *testing.T) {
+	g := started(t)
+	g.signal(syscall.SIGSTOP)
+	begin := time.Now()
+	s := newStore(t, func(c *Config) { c.Backend = "" })
+	put(t, s, "a", "1")
+	if took := time.Since(begin); took > answerTime+time.Second {
+		t.Errorf("the first use took %v", took)
+	}
+	asked := newStore(t, func(c *Config) { c.Backend = BackendSecretService })
+	if err := asked.Put("a", secret.FromString("1")); !errors.Is(err, errSilent) || !strings.Contains(err.Error(), "SEGA_KEYRING_BACKEND") {
+		t.Errorf("asked for by name: %v", err)
+	}
+	g.signal(syscall.SIGCONT)
+	put(t, reopen(t, s), "a", "2")
+	if got := reopen(t, s).Describe(); got.Backend != BackendFile {
+		t.Errorf("probed anew: %+v", got)
+	}
+	if n := len(g.items()); n != 0 {
+		t.Errorf("%d items", n)
+	}
+}
+
+func TestGnomeKeyringAsks(t *testing.T) {
+	type answers []answer
+	for name, tc := range map[string]struct {
+		fresh   bool // there is no default keyring yet
+		answers answers
+		want    error
+		prompts int
+	}{
+		"unlocked":                 {answers: answers{{keyringPassword, true}}, prompts: 1},
+		"unlocked at the second":   {answers: answers{{"house", true}, {keyringPassword, true}}, prompts: 2},
+		"dismissed":                {answers: answers{{"", false}}, want: errDismissed, prompts: 1},
+		"no prompter":              {want: errDismissed},
+		"fresh, a new password":    {fresh: true, answers: answers{{keyringPassword, true}, {"", true}}, prompts: 2},
+		"fresh, dismissed":         {fresh: true, answers: answers{{"", false}}, want: errDismissed, prompts: 1},
+		"fresh, without a program": {fresh: true, want: errDismissed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGnome(t)
+			if tc.fresh {
+				g.start("")
+			} else {
+				g.start(keyringPassword)
+				g.lock()
+			}
+			var p *prompter
+			if tc.answers != nil {
+				p = newPrompter(t, g, tc.answers)
+			}
+			store := secretService{desktop: desktop{address: g.address, person: true, answer: answerTime, wait: 20 * time.Second}}
+			err := keep(store, "0011223344556677", testKey())
+			if !errors.Is(err, tc.want) {
+				t.Fatalf("got %v, want %v", err, tc.want)
+			}
+			if p != nil && p.asked() != tc.prompts {
+				t.Errorf("%d prompts, want %d", p.asked(), tc.prompts)
+			}
+			if n := len(g.items()); n != 1 && err == nil || n != 0 && err != nil {
+				t.Errorf("%d items", n)
+			}
+		})
+	}
+}
+
+// A prompt that nobody answers is waited for so long and no longer, and harms nothing.
+func TestGnomeKeyringPromptIsGivenUp(t *testing.T) {
+	g := started(t)
+	s := g.filled()
+	g.lock()
+	p := newPrompter(t, g, nil)
+	store := secretService{desktop: desktop{address: g.address, person: true, answer: answerTime, wait: 300 * time.Millisecond}}
+	if _, err := store.load(headerOf(t, s).Item); !errors.Is(err, errUnanswered) {
+		t.Errorf("got %v", err)
+	}
+	if p.asked() != 1 || p.shown() != 1 {
+		t.Errorf("%d prompts, %d on the screen", p.asked(), p.shown())
+	}
+	g.unlock()
+	wantItem(t, reopen(t, s), "a", "1")
+}
+
+// A desktop on which no keyring was made yet, and nobody who could be asked for a password.
+func TestGnomeKeyringIsFresh(t *testing.T) {
+	g := newGnome(t)
+	g.start("")
+	s := newStore(t, func(c *Config) { c.Backend = BackendSecretService })
+	if err := s.Put("a", secret.FromString("1")); !errors.Is(err, ErrUnavailable) || !errors.Is(err, errNoCollection) {
+		t.Errorf("got %v", err)
+	}
+	probing := newStore(t, func(c *Config) { c.Backend = "" })
+	put(t, probing, "a", "1")
+	if got := probing.Describe(); got.Backend != BackendFile {
+		t.Errorf("%+v", got)
+	}
+}
+
+func headerOf(t *testing.T, s *Store) header {
+	t.Helper()
+	h, err := s.header()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
