@@ -3,24 +3,49 @@
 package keychain
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"fmt"
-	"os/exec"
+	"io"
+	"os"
+	"runtime"
 	"strings"
-	"time"
+
+	"golang.org/x/term"
 
 	"sega/keychain/secret"
 )
 
-// passStore keeps keys in pass(1), as entries sega/ITEM. gpg may ask a person, so each call gets
-// personTime. It is taken by name only: a probe would write into somebody's password store.
-type passStore struct{ patience time.Duration }
+// passStore keeps keys in pass(1), as entries sega/ITEM. It is taken by name only: a probe would
+// write into somebody's password store.
+type passStore struct{ program program }
+
+// newPass gives pass personTime where gpg can ask a person for its passphrase, else answerTime.
+func newPass() keyStore {
+	p := program{name: "pass", patience: answerTime}
+	if gpgAsks() {
+		p.patience = personTime
+	}
+	return passStore{program: p}
+}
+
+// gpgAsks reports whether there is a place at which gpg's pinentry reaches a person: a terminal, or a screen
+// that is not a remote one.
+func gpgAsks() bool {
+	screen := runtime.GOOS == "darwin" || os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != ""
+	return os.Getenv("GPG_TTY") != "" || terminal() != nil || screen && os.Getenv("SSH_CONNECTION") == ""
+}
+
+// terminal is stdin where it is one. pass takes its name for gpg's pinentry (GPG_TTY).
+func terminal() io.Reader {
+	if term.IsTerminal(int(os.Stdin.Fd())) {
+		return os.Stdin
+	}
+	return nil
+}
 
 func (p passStore) load(item string) (secret.Secret, error) {
-	out, err := p.run("", "show", "sega/"+item)
-	if err != nil && strings.Contains(err.Error(), "is not in the password store") {
+	out, err := p.program.run(terminal(), "show", "sega/"+item)
+	var exit exitError
+	if errors.As(err, &exit) && strings.Contains(exit.stderr, "is not in the password store") {
 		return secret.Secret{}, errNoItem
 	}
 	if err != nil {
@@ -31,27 +56,6 @@ func (p passStore) load(item string) (secret.Secret, error) {
 }
 
 func (p passStore) save(item string, key secret.Secret) error {
-	_, err := p.run(formatKey(key), "insert", "--multiline", "--force", "sega/"+item)
+	_, err := p.program.run(strings.NewReader(formatKey(key)), "insert", "--multiline", "--force", "sega/"+item)
 	return err
-}
-
-// run gives the key on stdin, never in an argument. Only stderr enters an error.
-func (p passStore) run(stdin string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), p.patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "pass", args...)
-	cmd.WaitDelay = time.Second
-	cmd.Stdin = strings.NewReader(stdin)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	switch {
-	case ctx.Err() != nil:
-		return nil, errSilent
-	case errors.Is(err, exec.ErrNotFound):
-		return nil, errors.New("the program pass is not installed")
-	case err != nil:
-		return nil, fmt.Errorf("pass %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
-	}
-	return stdout.Bytes(), nil
 }

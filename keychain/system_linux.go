@@ -5,7 +5,7 @@ func systemStores() map[string]func() keyStore {
 	return map[string]func() keyStore{
 		BackendSecretService: func() keyStore { return secretService{desktop: thisDesktop()} },
 		BackendKWallet:       func() keyStore { return kwallet{desktop: thisDesktop()} },
-		BackendPass:          func() keyStore { return passStore{patience: personTime} },
+		BackendPass:          newPass,
 	}
 }
 
