@@ -41,6 +41,8 @@ var (
 	errLocked = errors.New("it is locked, and nobody can be asked to unlock it from here")
 	errSilent = errors.New("it does not answer")
 	errAbsent = errors.New("it does not run")
+
+	errDismissed = errors.New("it was not unlocked")
 )
 
 // store returns the store of a backend other than BackendPassphrase.

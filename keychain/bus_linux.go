@@ -89,11 +89,6 @@ func (b *bus) close() { _ = b.Conn.Close() }
 
 func (b *bus) until(d time.Duration) error { return b.net.SetDeadline(time.Now().Add(d)) }
 
-var (
-	errDismissed  = errors.New("it was not unlocked")
-	errUnanswered = errors.New("nobody has unlocked it")
-)
-
 // ask does what may ask a person, and gives the program its time back afterwards.
 func (b *bus) ask(f func() error) error {
 	if err := b.until(b.desktop.wait + b.desktop.answer); err != nil {

@@ -7,14 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"sega/keychain/secret"
 )
-
-func testKey() secret.Secret { return secret.FromString(strings.Repeat("k", keySize)) }
 
 // stores are the two stores of a Linux desktop on one bus.
 func (b *fakeBus) stores(person bool) map[string]keyStore {

@@ -20,8 +20,9 @@ import (
 
 const canary = "CANARY-88e1c0"
 
-// TestMain also is the other process of TestProcesses.
+// TestMain also is the other process of TestProcesses, and security(1).
 func TestMain(m *testing.M) {
+	playSecurity()
 	if dir := os.Getenv("KEYCHAIN_TEST_DIR"); dir != "" {
 		if err := countUp(Config{Dir: dir, Backend: os.Getenv("KEYCHAIN_TEST_BACKEND")}, 20); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -360,6 +361,8 @@ func TestNothingLeaks(t *testing.T) {
 		t.Errorf("%s, %v", data, err)
 	}
 }
+
+func testKey() secret.Secret { return secret.FromString(strings.Repeat("k", keySize)) }
 
 func parsedTestKey(t *testing.T) secret.Secret {
 	t.Helper()

@@ -129,6 +129,8 @@ func (v *vault) collection() (dbus.ObjectPath, error) {
 	return path, err
 }
 
+var errUnanswered = errors.New("nobody has unlocked it")
+
 var errNoCollection = errors.New("it has no default keyring yet: make one at the desktop, in its program for passwords")
 
 func (v *vault) defaultAlias() (path dbus.ObjectPath, err error) {

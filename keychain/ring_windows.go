@@ -1,5 +1,3 @@
-//go:build darwin || windows
-
 package keychain
 
 import (
@@ -12,7 +10,7 @@ import (
 	"sega/keychain/secret"
 )
 
-// ring reaches the system's own store through 99designs/keyring.
+// ring reaches the Windows Credential Manager through 99designs/keyring.
 type ring struct {
 	kind     keyring.BackendType
 	patience time.Duration
@@ -48,8 +46,7 @@ func (r ring) save(item string, key secret.Secret) error {
 }
 
 func (r ring) open() (keyring.Keyring, error) {
-	k, err := keyring.Open(keyring.Config{AllowedBackends: []keyring.BackendType{r.kind}, ServiceName: "sega", WinCredPrefix: "sega",
-		KeychainTrustApplication: true, KeychainAccessibleWhenUnlocked: true})
+	k, err := keyring.Open(keyring.Config{AllowedBackends: []keyring.BackendType{r.kind}, ServiceName: "sega", WinCredPrefix: "sega"})
 	if err != nil {
 		return nil, fmt.Errorf("open the %s: %w", r.kind, err)
 	}

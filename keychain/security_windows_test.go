@@ -1,0 +1,4 @@
+package keychain
+
+// playSecurity plays security(1), which is macOS's alone.
+func playSecurity() {}
