@@ -13,15 +13,22 @@ import (
 // feedsPerPerson is how many logins of one person may have a feed at once.
 const feedsPerPerson = 32
 
+// feedsInAll is how many feeds of people there may be. Each holds a connection, of which segad takes 2,048 more:
+// bastions, and whoever revokes, find one that is free (I3).
+const feedsInAll = 10 << 10
+
 // agents knows the agents on people's laptops that follow the feed of their session, one for each login.
 type agents struct {
 	now func() time.Time
 
 	mu      sync.Mutex
 	all     map[string]*agent // by login
+	feeds   int               // that live
+	people  map[string]int    // and of each person
 	changed chan struct{}     // closed and replaced when an acknowledgement or a loss came
 	swept   time.Time
 	looks   looks
+	most    int // feedsInAll, but in tests
 }
 
 // agent is that of one login, with a live or recently lost feed.
@@ -33,19 +40,13 @@ type agent struct {
 }
 
 func newAgents(now func() time.Time) *agents {
-	return &agents{now: now, all: map[string]*agent{}, changed: make(chan struct{}), swept: now()}
+	return &agents{now: now, all: map[string]*agent{}, people: map[string]int{}, changed: make(chan struct{}), swept: now(), most: feedsInAll}
 }
 
 func (g *agents) connected() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n := 0
-	for _, a := range g.all {
-		if a.feed != nil {
-			n++
-		}
-	}
-	return n
+	return g.feeds
 }
 
 // join registers a feed. It takes the place of another one of the same login, which then ends: a laptop
@@ -57,12 +58,13 @@ func (g *agents) join(f *sessionFeed, lease time.Time) error {
 	defer g.mu.Unlock()
 	g.sweep()
 	a := g.all[f.session.ID]
-	if a == nil {
-		if n := g.feedsOf(f.session); n >= feedsPerPerson {
-			p := api.Errorf(api.KindRateLimited, "%d logins of this person have a feed already", n).WithHint("log out where you work no more: sega logout")
-			p.RetrySecs = 60
-			return p
+	if a == nil || a.feed == nil {
+		if err := g.room(f.session); err != nil {
+			return err
 		}
+		g.count(f.session, 1)
+	}
+	if a == nil {
 		a = &agent{person: f.session}
 		g.all[f.session.ID] = a
 	}
@@ -73,14 +75,28 @@ func (g *agents) join(f *sessionFeed, lease time.Time) error {
 	return nil
 }
 
-// feedsOf counts the logins of a person that have a feed.
-func (g *agents) feedsOf(s state.Session) (n int) {
-	for _, a := range g.all {
-		if a.feed != nil && a.person.Issuer == s.Issuer && a.person.Subject == s.Subject {
-			n++
-		}
+// count counts a feed that begins (1) or ends (-1).
+func (g *agents) count(s state.Session, n int) {
+	who := s.Issuer + "\x00" + s.Subject
+	g.feeds += n
+	if g.people[who] += n; g.people[who] == 0 {
+		delete(g.people, who)
 	}
-	return n
+}
+
+// room refuses a feed where there are too many. Who is refused asks the broker for each hand-out.
+func (g *agents) room(s state.Session) error {
+	var p *api.Problem
+	switch own := g.people[s.Issuer+"\x00"+s.Subject]; {
+	case own >= feedsPerPerson:
+		p = api.Errorf(api.KindRateLimited, "%d logins of this person follow their session already", own).WithHint("log out where you work no more: sega logout")
+	case g.feeds >= g.most:
+		p = api.Errorf(api.KindRateLimited, "%d agents follow their session already, and this broker takes no more", g.feeds)
+	default:
+		return nil
+	}
+	p.RetrySecs = 60
+	return p
 }
 
 // leave records that a feed has ended; its lease goes on.
@@ -89,6 +105,7 @@ func (g *agents) leave(f *sessionFeed) {
 	defer g.mu.Unlock()
 	if a := g.all[f.session.ID]; a != nil && a.feed == f {
 		a.feed = nil
+		g.count(f.session, -1)
 		g.tell()
 	}
 }

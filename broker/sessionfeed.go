@@ -21,6 +21,8 @@ type sessionFeed struct {
 	out     *http.ResponseController
 	w       http.ResponseWriter
 	taken   chan struct{} // closed when another feed of the login has taken its place
+	until   time.Time     // for which writes are allowed
+	stood   stood
 
 	after   int64 // revocations up to this index are told, or pending
 	pending []revoked
@@ -46,7 +48,8 @@ func (s *Server) sessionFeed(ctx context.Context, c *call) (any, error) {
 	}), nil
 }
 
-// leaseFrom is when what an item agrees to ends at the latest that is sent now.
+// leaseFrom is when what an item agrees to ends at the latest that is sent now. The agent counts from the
+// item's own time, by a clock that it has set by such items: feedWrite is for what that lacks.
 func (s *Server) leaseFrom(now time.Time) time.Time { return now.Add(feedWrite + s.Times.Lease) }
 
 // run sends until the session ends, and returns why it did.
@@ -128,21 +131,33 @@ func (f *sessionFeed) heartbeat(n news) error {
 		Session: &api.FeedSession{Now: n.now.UTC(), Expires: n.session.Expires, Standing: f.standing(n.session)}})
 }
 
+// stood is a standing, and what of it may change while a feed lives.
+type stood struct{ policy, groups, standing string }
+
 // standing is a digest of all that decisions about this person hang on and that may change while the
 // feed lives. What only a restart changes (roles, hosts) is in the mark of this run.
 func (f *sessionFeed) standing(v *state.Followed) string {
-	text, _ := json.Marshal([]string{f.s.run, f.s.Policy.Set().Digest(), v.ID, v.Groups, f.c.source.String()})
-	sum := sha256.Sum256(text)
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	policy := f.s.Policy.Set().Digest()
+	if f.stood.standing == "" || f.stood.policy != policy || f.stood.groups != v.Groups {
+		text, _ := json.Marshal([]string{f.s.run, policy, v.ID, v.Groups, f.c.source.String()})
+		sum := sha256.Sum256(text)
+		f.stood = stood{policy, v.Groups, base64.RawURLEncoding.EncodeToString(sum[:])}
+	}
+	return f.stood.standing
 }
 
+// send writes an item. A client that takes nothing is cut after feedWrite, or twice that: to set a deadline
+// costs as much as to write.
 func (f *sessionFeed) send(item api.FeedItem) error {
 	line, err := json.Marshal(item)
 	if err != nil {
 		return err
 	}
-	if err := f.out.SetWriteDeadline(time.Now().Add(feedWrite)); err != nil {
-		return err
+	if now := time.Now(); f.until.Before(now.Add(feedWrite)) {
+		f.until = now.Add(2 * feedWrite)
+		if err := f.out.SetWriteDeadline(f.until); err != nil {
+			return err
+		}
 	}
 	if _, err := f.w.Write(append(line, '\n')); err != nil {
 		return err

@@ -33,8 +33,9 @@ const quietTime = time.Second
 // policyPoll is how often the policy folder is looked at.
 const policyPoll = time.Second
 
-// maxConnections bounds what clients that read nothing can hold.
-const maxConnections = 4096
+// maxConnections bounds what clients that read nothing can hold. Agents' feeds may take all but 2,048 of
+// them (feedsInAll in broker/agents.go).
+const maxConnections = 12 << 10
 
 // sweepEvery is how often expired records are dropped.
 const sweepEvery = time.Hour
@@ -87,6 +88,8 @@ func runBroker(ctx context.Context, path string, log *slog.Logger) error {
 	}
 	listener = netutil.LimitListener(listener, maxConnections)
 	web := &http.Server{Handler: server, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		// A laptop that sleeps says no good-bye: without an answer to a ping its feed ends after half a minute.
+		HTTP2:          &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}}
 	log.Info("broker is ready", "origin", file.Origin, "listen", listener.Addr().String(), "policy", server.Policy.Set().Digest())
