@@ -48,6 +48,7 @@ type Server struct {
 	mux       *http.ServeMux
 
 	standsEvery time.Duration // a constant, but in tests
+	writeTime   time.Duration // feedWrite, but in tests
 
 	stop     chan struct{} // closed when the server drains: streams end
 	stopOnce sync.Once
@@ -68,7 +69,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s := &Server{
 		Config: c, hub: newHub(c.bastionNames(), c.Now().Add(c.Times.Lease)), agents: newAgents(c.Now), run: rand.Text(), began: c.Now(), screens: newScreens(), devices: newDevices(), limits: newLimiter(c.Limits, c.Now),
-		mux: http.NewServeMux(), standsEvery: standsEvery, stop: make(chan struct{}),
+		mux: http.NewServeMux(), standsEvery: standsEvery, writeTime: feedWrite, stop: make(chan struct{}),
 	}
 	if err := s.openProofs(); err != nil {
 		return nil, err

@@ -41,11 +41,19 @@ func (s *Server) sessionFeed(ctx context.Context, c *call) (any, error) {
 		f.w, f.out = w, http.NewResponseController(w)
 		err := f.run(ctx)
 		s.Logger.Debug("feed of a session ended", "login", c.session.ID, "request", c.id, "reason", err)
-		var problem *api.Problem
-		if errors.As(err, &problem) { // and not that nobody reads
-			_ = f.send(api.FeedItem{Type: api.FeedEnd, Problem: problem})
-		}
+		f.end(err)
 	}), nil
+}
+
+// end tells a client that still reads why nothing more comes.
+func (f *sessionFeed) end(why error) {
+	var p *api.Problem
+	if !errors.As(why, &p) {
+		return // nobody reads
+	}
+	told := *p
+	told.RequestID = f.c.id
+	_ = f.send(api.FeedItem{Type: api.FeedEnd, Problem: &told})
 }
 
 // leaseFrom is when what an item agrees to ends at the latest that is sent now. The agent counts from the
@@ -153,8 +161,8 @@ func (f *sessionFeed) send(item api.FeedItem) error {
 	if err != nil {
 		return err
 	}
-	if now := time.Now(); f.until.Before(now.Add(feedWrite)) {
-		f.until = now.Add(2 * feedWrite)
+	if now := time.Now(); f.until.Before(now.Add(f.s.writeTime)) {
+		f.until = now.Add(2 * f.s.writeTime)
 		if err := f.out.SetWriteDeadline(f.until); err != nil {
 			return err
 		}
