@@ -88,6 +88,8 @@ func TestRoutesOfAccess(t *testing.T) {
 		"reuse": {api.Reuse{SecondsLeft: 900}, func(c *Client) (any, error) { return c.Reuse(ctx, api.ReuseRequest{Role: "r"}) },
 			seen{Method: "POST", Path: "/v1/aws/reuse", Proof: true, Token: true, Body: `{"role":"r","access_key_id":""}`}},
 		"hosts": {api.Hosts{Hosts: []api.Host{{Name: "h"}}}, func(c *Client) (any, error) { return c.Hosts(ctx) }, seen{Method: "GET", Path: "/v1/hosts", Proof: true, Token: true}},
+		"session ack": {api.Empty{}, func(c *Client) (any, error) { return api.Empty{}, c.SessionAck(ctx, api.Ack{Index: 4, Closed: 2}) },
+			seen{Method: "POST", Path: "/v1/session/ack", Proof: true, Token: true, Body: `{"index":4,"closed":2}`}},
 		"certificate": {api.Certificate{Serial: 1 << 63}, func(c *Client) (any, error) {
 			return c.Certificate(ctx, api.CertificateRequest{PublicKey: "k"})
 		}, seen{Method: "POST", Path: "/v1/ssh/certificate", Proof: true, Token: true, Body: `{"public_key":"k"}`}},

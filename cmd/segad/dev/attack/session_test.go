@@ -15,6 +15,7 @@ import (
 func (p *person) everything() map[string]shot {
 	return map[string]shot{"credentials": p.credentials(), "certificate": p.certificate(), "status": p.get(api.RouteSession),
 		"roles": p.get(api.RouteRoles), "hosts": p.get(api.RouteHosts), "events": p.get(api.RouteEvents), "sessions": p.get(api.RouteSessions),
+		"feed":  p.get(api.RouteSessionFeed),
 		"reuse": p.post(api.RouteReuse, api.ReuseRequest{Role: "dev-admin", AccessKeyID: "x"})}
 }
 

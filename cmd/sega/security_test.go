@@ -1,0 +1,44 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sega/broker/api"
+)
+
+// TestReceiptInWords: each point says what it did, or what it does when at the latest; a name from elsewhere stays text.
+func TestReceiptInWords(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)
+	var out bytes.Buffer
+	err := showReceipt(&out, api.Receipt{EventID: "evt", Index: 7, Time: at, Points: []api.Point{
+		{Kind: api.PointAgent, Name: "agent of a\x1b[2J@example.com (ses_1)", Acknowledged: true, Millis: 4, Closed: 3},
+		{Kind: api.PointAgent, Name: "agent of b (ses_2)", Deadline: at},
+		{Kind: api.PointBastion, Name: "b1", Acknowledged: true, Millis: 3, Closed: 1},
+		{Kind: api.PointBastion, Name: "b2", Deadline: at},
+		{Name: "b3", Acknowledged: true}, // of a broker that names no kinds
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
+		got = append(got, strings.Join(strings.Fields(line), " "))
+	}
+	want := []string{
+		"revoked at 2026-01-02 03:04:05, event evt, log index 7",
+		"WHERE STATE",
+		`agent of a\u001b[2J@example.com (ses_1) in force after 4 ms, 3 credentials dropped`,
+		"agent of b (ses_2) NOT acknowledged; drops everything by 2026-01-02 03:04:05 at the latest",
+		"b1 in force after 3 ms, 1 sessions cut",
+		"b2 NOT acknowledged; closes everything by 2026-01-02 03:04:05 at the latest",
+		"b3 in force after 0 ms, 0 sessions cut",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
