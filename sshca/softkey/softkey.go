@@ -36,9 +36,10 @@ var (
 // Kind is the algorithm of a new key.
 type Kind string
 
-// Kinds. Ed25519 unless somebody's rules ask for a NIST curve.
+// Kinds. Ed25519 unless somebody's rules ask for a NIST curve; ECDSAP256 is for the JWTs of an issuer (ES256).
 const (
 	Ed25519   Kind = "ed25519"
+	ECDSAP256 Kind = "ecdsa-p256"
 	ECDSAP384 Kind = "ecdsa-p384"
 )
 
@@ -46,6 +47,8 @@ func (k Kind) algorithm() (apiv1.SignatureAlgorithm, error) {
 	switch k {
 	case Ed25519:
 		return apiv1.PureEd25519, nil
+	case ECDSAP256:
+		return apiv1.ECDSAWithSHA256, nil
 	case ECDSAP384:
 		return apiv1.ECDSAWithSHA384, nil
 	}
@@ -57,7 +60,7 @@ func (k Kind) algorithm() (apiv1.SignatureAlgorithm, error) {
 func Create(path string, passphrase secret.Secret, kind Kind) (ssh.PublicKey, error) {
 	pub, err := create(path, passphrase, kind)
 	if err != nil {
-		return nil, fmt.Errorf("create CA key %s: %w", path, err)
+		return nil, fmt.Errorf("create key %s: %w", path, err)
 	}
 	return pub, nil
 }
@@ -76,21 +79,26 @@ func create(path string, passphrase secret.Secret, kind Kind) (ssh.PublicKey, er
 	return pub, nil
 }
 
-// Open reads the key of path and returns its signer.
+// Open reads the key of path and returns its signer for SSH.
 func Open(path string, passphrase secret.Secret) (ssh.Signer, error) {
-	signer, err := open(path, passphrase)
-	if err != nil {
-		return nil, fmt.Errorf("open CA key %s: %w", path, err)
-	}
-	return signer, nil
-}
-
-func open(path string, passphrase secret.Secret) (ssh.Signer, error) {
-	data, err := readPrivate(path)
+	key, err := OpenSigner(path, passphrase)
 	if err != nil {
 		return nil, err
 	}
-	return decrypt(data, passphrase)
+	return ssh.NewSignerFromSigner(key)
+}
+
+// OpenSigner reads the key of path and returns its signer for all that is not SSH.
+func OpenSigner(path string, passphrase secret.Secret) (crypto.Signer, error) {
+	data, err := readPrivate(path)
+	if err != nil {
+		return nil, fmt.Errorf("open key %s: %w", path, err)
+	}
+	key, err := decrypt(data, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("open key %s: %w", path, err)
+	}
+	return key, nil
 }
 
 func generate(passphrase secret.Secret, kind Kind) ([]byte, ssh.PublicKey, error) {
@@ -126,7 +134,8 @@ func encrypt(key crypto.PrivateKey, passphrase secret.Secret) ([]byte, ssh.Publi
 	if err != nil {
 		return nil, nil, fmt.Errorf("read back the new key: %w", err)
 	}
-	return data, signer.PublicKey(), nil
+	pub, err := ssh.NewPublicKey(signer.Public())
+	return data, pub, err
 }
 
 func withPublicKey(key crypto.PrivateKey, block []byte) ([]byte, error) {
@@ -137,7 +146,7 @@ func withPublicKey(key crypto.PrivateKey, block []byte) ([]byte, error) {
 	return append(ssh.MarshalAuthorizedKey(signer.PublicKey()), block...), nil
 }
 
-func decrypt(data []byte, passphrase secret.Secret) (ssh.Signer, error) {
+func decrypt(data []byte, passphrase secret.Secret) (crypto.Signer, error) {
 	line, block, _ := bytes.Cut(data, []byte("\n"))
 	if err := checkEncryption(block); err != nil {
 		return nil, err
@@ -146,13 +155,17 @@ func decrypt(data []byte, passphrase secret.Secret) (ssh.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if want := bytes.TrimSpace(ssh.MarshalAuthorizedKey(signer.PublicKey())); !bytes.Equal(bytes.TrimSpace(line), want) {
+	pub, err := ssh.NewPublicKey(signer.Public())
+	if err != nil {
+		return nil, fmt.Errorf("%w: a key that SSH does not know", ErrMalformed)
+	}
+	if want := bytes.TrimSpace(ssh.MarshalAuthorizedKey(pub)); !bytes.Equal(bytes.TrimSpace(line), want) {
 		return nil, ErrDamaged
 	}
 	return signer, nil
 }
 
-func decryptBlock(block []byte, passphrase secret.Secret) (ssh.Signer, error) {
+func decryptBlock(block []byte, passphrase secret.Secret) (crypto.Signer, error) {
 	if passphrase.Empty() {
 		return nil, ErrPassphrase // without one pemutil would ask on the terminal or fail unclearly
 	}
@@ -166,9 +179,5 @@ func decryptBlock(block []byte, passphrase secret.Secret) (ssh.Signer, error) {
 	if err != nil {
 		return nil, ErrPassphrase
 	}
-	signer, err := ssh.NewSignerFromSigner(key)
-	if err != nil {
-		return nil, fmt.Errorf("%w: a key that SSH does not know", ErrMalformed)
-	}
-	return signer, nil
+	return key, nil
 }

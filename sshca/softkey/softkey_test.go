@@ -28,7 +28,7 @@ const canary = "correct horse battery"
 var passphrase = secret.FromString(canary)
 
 func TestCreateAndOpen(t *testing.T) {
-	for _, kind := range []Kind{Ed25519, ECDSAP384} {
+	for _, kind := range []Kind{Ed25519, ECDSAP256, ECDSAP384} {
 		t.Run(string(kind), func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "ca.key")
@@ -46,6 +46,13 @@ func TestCreateAndOpen(t *testing.T) {
 			sig, err := signer.Sign(rand.Reader, []byte("x"))
 			if err != nil || pub.Verify([]byte("x"), sig) != nil {
 				t.Errorf("signature does not verify: %v", err)
+			}
+			plain, err := OpenSigner(path, passphrase)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := ssh.NewPublicKey(plain.Public()); err != nil || !bytes.Equal(got.Marshal(), pub.Marshal()) {
+				t.Errorf("the signer for others is of another key: %v", err)
 			}
 			info, err := os.Stat(path)
 			if err != nil || info.Mode() != 0o600 {
