@@ -19,7 +19,7 @@ func (s *Server) roles(_ context.Context, c *call) (any, error) {
 	for _, r := range s.Roles {
 		request := s.request(c.session, policy.ActionAssume, roleResource(r), policy.Context{Source: c.source.String()})
 		d := s.Policy.Decide(*request)
-		v := api.Role{Name: r.Name, ARN: r.ARN, Account: r.Account(), Description: r.Description, MaxSeconds: int(r.MaxDuration.Seconds()), Mode: api.ModeAssumeRole, Allowed: d.Allow, Needs: []string{}}
+		v := api.Role{Name: r.Name, ARN: r.ARN, Account: r.Account(), Description: r.Description, MaxSeconds: int(r.MaxDuration.Seconds()), Mode: r.mode(), Allowed: d.Allow, Needs: []string{}}
 		if d.Allow {
 			v.Needs = needs(d.Obligations.Unmet(request.Context))
 		} else {
@@ -63,7 +63,7 @@ func (s *Server) credentials(ctx context.Context, c *call) (any, error) {
 	reason, ticket := printable(r.Reason, 1000), printable(r.Ticket, 100)
 	bearer := c.bearer()
 	op := operation{kind: "aws.assume", name: "role/" + role.Name, reason: reason, ticket: ticket, external: true, bearer: &bearer,
-		details: map[string]any{"role_arn": role.ARN, "seconds": r.Seconds}}
+		details: map[string]any{"role_arn": role.ARN, "seconds": r.Seconds, "mode": role.mode()}}
 	if problem != nil {
 		return nil, s.deny(ctx, s.newEvent(c, op), op.details, problem)
 	}
@@ -77,7 +77,7 @@ func (s *Server) credentials(ctx context.Context, c *call) (any, error) {
 	op.act = func(ctx context.Context, d policy.Decision, action string) (effect, error) {
 		return s.assume(ctx, c, role, r, awssts.Request{RoleARN: role.ARN, ExternalID: role.ExternalID,
 			Identity: awssts.Identity{Email: c.session.Email, Subject: c.session.Subject}, LoginID: c.session.ID, RequestID: action,
-			Reason: reason, Ticket: ticket, Want: time.Duration(r.Seconds) * time.Second, PolicyMax: d.Obligations.MaxDuration, RoleMax: role.MaxDuration})
+			Reason: reason, Ticket: ticket, Want: time.Duration(r.Seconds) * time.Second, PolicyMax: d.Obligations.MaxDuration, RoleMax: role.MaxDuration, WebIdentity: s.webIdentity(c, role)})
 	}
 	return s.perform(ctx, c, op)
 }
@@ -92,7 +92,7 @@ func (s *Server) assume(ctx context.Context, c *call, role Role, r api.Credentia
 	reply := api.Credentials{AccessKeyID: result.AccessKeyID, SecretAccessKey: result.SecretAccessKey, SessionToken: result.SessionToken,
 		Expiration: result.Expiration.UTC(), Role: role.Name, RoleARN: role.ARN, AssumedRoleARN: result.AssumedRoleARN, Notices: nonNil(result.Notices)}
 	return effect{reply: reply,
-		details: map[string]any{"role_arn": role.ARN, "seconds": r.Seconds, "access_key_id": result.AccessKeyID, "assumed_role_arn": result.AssumedRoleARN,
+		details: map[string]any{"role_arn": role.ARN, "seconds": r.Seconds, "mode": role.mode(), "access_key_id": result.AccessKeyID, "assumed_role_arn": result.AssumedRoleARN,
 			"assumed_role_id": result.AssumedRoleID, "source_identity": result.SourceIdentity, "session_name": result.SessionName,
 			"expiration": reply.Expiration, "notices": reply.Notices, "unanswered_calls": result.Unanswered},
 		apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {

@@ -51,6 +51,8 @@ type Role struct {
 	Name, ARN, Description, ExternalID string
 	MaxDuration                        time.Duration
 	Labels                             map[string]string
+	Mode                               string // api.ModeAssumeRole, the default, or api.ModeWebIdentity
+	Audience                           string // of tokens for the role, in the latter; empty: "sega:" and the name
 }
 
 // Account returns the account in the role's ARN.
@@ -121,6 +123,7 @@ type Config struct {
 	Verifier              Verifier
 	Device                DeviceFlow
 	Minter                Minter
+	WebIdentity           *Issuer // for roles in the mode web-identity; nil: there are none
 	CAs                   CAs
 	Roles                 []Role
 	Hosts                 []Host
@@ -187,7 +190,7 @@ func (c *Config) validateNames() error {
 		}
 		roles[r.Name] = true
 	}
-	return nil
+	return c.validateModes()
 }
 
 func (c *Config) bastionNames() []string {

@@ -91,7 +91,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, fmt.Errorf("broker: label the sessions of an older version: %w", err)
 	}
 	allow := map[string][]string{}
-	for _, e := range s.endpoints() {
+	for _, e := range append(s.endpoints(), s.issuerEndpoints()...) {
 		s.mux.Handle(e.method+" "+e.route, s.serve(e))
 		allow[e.route] = append(allow[e.route], e.method)
 	}

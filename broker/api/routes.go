@@ -1,6 +1,6 @@
 package api
 
-// Routes. All but Configuration, Checkpoint, Consistency, hash tiles (made to be witnessed by anybody), Health,
+// Routes. All but Configuration, Discovery, KeySet, Checkpoint, Consistency, hash tiles (made to be witnessed by anybody), Health,
 // Ready and Metrics need a DPoP proof; all but those, Login,
 // the device login and the machine routes need a session token as well ("Authorization: DPoP …").
 //
@@ -13,7 +13,9 @@ package api
 //
 // SessionAck is taken for a minute from a session that has ended, and counts once that was by a revocation.
 const (
-	RouteConfiguration = "/.well-known/sega-configuration" // GET → Configuration
+	RouteConfiguration = "/.well-known/sega-configuration"   // GET → Configuration
+	RouteDiscovery     = "/.well-known/openid-configuration" // GET → of the broker as an OIDC issuer, for AWS
+	RouteKeySet        = "/.well-known/jwks.json"            // GET → its public keys (RFC 7517)
 	RouteHealth        = "/healthz"
 	RouteReady         = "/readyz"
 	RouteMetrics       = "/metrics"

@@ -27,6 +27,9 @@ type Result struct {
 // Plan returns the exact parameters that Assume would send for r, or an error of KindInvalid. It
 // calls nobody.
 func (m *Minter) Plan(r Request) (Call, error) {
+	if err := m.checkMode(r); err != nil {
+		return Call{}, err
+	}
 	chained, _ := m.Chained()
 	return plan(r, chained)
 }
@@ -36,8 +39,10 @@ func (m *Minter) Plan(r Request) (Call, error) {
 func (m *Minter) Assume(ctx context.Context, r Request) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.timeout)
 	defer cancel()
-	if err := m.learn(ctx); err != nil && !err.Retryable {
-		return Result{}, err
+	if r.WebIdentity == nil && !m.keyless {
+		if err := m.learn(ctx); err != nil && !err.Retryable {
+			return Result{}, err
+		}
 	}
 	c, err := m.Plan(r)
 	if err != nil {
@@ -78,9 +83,9 @@ func whyTooLong(e *Error) string {
 }
 
 func (m *Minter) send(ctx context.Context, c Call, w *wire) (Result, *Error) {
-	out, err := m.client.AssumeRole(ctx, c.input(), func(o *sts.Options) { o.HTTPClient = w })
-	if err != nil {
-		return Result{}, classify(err, w, c, m.who().arn)
+	out, e := m.firstHop(ctx, c, w)
+	if e != nil {
+		return Result{}, e
 	}
 	res, bad := c.result(out, m.now())
 	if bad != "" {

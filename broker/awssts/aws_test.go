@@ -28,8 +28,9 @@ type answerer func(n int, form url.Values) (status int, body string)
 // protocol; this one can say what STS never says.
 type fakeAWS struct {
 	*httptest.Server
-	mu    sync.Mutex
-	forms []url.Values
+	mu     sync.Mutex
+	forms  []url.Values
+	signed int // calls that were
 }
 
 func newFake(t *testing.T, answer answerer) *fakeAWS {
@@ -41,6 +42,9 @@ func newFake(t *testing.T, answer answerer) *fakeAWS {
 		f.mu.Lock()
 		n := len(f.forms)
 		f.forms = append(f.forms, form)
+		if r.Header.Get("Authorization") != "" {
+			f.signed++
+		}
 		f.mu.Unlock()
 		status, text := answer(n, form)
 		switch status {

@@ -39,21 +39,25 @@ func classify(err error, w *wire, c Call, caller string) *Error {
 
 // refused fills e from an answer of AWS.
 func (e *Error) refused(api smithy.APIError, status int, c Call, caller string) {
-	e.Code, e.Kind = oneLine(api.ErrorCode(), ""), kinds[api.ErrorCode()]
+	e.Code, e.Kind = oneLine(api.ErrorCode(), ""), c.kinds()[api.ErrorCode()]
 	if e.Kind == "" {
 		e.Kind = KindRejected
 		if status >= 500 {
 			e.Kind = KindUnavailable
 		}
 	}
-	e.Retryable = e.Kind == KindThrottled || e.Kind == KindUnavailable
+	e.Retryable = e.Kind == KindThrottled || e.Kind == KindUnavailable || e.Kind == KindIssuer
 	e.Detail = "AWS refused the call"
-	if message := api.ErrorMessage(); quotable[e.Kind] && message != "" {
+	message := withoutTokens(api.ErrorMessage())
+	if quotable[e.Kind] && message != "" {
 		e.Detail = oneLine(message, c.ExternalID)
 	}
-	if e.Kind == KindDenied {
-		e.MissingPermission = missingPermission(api.ErrorMessage())
-		e.Hint = deniedHint(c, e.MissingPermission, api.ErrorMessage(), caller)
+	switch e.Kind {
+	case KindDenied:
+		e.MissingPermission = missingPermission(message)
+		e.Hint = deniedHint(c, e.MissingPermission, message, caller)
+	case KindToken, KindIssuer:
+		e.Hint = c.tokenHint(api.ErrorCode(), message)
 	}
 }
 

@@ -22,7 +22,9 @@ const (
 	KindRejected     Kind = "rejected"    // AWS finds the request wrong
 	KindPackedPolicy Kind = "packed policy too large"
 	KindRegion       Kind = "region disabled" // STS is not active there for this account
-	KindAnswer       Kind = "answer refused"  // AWS's answer is not what was asked for; the credentials were dropped
+	KindToken        Kind = "token refused"   // the broker's, as an OIDC issuer
+	KindIssuer       Kind = "issuer not reached by AWS"
+	KindAnswer       Kind = "answer refused" // AWS's answer is not what was asked for; the credentials were dropped
 )
 
 // Error is every error of this package. Its text holds no secret, and what AWS wrote only where it
@@ -116,7 +118,7 @@ const checkAnswer = "check that the endpoint of the broker's configuration is AW
 
 // quotable lists the kinds whose message from AWS may be shown. That of a signature error repeats
 // the canonical request with its security token, so it is never shown.
-var quotable = map[Kind]bool{KindDenied: true, KindRejected: true, KindPackedPolicy: true, KindRegion: true}
+var quotable = map[Kind]bool{KindDenied: true, KindRejected: true, KindPackedPolicy: true, KindRegion: true, KindToken: true, KindIssuer: true}
 
 var (
 	notAuthorized = regexp.MustCompile(`(?i)not\s+authori[sz]ed\s+to\s+perform:?\s*['"\[]?([a-z0-9-]{1,64}:[a-z0-9*]{1,128})`)
@@ -142,6 +144,9 @@ func deniedHint(c Call, missing, message, caller string) string {
 			where = "policy"
 		}
 		return "an explicit deny in a " + where + " forbids it; no grant in a trust policy can undo that"
+	}
+	if c.Web != nil {
+		return c.Web.deniedHint(c.RoleARN, missing)
 	}
 	if missing == "" {
 		return "the trust policy of " + c.RoleARN + " must allow sts:AssumeRole, sts:SetSourceIdentity and sts:TagSession to " + caller

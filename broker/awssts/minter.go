@@ -26,6 +26,10 @@ type Config struct {
 	// instance role, environment, profile).
 	Credentials aws.CredentialsProvider
 	Chained     *bool // whether the broker is an assumed role itself; nil: ask AWS
+	// Tokens signs for roles in the mode web-identity; nil: there are none. With Keyless there are no
+	// others: no credentials of the broker are looked for, and AWS is not asked who it is.
+	Tokens  TokenSigner
+	Keyless bool
 	// HTTP may be nil: one of its own. Where it is set and Credentials are not, AWS_CA_BUNDLE must
 	// be unset: the SDK's chain cannot put a bundle into a client that it did not make.
 	HTTP    *http.Client
@@ -39,6 +43,8 @@ type Minter struct {
 	http    *http.Client
 	timeout time.Duration
 	now     func() time.Time
+	tokens  TokenSigner // nil: no web identity
+	keyless bool        // nothing but web identity
 
 	mu     sync.Mutex
 	caller caller
@@ -64,7 +70,7 @@ func New(ctx context.Context, cfg Config) (*Minter, error) {
 	if err := checkEndpoint(cfg.Endpoint); err != nil {
 		return nil, err
 	}
-	m := &Minter{http: noRedirect(cfg.HTTP), timeout: cfg.Timeout, now: cfg.Now}
+	m := &Minter{http: noRedirect(cfg.HTTP), timeout: cfg.Timeout, now: cfg.Now, tokens: cfg.Tokens, keyless: cfg.Keyless}
 	if m.timeout == 0 {
 		m.timeout = 15 * time.Second
 	}
@@ -76,6 +82,9 @@ func New(ctx context.Context, cfg Config) (*Minter, error) {
 		return nil, err
 	}
 	m.client = sts.New(options(cfg, creds, m.http))
+	if cfg.Keyless {
+		return m, nil
+	}
 	if cfg.Chained != nil {
 		m.caller = caller{known: true, chained: *cfg.Chained}
 		return m, nil
@@ -101,6 +110,9 @@ func options(cfg Config, creds aws.CredentialsProvider, h *http.Client) sts.Opti
 // itself (web identity, a profile's role); only an endpoint named here comes before that of the
 // environment there, so AWS's own is spelt out.
 func credentials(ctx context.Context, cfg Config) (aws.CredentialsProvider, error) {
+	if cfg.Keyless {
+		return aws.AnonymousCredentials{}, nil
+	}
 	if cfg.Credentials != nil {
 		return aws.NewCredentialsCache(cfg.Credentials), nil
 	}

@@ -33,17 +33,20 @@ type Request struct {
 	// Want is what the person asked for; zero: as long as the limits give. PolicyMax and RoleMax
 	// are limits; zero means AWS's default of an hour, never "no limit".
 	Want, PolicyMax, RoleMax time.Duration
+	WebIdentity              *WebIdentity // nil: by the broker's own AWS identity
 }
 
 // Tag is a session tag.
 type Tag struct{ Key, Value string }
 
-// Call holds the exact parameters of an AssumeRole call.
+// Call holds the exact parameters of an AssumeRole call, or of an AssumeRoleWithWebIdentity call, whose
+// tags and source identity are claims of its token.
 type Call struct {
 	RoleARN, SessionName, ExternalID, SourceIdentity string
 	Duration                                         time.Duration // whole seconds
 	Tags                                             []Tag
-	Notices                                          []string // one line for each thing that differs from what was asked, and why
+	Web                                              *WebIdentity // nil: AssumeRole
+	Notices                                          []string     // one line for each thing that differs from what was asked, and why
 }
 
 // plan is Minter.Plan with the caller's nature as a value.
@@ -56,8 +59,8 @@ func plan(r Request, chained bool) (Call, error) {
 	if err != nil {
 		return Call{}, err
 	}
-	c := Call{RoleARN: r.RoleARN, SessionName: name, ExternalID: r.ExternalID, SourceIdentity: source}
-	if c.Duration, c.Notices, err = clamp(r, chained); err != nil {
+	c := Call{RoleARN: r.RoleARN, SessionName: name, ExternalID: r.ExternalID, SourceIdentity: source, Web: r.WebIdentity}
+	if c.Duration, c.Notices, err = clamp(r, chained && r.WebIdentity == nil); err != nil {
 		return Call{}, err
 	}
 	c.Tags = []Tag{{TagLogin, r.LoginID}, {TagRequest, r.RequestID}}

@@ -37,6 +37,9 @@ func (c Call) validate() error {
 	case c.Duration < MinDuration || c.Duration > MaxDuration || c.Duration%time.Second != 0:
 		return invalid("the session's length is outside 15m to 12h", "")
 	}
+	if err := c.validateWeb(); err != nil {
+		return err
+	}
 	return validateTags(c.Tags)
 }
 
