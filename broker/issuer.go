@@ -61,25 +61,30 @@ func NewIssuer(issuer string, keys []crypto.Signer) (*Issuer, error) {
 	return i, i.write(set)
 }
 
-// publish returns the public halves of the keys. A key's ID is its thumbprint (RFC 7638).
+// IssuerKeyID returns the ID of an issuer's public key: its thumbprint (RFC 7638).
+func IssuerKeyID(key crypto.PublicKey) (string, error) {
+	pub, ok := key.(*ecdsa.PublicKey)
+	if !ok || pub.Curve != elliptic.P256() {
+		return "", errors.New("is not one of ECDSA P-256\nrun: segad issuer init")
+	}
+	thumbprint, err := (&jose.JSONWebKey{Key: pub}).Thumbprint(crypto.SHA256)
+	return base64.RawURLEncoding.EncodeToString(thumbprint), err
+}
+
+// publish returns the public halves of the keys.
 func (i *Issuer) publish(keys []crypto.Signer) (set jose.JSONWebKeySet, err error) {
 	seen := map[string]bool{}
 	for n, key := range keys {
-		pub, ok := key.Public().(*ecdsa.PublicKey)
-		if !ok || pub.Curve != elliptic.P256() {
-			return set, fmt.Errorf("issuer: key %d is not one of ECDSA P-256\nrun: segad issuer init", n+1)
-		}
-		jwk := jose.JSONWebKey{Key: pub, Algorithm: string(jose.ES256), Use: "sig"}
-		thumbprint, err := jwk.Thumbprint(crypto.SHA256)
+		id, err := IssuerKeyID(key.Public())
 		if err != nil {
-			return set, fmt.Errorf("issuer: key %d: %w", n+1, err)
+			return set, fmt.Errorf("issuer: key %d %w", n+1, err)
 		}
-		jwk.KeyID = base64.RawURLEncoding.EncodeToString(thumbprint)
-		if seen[jwk.KeyID] {
+		if seen[id] {
 			return set, fmt.Errorf("issuer: key %d is named twice", n+1)
 		}
-		seen[jwk.KeyID] = true
-		set.Keys, i.ids = append(set.Keys, jwk), append(i.ids, jwk.KeyID)
+		seen[id] = true
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.Public(), KeyID: id, Algorithm: string(jose.ES256), Use: "sig"})
+		i.ids = append(i.ids, id)
 	}
 	if len(set.Keys) == 0 {
 		return set, errors.New("issuer: no key\nrun: segad issuer init")

@@ -41,7 +41,7 @@ func TestCommandTree(t *testing.T) {
 			short[f.Shorthand] = f.Name
 		})
 	})
-	for _, want := range []string{"broker", "bastion", "ca init", "ca list", "policy check", "dev"} {
+	for _, want := range []string{"broker", "bastion", "ca init", "ca list", "issuer init", "policy check", "dev"} {
 		if !seen["segad "+want] {
 			t.Errorf("there is no %q", want)
 		}
@@ -60,6 +60,9 @@ func TestNothingStarts(t *testing.T) {
 		"bastion extra":            "",
 		"ca init extra":            "",
 		"ca list --dir " + none:    "required flag",
+		"issuer init extra":        "",
+		"issuer list":              "required flag",
+		"issuer publish":           "",
 		"policy check":             "",
 		"policy check " + none:     none,
 		"dev up extra":             "",

@@ -61,7 +61,10 @@ func openBroker(ctx context.Context, path string, file config.Broker, log *slog.
 	if err := openIDP(ctx, &p.config, file.IDP); err != nil {
 		return p, err
 	}
-	if p.config.Minter, err = openAWS(ctx, path, file.AWS); err != nil {
+	if p.config.WebIdentity, err = openIssuer(path, file); err != nil {
+		return p, err
+	}
+	if p.config.Minter, err = openAWS(ctx, path, file, p.config.WebIdentity); err != nil {
 		return p, err
 	}
 	if p.log, err = openLog(ctx, path, file, &p.config, log); err != nil {
@@ -146,10 +149,13 @@ func openIDP(ctx context.Context, c *broker.Config, file config.IDP) error {
 	}
 }
 
-func openAWS(ctx context.Context, path string, file config.AWS) (broker.Minter, error) {
-	c := awssts.Config{Region: file.Region, Endpoint: file.Endpoint, Chained: file.Chained, Now: time.Now}
-	if file.Credentials != "" {
-		provider, err := sharedCredentials(ctx, config.Path(path, file.Credentials))
+func openAWS(ctx context.Context, path string, file config.Broker, issuer *broker.Issuer) (broker.Minter, error) {
+	c := awssts.Config{Region: file.AWS.Region, Endpoint: file.AWS.Endpoint, Chained: file.AWS.Chained, Now: time.Now}
+	if issuer != nil {
+		c.Tokens, c.Keyless = issuer, keyless(file)
+	}
+	if file.AWS.Credentials != "" {
+		provider, err := sharedCredentials(ctx, config.Path(path, file.AWS.Credentials))
 		if err != nil {
 			return nil, err
 		}
@@ -221,7 +227,7 @@ func prefixes(lines []string) ([]netip.Prefix, error) {
 func roles(file config.Broker) []broker.Role {
 	var out []broker.Role
 	for _, r := range file.Roles {
-		out = append(out, broker.Role{Name: r.Name, ARN: r.ARN, Description: r.Description, ExternalID: r.ExternalID, MaxDuration: r.MaxDuration, Labels: r.Labels})
+		out = append(out, broker.Role{Name: r.Name, ARN: r.ARN, Description: r.Description, ExternalID: r.ExternalID, MaxDuration: r.MaxDuration, Labels: r.Labels, Mode: r.Mode, Audience: r.Audience})
 	}
 	return out
 }

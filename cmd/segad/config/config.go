@@ -30,6 +30,7 @@ type Broker struct {
 	LogKey         string        `yaml:"log_key"`  // path of the key that signs checkpoints
 	IDP            IDP           `yaml:"idp"`
 	AWS            AWS           `yaml:"aws"`
+	Issuer         *Issuer       `yaml:"issuer,omitempty"`
 	CA             CA            `yaml:"ca"`
 	Policy         string        `yaml:"policy"`     // folder of *.cedar files
 	Recordings     string        `yaml:"recordings"` // where bastions write to: ParseRecordings
@@ -100,6 +101,8 @@ type Role struct {
 	ExternalID  string            `yaml:"external_id,omitempty"`
 	MaxDuration time.Duration     `yaml:"max_duration,omitempty"` // the role's MaxSessionDuration
 	Labels      map[string]string `yaml:"labels,omitempty"`
+	Mode        string            `yaml:"mode,omitempty"`     // assume-role or web-identity; the former where empty
+	Audience    string            `yaml:"audience,omitempty"` // of tokens for the role; "sega:" and the name where empty
 }
 
 // Host is an SSH target.
