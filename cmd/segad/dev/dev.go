@@ -23,6 +23,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
 
+	"sega/broker/api"
 	"sega/cmd/segad/config"
 	"sega/cmd/segad/dev/provider"
 	"sega/cmd/segad/dev/sts"
@@ -131,7 +132,7 @@ func (e *environment) startAll(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		func(context.Context) error { return e.loadSaved() },
 		func(context.Context) error { return e.makeKeys() },
-		e.startDoubles, e.choosePorts,
+		e.startProvider, e.choosePorts, e.startSTS,
 		func(context.Context) error { return e.writeConfigs() },
 		e.startHost, e.startServers, e.awaitAll,
 	} {
@@ -161,17 +162,18 @@ func (e *environment) address(name string) string { return fmt.Sprintf("127.0.0.
 
 func (e *environment) origin() string { return "https://" + e.address("broker") }
 
-// startDoubles starts what stands in for the IdP and for AWS, in this process.
-func (e *environment) startDoubles(ctx context.Context) error {
-	listen := func(name string) (net.Listener, error) {
-		port, err := e.port(name)
-		if err != nil {
-			return nil, err
-		}
-		e.ports[name] = port
-		return net.Listen("tcp", e.address(name))
+func (e *environment) listen(name string) (net.Listener, error) {
+	port, err := e.port(name)
+	if err != nil {
+		return nil, err
 	}
-	l, err := listen("provider")
+	e.ports[name] = port
+	return net.Listen("tcp", e.address(name))
+}
+
+// startProvider starts what stands in for the IdP, in this process.
+func (e *environment) startProvider(ctx context.Context) error {
+	l, err := e.listen("provider")
 	if err != nil {
 		return err
 	}
@@ -184,20 +186,55 @@ func (e *environment) startDoubles(ctx context.Context) error {
 		return errors.Join(err, l.Close())
 	}
 	e.group.Go(func() error { return e.provider.Run(ctx) })
-	if l, err = listen("sts"); err != nil {
+	return nil
+}
+
+// startSTS starts what stands in for AWS, in this process. It reads the broker's keys from the broker.
+func (e *environment) startSTS(ctx context.Context) error {
+	ca, err := os.ReadFile(e.file("ca.pem"))
+	if err != nil {
 		return err
 	}
-	var roles []sts.Role
-	for _, r := range awsRoles {
-		roles = append(roles, sts.Role{ARN: r.ARN, MaxDuration: r.MaxDuration, Trusted: []string{brokerARN}, AllowTag: true, AllowSourceIdentity: true})
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
+	l, err := e.listen("sts")
+	if err != nil {
+		return err
 	}
-	e.sts, err = sts.New(sts.Config{Listener: l, Region: region, Roles: roles, StateFile: e.file("sts.json"), Log: e.log,
+	roles, providers := e.trust()
+	e.sts, err = sts.New(sts.Config{Listener: l, Region: region, Roles: roles, Providers: providers, StateFile: e.file("sts.json"), Log: e.log,
+		HTTP:    &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}},
 		Callers: []sts.Caller{{AccessKeyID: e.saved.AWSKeyID, SecretAccessKey: secret.FromString(e.saved.AWSSecret), ARN: brokerARN}}})
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
 	e.group.Go(func() error { return e.sts.Run(ctx) })
 	return sts.WriteEndpointRules(e.file("aws"), e.sts.URL())
+}
+
+// trust is what IAM knows: the roles, whom each trusts, and the broker as OIDC provider where a role wants it.
+func (e *environment) trust() (roles []sts.Role, providers []sts.Provider) {
+	known := map[string]*sts.Provider{}
+	for _, r := range awsRoles {
+		role := sts.Role{ARN: r.ARN, MaxDuration: r.MaxDuration, AllowTag: true, AllowSourceIdentity: true}
+		if r.Mode != api.ModeWebIdentity {
+			role.Trusted = []string{brokerARN}
+			roles = append(roles, role)
+			continue
+		}
+		account := strings.Split(r.ARN, ":")[4]
+		if known[account] == nil {
+			known[account] = &sts.Provider{Account: account, URL: e.origin()}
+		}
+		audience := "sega:" + r.Name
+		known[account].Audiences = append(known[account].Audiences, audience)
+		role.Federated = []sts.Federation{{Provider: known[account].ARN(), Audience: audience, Subject: "usr_*"}}
+		roles = append(roles, role)
+	}
+	for _, p := range known {
+		providers = append(providers, *p)
+	}
+	return roles, providers
 }
 
 // start runs a server as a process of its own.

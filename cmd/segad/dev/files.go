@@ -22,6 +22,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"sega/audit"
+	"sega/broker/api"
 	"sega/cmd/segad/config"
 	"sega/keychain/secret"
 	"sega/sshca"
@@ -44,6 +45,7 @@ const (
 
 var awsRoles = []config.Role{
 	{Name: "dev-admin", ARN: "arn:aws:iam::111111111111:role/dev-admin", Description: "everything in the development account", MaxDuration: 4 * time.Hour},
+	{Name: "dev-long", ARN: "arn:aws:iam::111111111111:role/dev-long", Description: "the development account, for long runs", MaxDuration: 12 * time.Hour, Mode: api.ModeWebIdentity},
 	{Name: "prod-readonly", ARN: "arn:aws:iam::222222222222:role/prod-readonly", Description: "read production, for those on call", MaxDuration: time.Hour},
 }
 
@@ -59,7 +61,7 @@ func (e *environment) makeKeys() error {
 		make func(path string) error
 	}{
 		{"tls.key", e.makeTLS}, {"log.key", e.makeLogKey}, {"ca.passphrase", func(p string) error { return config.WriteFile(p, []byte(randomText(24)+"\n"), 0o600) }},
-		{"bastion.join", makeJoinToken}, {"indexer.join", makeJoinToken},
+		{"issuer.key", e.makeIssuerKey}, {"bastion.join", makeJoinToken}, {"indexer.join", makeJoinToken},
 		{"policy/access.cedar", e.makePolicies},
 	}
 	for _, s := range steps {
@@ -72,6 +74,16 @@ func (e *environment) makeKeys() error {
 		}
 	}
 	return e.openCAs()
+}
+
+// makeIssuerKey comes after the passphrase.
+func (e *environment) makeIssuerKey(path string) error {
+	pass, err := config.Secret(e.file("ca.passphrase"))
+	if err != nil {
+		return err
+	}
+	_, err = softkey.Create(path, pass, softkey.ECDSAP256)
+	return err
 }
 
 func makeJoinToken(path string) error {
@@ -174,6 +186,7 @@ func (e *environment) writeConfigs() error {
 		IDP: config.IDP{Issuer: e.provider.Issuer(), ClientID: clientID, Scopes: []string{"openid", "profile", "email", "groups", "offline_access"},
 			RedirectPorts: e.saved.RedirectPorts, RedirectPath: redirectPath, DeviceGrant: true},
 		AWS:      config.AWS{Region: region, Endpoint: e.sts.URL(), Credentials: "aws/credentials"},
+		Issuer:   &config.Issuer{Keys: []string{"issuer.key"}},
 		CA:       config.CA{Access: "ca/access", Hop: "ca/hop", Front: "ca/front", Host: "ca/host", Passphrase: "ca.passphrase"},
 		Hosts:    []config.Host{{Name: hostName, Address: e.address("host"), Logins: []string{e.login}, Labels: map[string]string{"env": "dev"}}},
 		Bastions: []config.Bastion{{Name: bastionName, Address: e.address("bastion"), Egress: []string{"127.0.0.1/32"}, JoinToken: "bastion.join"}},

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"crypto"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -19,8 +20,11 @@ import (
 	"testing"
 	"time"
 
+	"sega/broker"
+	"sega/cmd/segad/config"
 	"sega/cmd/segad/dev/devtest"
 	"sega/keychain"
+	"sega/sshca/softkey"
 )
 
 // TestLeaks runs the main job and then looks for every secret of it in all that is written down:
@@ -94,6 +98,7 @@ func (w *witness) mainJob() {
 	w.secret("AWS session token of sega env", env["AWS_SESSION_TOKEN"])
 	expect(t, w.run(w.alice, true, "sega", "credential-process", "dev-admin"), 0)
 	w.must(0, w.alice, "sega", "exec", "dev-admin", "--", "/usr/bin/aws", "sts", "get-caller-identity")
+	w.must(0, w.alice, "sega", "exec", "dev-long", "-d", "4h", "--", "/usr/bin/aws", "sts", "get-caller-identity") // by a token of the broker
 	w.must(3, w.alice, "sega", "exec", "prod-readonly", "--", "true")
 	for _, args := range [][]string{{"status"}, {"roles"}, {"hosts"}, {"configure", "--ssh", "--print"}, {"audit", "query", "--json"}} {
 		w.run(w.alice, false, "sega", args...)
@@ -315,7 +320,32 @@ func (w *witness) provesSomething() {
 	if db := append(w.places[filepath.Join(w.env.Data, "sega.db")], w.places[filepath.Join(w.env.Data, "sega.db-wal")]...); !bytes.Contains(db, []byte("aws.assume")) {
 		w.t.Error("the database does not tell of aws.assume: the search sees nothing")
 	}
+	if token := w.webToken(); !shapes["a signed token"].MatchString(token) {
+		w.t.Error("a token of the broker's own as an issuer is not of the form that was looked for")
+	}
 	if len(w.secrets) < 25 {
 		w.t.Errorf("%d secrets, want more", len(w.secrets))
 	}
+}
+
+// webToken is a token as the broker signs them for STS. Those of the run live in the broker alone.
+func (w *witness) webToken() string {
+	w.t.Helper()
+	pass, err := config.Secret(filepath.Join(w.env.Data, "ca.passphrase"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	key, err := softkey.OpenSigner(filepath.Join(w.env.Data, "issuer.key"), pass)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	issuer, err := broker.NewIssuer(w.env.Broker, []crypto.Signer{key})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	token, err := issuer.Sign(map[string]string{"iss": issuer.URL()})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(token.Reveal())
 }

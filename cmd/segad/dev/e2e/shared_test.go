@@ -17,7 +17,7 @@ func TestSega(t *testing.T) {
 		name string
 		run  func(t *testing.T, e *devtest.Env)
 	}{
-		{"exec", testExec}, {"env", testEnv}, {"profile", testProfile}, {"stale", testStale},
+		{"exec", testExec}, {"long", testLong}, {"env", testEnv}, {"profile", testProfile}, {"stale", testStale},
 		{"ssh", testSSH}, {"copy", testCopy}, {"tools", testTools}, {"signal", testSignal}, {"identity", testIdentity},
 		{"shell", testShell}, {"hangup", testHangup}, {"forward", testForward},
 		{"access", testAccess}, {"query", testQuery}, {"escape", testEscape}, {"content", testContent}, {"counts", testCounts}, {"tail", testTail},

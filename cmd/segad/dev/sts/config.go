@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"regexp"
 	"time"
 
@@ -26,6 +27,7 @@ type Role struct {
 	Trusted                       []string      // ARNs of users, roles and role sessions
 	AllowTag, AllowSourceIdentity bool          // sts:TagSession, sts:SetSourceIdentity
 	ExternalID                    string        // required where not empty
+	Federated                     []Federation  // for AssumeRoleWithWebIdentity
 }
 
 // Config describes a double.
@@ -34,6 +36,8 @@ type Config struct {
 	Region    string       // accepted in signatures beside us-east-1; empty: us-east-1 alone
 	Callers   []Caller
 	Roles     []Role
+	Providers []Provider       // OIDC providers of the accounts
+	HTTP      *http.Client     // by which their keys are fetched, with the trust that it takes; nil: the system's
 	StateFile string           // issued sessions, mode 0600; empty: they end with the process
 	Now       func() time.Time // nil: time.Now
 	Log       *slog.Logger     // nil: none
@@ -63,6 +67,11 @@ func (c Config) check() error {
 			return err
 		}
 	}
+	for _, p := range c.Providers {
+		if err := p.check(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -88,6 +97,11 @@ func (r Role) check() error {
 	for _, t := range r.Trusted {
 		if !userARN.MatchString(t) && !roleARN.MatchString(t) && !sessionARN.MatchString(t) {
 			return fmt.Errorf("sts: role %s trusts %q, the ARN of neither a user nor a role nor a role session", r.ARN, t)
+		}
+	}
+	for _, f := range r.Federated {
+		if err := f.check(); err != nil {
+			return err
 		}
 	}
 	return nil

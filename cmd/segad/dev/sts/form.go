@@ -29,6 +29,7 @@ var parameters = map[string][]string{
 	"GetCallerIdentity": {},
 	"AssumeRole": {"RoleArn", "RoleSessionName", "DurationSeconds", "ExternalId", "SourceIdentity", "Policy",
 		"SerialNumber", "TokenCode"},
+	withWebIdentity: {"RoleArn", "RoleSessionName", "DurationSeconds", "Policy", "WebIdentityToken"},
 }
 
 // parseForm reads the query protocol's parameters from encoded, strictly.
@@ -56,7 +57,7 @@ func parseForm(encoded string) (form, *fault) {
 		case k == "Action" || k == "Version":
 		case slices.Contains(allowed, k):
 			f.values[k] = v[0]
-		case f.action == "AssumeRole" && strings.Contains(k, ".member."):
+		case f.action == "AssumeRole" && strings.Contains(k, ".member."), f.action == withWebIdentity && strings.HasPrefix(k, "PolicyArns.member."):
 			lists[k] = v
 		default:
 			return form{}, malformed("Unknown parameter " + strconv.Quote(k))

@@ -11,7 +11,7 @@ type Call struct {
 	Time        time.Time
 	RequestID   string
 	Action      string // empty where the request was refused before it was read
-	Caller      string // ARN; empty where the signature was refused
+	Caller      string // ARN, or provider ARN:aud:sub of a token; empty where signature or token was refused
 	AccessKeyID string // of the caller
 	Code        string // of the refusal; empty: done
 

@@ -23,6 +23,7 @@ type Server struct {
 	roles   map[string]Role
 	callers map[string]Caller
 	http    *http.Server
+	keys    *keySets
 	closing chan struct{} // closed when Run ends; frees requests that hang
 	once    sync.Once
 
@@ -53,6 +54,7 @@ func New(cfg Config) (*Server, error) {
 	if len(s.roles) != len(cfg.Roles) || len(s.callers) != len(cfg.Callers) {
 		return nil, errors.New("sts: a role or an access key is configured twice")
 	}
+	s.keys = newKeySets(cfg.HTTP, cfg.Now)
 	var err error
 	if s.sessions, err = load(cfg.StateFile); err != nil {
 		return nil, err
@@ -120,6 +122,9 @@ func (s *Server) call(r *http.Request, body []byte, c *Call) (any, *fault) {
 	encoded, bad := parametersOf(r, body)
 	if bad != nil {
 		return nil, bad
+	}
+	if unsigned(encoded) {
+		return s.callUnsigned(r, encoded, c)
 	}
 	p, keyID, bad := s.authenticate(r, body)
 	if bad != nil {
@@ -213,20 +218,31 @@ func (s *Server) assume(p principal, f form, c *Call) (any, *fault) {
 		return nil, bad
 	}
 	c.fill(a)
+	session, bad := s.begin(a, p)
+	if bad != nil {
+		return nil, bad
+	}
+	c.Issued = session.keyID
+	return assumeResponse{Result: session.result(), Metadata: metadata{RequestID: c.RequestID}}, nil
+}
+
+// begin makes a session of what p was authorised for, and stores it.
+func (s *Server) begin(a assumption, p principal) (issued, *fault) {
 	session := issue(a, p, s.cfg.Now())
 	if err := s.keep(session); err != nil {
 		s.cfg.Log.Error("session not stored", "error", err)
-		return nil, &fault{"InternalFailure", http.StatusInternalServerError, "The request processing has failed because of an unknown error."}
+		return session, &fault{"InternalFailure", http.StatusInternalServerError, "The request processing has failed because of an unknown error."}
 	}
-	c.Issued = session.keyID
-	var out assumeResponse
-	out.Metadata.RequestID = c.RequestID
-	out.Result.SourceIdentity = a.sourceIdentity
-	out.Result.AssumedRoleUser.AssumedRoleID, out.Result.AssumedRoleUser.Arn = session.principal.userID, session.principal.arn
-	cr := &out.Result.Credentials
-	cr.AccessKeyID, cr.SecretAccessKey, cr.SessionToken = session.keyID, string(session.secret.Reveal()), string(session.token.Reveal())
-	cr.Expiration = session.expires.Format(time.RFC3339)
-	return out, nil
+	return session, nil
+}
+
+// result is the part of an answer that hands the session out.
+func (i issued) result() (r assumeResult) {
+	r.SourceIdentity = i.principal.sourceIdentity
+	r.AssumedRoleUser.AssumedRoleID, r.AssumedRoleUser.Arn = i.principal.userID, i.principal.arn
+	r.Credentials.AccessKeyID, r.Credentials.SecretAccessKey, r.Credentials.SessionToken = i.keyID, string(i.secret.Reveal()), string(i.token.Reveal())
+	r.Credentials.Expiration = i.expires.Format(time.RFC3339)
+	return r
 }
 
 // keep stores a session and drops those that expired long ago.

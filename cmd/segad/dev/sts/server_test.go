@@ -250,7 +250,7 @@ func TestAssumeRoleLimits(t *testing.T) {
 		{"unknown parameter", []string{"Reason", "x"}, "InvalidQueryParameter"},
 		{"unknown list", []string{"Groups.member.1", "x"}, "InvalidQueryParameter"},
 		{"unknown action", []string{"Action", "AssumeRoot"}, "InvalidAction"},
-		{"web identity", []string{"Action", "AssumeRoleWithWebIdentity"}, "InvalidAction"},
+		{"web identity, signed", []string{"Action", "AssumeRoleWithWebIdentity"}, "InvalidQueryParameter"},
 		{"no action", []string{"Action", ""}, "MissingAction"},
 		{"old version", []string{"Version", "2010-01-01"}, "InvalidAction"},
 		{"no version", []string{"Version", ""}, "InvalidAction"},
