@@ -201,7 +201,7 @@ func (c *Client) prove(req *http.Request, k call) error {
 func (c *Client) judge(resp *http.Response, k call) error {
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 		return api.Errorf(api.KindInternal, "%s answers with a redirect, which sega does not follow", c.origin).
-			WithHint("check the broker's address (SEGA_BROKER)")
+			WithHint("check the broker's address (SEGA_BROKER); in a network that asks for a login of its own, open a page in the browser first").WithCause(ErrForeign)
 	}
 	if !k.immutable || resp.StatusCode != http.StatusOK {
 		if err := c.witness(resp); err != nil {
@@ -212,7 +212,7 @@ func (c *Client) judge(resp *http.Response, k call) error {
 		return c.problem(resp)
 	}
 	if t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || t != k.accept {
-		return c.notSega("another content type than " + k.accept)
+		return c.notSega("another content type than " + k.accept).WithCause(ErrForeign)
 	}
 	return nil
 }
@@ -244,8 +244,13 @@ func (c *Client) checkpoint(text string) error {
 	return nil
 }
 
-// unwitnessed tells a log that contradicts what was seen from a disk that cannot keep what was seen.
+// unwitnessed tells a log that contradicts what was seen from a disk that cannot keep what was seen,
+// and from a broker that went away before it had proven anything.
 func (c *Client) unwitnessed(err error) error {
+	var asked *api.Problem // the proof was asked of the same broker
+	if errors.As(err, &asked) && asked.Kind == api.KindUnreachable {
+		return asked
+	}
 	var disk *fs.PathError
 	if errors.As(err, &disk) {
 		return api.Errorf(api.KindInternal, "this machine cannot keep the checkpoint of the audit log of %s: %v", c.origin, disk.Err).

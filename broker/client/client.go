@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -123,6 +124,12 @@ func newTransport(cfg Config) *http.Transport {
 		IdleConnTimeout:        90 * time.Second,
 		MaxIdleConnsPerHost:    16,
 		MaxResponseHeaderBytes: maxHeaders,
+		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
+			if res.StatusCode != http.StatusOK {
+				return proxyError{res.StatusCode}
+			}
+			return nil
+		},
 	}
 }
 

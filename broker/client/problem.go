@@ -2,19 +2,14 @@ package client
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"syscall"
 	"unicode"
 
 	"sega/broker/api"
@@ -22,6 +17,10 @@ import (
 
 // maxText bounds a problem's texts in bytes.
 const maxText = 2 << 10
+
+// ErrForeign is the cause of a Problem where something else than a sega broker has answered: a
+// captive portal, a proxy, another server.
+var ErrForeign = errors.New("not an answer of a sega broker")
 
 // problem reads the refusal in an answer. The kind decides; one that this client does not know is
 // KindInternal, and an answer that is no problem comes from something in between.
@@ -93,13 +92,15 @@ func printable(s string) string {
 
 // foreign is for a refusal that is not the broker's.
 func (c *Client) foreign(status int) *api.Problem {
-	kind := api.KindInternal
+	var cause error
+	kind := api.KindUnreachable // of a balancer in front of it
 	switch status {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		kind = api.KindUnreachable
+	default:
+		kind, cause = api.KindInternal, ErrForeign
 	}
 	return api.Errorf(kind, "%s answers with HTTP status %d, and not as a sega broker does", c.origin, status).
-		WithHint("check the broker's address (SEGA_BROKER) and any proxy in between")
+		WithHint("check the broker's address (SEGA_BROKER) and any proxy in between").WithCause(cause)
 }
 
 // notSega is for an answer that breaks the contract of broker/api.
@@ -118,11 +119,34 @@ func (c *Client) failure(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); errors.Is(ctx.Err(), context.Canceled) && !errors.Is(cause, errIdle) {
 		return fmt.Errorf("asking %s: %w", c.origin, cause)
 	}
-	if hint := certificateHint(err); hint != "" {
-		return api.Errorf(api.KindUnreachable, "the certificate of %s is not trusted", c.origin).WithHint("%s", hint).WithCause(bare(err))
+	if d, ok := Distrusted(err); ok {
+		return api.Errorf(api.KindUnreachable, "the certificate of %s is not trusted: %s", c.origin, d.Why).WithHint("%s", c.trustHint(d)).WithCause(bare(err))
 	}
-	return api.Errorf(api.KindUnreachable, "the broker at %s cannot be reached: %s", c.origin, reason(ctx, err)).
-		WithHint("check the network and the broker's address: %s", c.origin).WithCause(bare(err))
+	why, hint := Reason(err), "check the network and the broker's address: "+c.origin
+	switch {
+	case errors.Is(context.Cause(ctx), errIdle):
+		why = errIdle.Error()
+	case strings.HasPrefix(why, "the proxy"):
+		hint = "check HTTPS_PROXY, and NO_PROXY where the broker is reached without a proxy"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		err = fmt.Errorf("%w: %w", ErrForeign, bare(err))
+	}
+	return api.Errorf(api.KindUnreachable, "the broker at %s cannot be reached: %s", c.origin, why).WithHint("%s", hint).WithCause(bare(err))
+}
+
+// trustHint says what to do about a certificate of the broker.
+func (c *Client) trustHint(d Distrust) string {
+	switch {
+	case d.Name:
+		return "check the broker's address (SEGA_BROKER)"
+	case d.Early:
+		return "set this machine's clock"
+	case d.Late:
+		return "check this machine's clock, and SEGA_CA_FILE; if both are right, the broker's operators must renew it"
+	case c.cfg.RootCAs != nil:
+		return "SEGA_CA_FILE alone is trusted: it must hold the CA that has issued the certificate"
+	}
+	return "set SEGA_CA_FILE to a PEM file of your company's CA; where a proxy opens TLS, of the proxy's"
 }
 
 // bare drops the layer of net/http that quotes the URL.
@@ -132,51 +156,4 @@ func bare(err error) error {
 		return u.Err
 	}
 	return err
-}
-
-func certificateHint(err error) string {
-	var (
-		unknown x509.UnknownAuthorityError
-		name    x509.HostnameError
-		invalid x509.CertificateInvalidError
-		verify  *tls.CertificateVerificationError
-	)
-	switch {
-	case errors.As(err, &name):
-		return "it is made out to another name: check the broker's address (SEGA_BROKER)"
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "it is not valid now: check this machine's clock, and SEGA_CA_FILE"
-	case errors.As(err, &unknown), errors.As(err, &invalid), errors.As(err, &verify):
-		return "set SEGA_CA_FILE to the certificate of your company's CA"
-	}
-	return ""
-}
-
-// reason says in a few words of ours why the network failed.
-func reason(ctx context.Context, err error) string {
-	var (
-		dns     *net.DNSError
-		timeout net.Error
-	)
-	switch {
-	case errors.Is(context.Cause(ctx), errIdle):
-		return errIdle.Error()
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return "its name is not known"
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return "no answer in time"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused"
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return "the answer is cut short"
-	case broken(err):
-		return "the connection broke"
-	}
-	return "the exchange failed"
-}
-
-// broken reports whether the connection was lost, as opposed to never made or refused.
-func broken(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNABORTED) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
