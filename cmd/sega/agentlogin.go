@@ -65,22 +65,12 @@ func (a *app) unlockAgent(key secret.Secret) error {
 	return nil
 }
 
-// problemOf is an error as it goes over the agent's socket: its exit code is kept.
+// problemOf is an error as it goes over the agent's socket: its kind is kept.
 func problemOf(err error) *api.Problem {
 	var p *api.Problem
 	if errors.As(err, &p) {
 		return p
 	}
-	kind := api.KindInternal
-	for k, code := range codes {
-		if code == exitCode(err) && k != api.KindMFA && k != api.KindStepUp {
-			kind = k
-		}
-	}
-	p = api.Errorf(kind, "%s", err.Error())
-	var h hinted
-	if errors.As(err, &h) {
-		p.Hint = h.hint
-	}
-	return p
+	e := explanationOf(err, "")
+	return api.Errorf(e.Kind, "%s", e.Detail).WithHint("%s", e.Hint)
 }

@@ -56,7 +56,7 @@ func (a *app) home() (string, error) {
 	}
 	dir, err := os.UserConfigDir()
 	if err != nil {
-		return "", withHint(err, "set SEGA_HOME to a folder of your own")
+		return "", withKind(kindConfig, withHint(err, "set SEGA_HOME to a folder of your own"))
 	}
 	return filepath.Join(dir, "sega"), nil
 }
@@ -87,7 +87,7 @@ func (a *app) secrets() (*keychain.Store, error) {
 		c.Passphrase = nil
 	}
 	a.store, err = keychain.Open(c)
-	return a.store, err
+	return a.store, withKind(kindConfig, err)
 }
 
 // passphrase asks on the terminal device, never on stdin or stdout.
@@ -142,7 +142,7 @@ func (a *app) origin(arg string) (string, error) {
 	if arg == "" {
 		p, err := a.pinned()
 		if errors.Is(err, fs.ErrNotExist) {
-			return "", withHint(errors.New("no broker is known yet"), "run: sega login sega.YOUR-COMPANY.example")
+			return "", withKind(kindConfig, withHint(errors.New("no broker is known yet"), "run: sega login sega.YOUR-COMPANY.example"))
 		}
 		return p.Configuration.Origin, err
 	}
@@ -168,7 +168,7 @@ func (a *app) pinned() (pinned, error) {
 		return p, err
 	}
 	if err := json.Unmarshal(data, &p); err != nil {
-		return p, withHint(fmt.Errorf("%s is damaged", path), "remove it and run: sega login")
+		return p, withKind(kindConfig, withHint(fmt.Errorf("%s is damaged", path), "remove it and run: sega login"))
 	}
 	return p, nil
 }
@@ -202,11 +202,11 @@ func (a *app) roots() (*x509.CertPool, error) {
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("SEGA_CA_FILE: %w", err)
+		return nil, kinded{withHint(fmt.Errorf("SEGA_CA_FILE: %w", err), "name a PEM file of the CA that has issued the broker's certificate, or unset it"), kindConfig}
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(data) {
-		return nil, fmt.Errorf("SEGA_CA_FILE: %s holds no certificate", path)
+		return nil, withKind(kindConfig, withHint(fmt.Errorf("SEGA_CA_FILE: %s holds no certificate", path), "name a PEM file of the CA that has issued the broker's certificate, or unset it"))
 	}
 	return pool, nil
 }
@@ -235,7 +235,7 @@ func (a *app) client(ctx context.Context, origin, logKey string, key dpop.Key, t
 func (a *app) newWitness(origin, logKey string, prover *client.Client) (*audit.Witness, error) {
 	verifier, err := note.NewVerifier(logKey)
 	if err != nil {
-		return nil, fmt.Errorf("the pinned key of the broker's log: %w", err)
+		return nil, withKind(kindConfig, withHint(fmt.Errorf("the pinned key of the broker's log: %w", err), "run: sega login"))
 	}
 	name := checkpointFile(origin)
 	path, err := a.path(name)

@@ -48,12 +48,12 @@ func (a *app) verifyBundles(paths []string, o verifyOptions) error {
 		if !v.OK {
 			bad++
 		}
-		if err := v.print(a.out, o.asJSON); err != nil {
+		if err := v.print(a.out, a.json); err != nil {
 			return err
 		}
 	}
 	if bad > 0 {
-		return withHint(fmt.Errorf("%d of %d bundles do not verify", bad, len(paths)), "what they claim is not proven; ask whoever gave them to you for the original files")
+		return withKind(kindUnverified, withHint(fmt.Errorf("%d of %d bundles do not verify", bad, len(paths)), "what they claim is not proven; ask whoever gave them to you for the original files"))
 	}
 	return nil
 }

@@ -85,11 +85,11 @@ func (s *session) printCounts(ctx context.Context, q url.Values, o queryOptions)
 	}
 	out := newColumns(s.app.out, append(strings.Split(strings.ToUpper(o.countBy), ","), "COUNT")...)
 	for _, g := range groups {
-		if err := out.group(g, by, o.asJSON); err != nil {
+		if err := out.group(g, by, s.app.json); err != nil {
 			return err
 		}
 	}
-	if o.asJSON {
+	if s.app.json {
 		return out.send()
 	}
 	if left > 0 {

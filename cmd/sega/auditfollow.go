@@ -19,9 +19,8 @@ import (
 // tailOptions are those of `audit tail`, of events and of one session's screen.
 type tailOptions struct {
 	filters
-	asJSON bool
-	lines  int
-	of     sessionTail // where it is one session
+	lines int
+	of    sessionTail // where it is one session
 }
 
 func newAuditTail(a *app) *cobra.Command {
@@ -53,7 +52,6 @@ func newAuditTail(a *app) *cobra.Command {
 		}}
 	o.flags(c)
 	c.Flags().IntVar(&o.lines, "lines", 10, "how many of the events that are there come first")
-	c.Flags().BoolVar(&o.asJSON, "json", false, "print one JSON object a line")
 	c.Flags().BoolVar(&o.of.raw, "raw", false, "of a session: let the recorded side also ask your terminal and reach its clipboard and title")
 	viewingFlags(c, &o.of.identity, &o.of.reason)
 	return c
@@ -91,7 +89,7 @@ type follower struct {
 
 // tailEvents follows until it is interrupted, which is how it ends.
 func (a *app) tailEvents(ctx context.Context, q url.Values, o tailOptions) error {
-	f := &follower{app: a, query: q, out: newEventList(a.out, o.asJSON), lines: o.lines, after: -1}
+	f := &follower{app: a, query: q, out: newEventList(a.out, a.json), lines: o.lines, after: -1}
 	for {
 		begun := a.now()
 		err := f.once(ctx)

@@ -85,18 +85,18 @@ func queryError(err error, text string) error {
 	if len(line) > 200 || escape(line) != line {
 		return usagef("%s", err) // it would not stand below its place
 	}
-	return withHint(usagef("%s", err), "  %s\n    %s", line, mark)
+	return withHint(usagef("%s", err), "  %s\n  %s", line, mark)
 }
 
 // queryOptions are what `audit query` asks beside.
 type queryOptions struct {
 	filters
-	asJSON, newest bool
-	limit          int
-	after, before  int64
-	counts         bool // whether countBy was given
-	countBy        string
-	top            int
+	newest        bool
+	limit         int
+	after, before int64
+	counts        bool // whether countBy was given
+	countBy       string
+	top           int
 }
 
 func newAuditQuery(a *app) *cobra.Command {
@@ -115,7 +115,7 @@ func newAuditQuery(a *app) *cobra.Command {
 			}
 			if o.before == 0 { // where a list of the newest has come to the first event
 				defer fmt.Fprintln(a.err, noEvent)
-				return quietly(newEventList(a.out, o.asJSON).flush())
+				return quietly(newEventList(a.out, a.json).flush())
 			}
 			s, err := a.open(cmd.Context())
 			if err != nil {
@@ -124,7 +124,7 @@ func newAuditQuery(a *app) *cobra.Command {
 			if o.counts {
 				return quietly(s.printCounts(cmd.Context(), q, o))
 			}
-			return quietly(s.printEvents(cmd.Context(), q, o.asJSON))
+			return quietly(s.printEvents(cmd.Context(), q, a.json))
 		}}
 	o.flags(c)
 	f := c.Flags()
@@ -134,7 +134,6 @@ func newAuditQuery(a *app) *cobra.Command {
 	f.Int64Var(&o.before, "before", -1, "only events before this IDX, to go on where a list of the newest ended")
 	f.StringVar(&o.countBy, "count-by", "", "count instead, by "+strings.Join(dimensionNames(), ", ")+" (of UTC), joined by commas")
 	f.IntVar(&o.top, "top", 0, "only the largest so many counts; 0 for all")
-	f.BoolVar(&o.asJSON, "json", false, "print one JSON object a line")
 	_ = c.RegisterFlagCompletionFunc("count-by", completeDimensions)
 	return c
 }

@@ -228,10 +228,11 @@ func TestAuditQueryBreaksOff(t *testing.T) {
 				return true
 			}
 			code := r.sega("audit", "query", fmt.Sprintf("--json=%v", asJSON))
+			told := "sega: that was all"
 			if asJSON {
-				want = rows
+				want, told = rows, `"detail":"that was all"`
 			}
-			if got := strings.Count(r.out.String(), "\n"); code != exitDenied || got != want || !strings.Contains(r.talk.String(), "sega: that was all") {
+			if got := strings.Count(r.out.String(), "\n"); code != exitDenied || got != want || !strings.Contains(r.talk.String(), told) {
 				t.Errorf("json %v: exit %d, %d lines, want %d\n%s%s", asJSON, code, got, want, r.out, r.talk)
 			}
 		}

@@ -45,7 +45,6 @@ type shownOne struct {
 }
 
 func newAuditShow(a *app) *cobra.Command {
-	var asJSON bool
 	c := &cobra.Command{Use: "show SESSION", Short: "Show one SSH session: who, why, when, what was run, and whether its recording is whole", Args: exactly("SESSION"), Example: "  sega audit show ssh_abc…",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := a.open(cmd.Context())
@@ -69,12 +68,11 @@ func newAuditShow(a *app) *cobra.Command {
 					out.Recording = "going on"
 				}
 			}
-			if asJSON {
+			if a.json {
 				return writeJSON(a.out, out)
 			}
 			return a.showSession(out)
 		}}
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }
 

@@ -53,9 +53,9 @@ func (a *app) tailSession(ctx context.Context, id string, o sessionTail) error {
 	case err != nil:
 		return err
 	case !v.recorded():
-		return fmt.Errorf("the log announces no recording of %s", id)
+		return withKind(api.KindNotFound, fmt.Errorf("the log announces no recording of %s", id))
 	case v.end != nil:
-		return withHint(fmt.Errorf("%s has ended", id), "run: sega audit play %s", id)
+		return withKind(api.KindNotFound, withHint(fmt.Errorf("%s has ended", id), "run: sega audit play %s", id))
 	}
 	body := &growing{connect: a.tailConnection(id, reason), talk: a.err}
 	defer body.close()

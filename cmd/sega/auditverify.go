@@ -51,8 +51,8 @@ type verification struct {
 
 // verifyOptions are the flags of `audit verify`.
 type verifyOptions struct {
-	asJSON, noRecordings, since bool
-	key                         string
+	noRecordings, since bool
+	key                 string
 }
 
 func newAuditVerify(a *app) *cobra.Command {
@@ -84,7 +84,6 @@ func newAuditVerify(a *app) *cobra.Command {
 			return s.verifyLog(cmd.Context(), o)
 		}}
 	f := c.Flags()
-	f.BoolVar(&o.asJSON, "json", false, "print one JSON object; for bundles, one a line")
 	f.BoolVar(&o.since, "since-last", false, "only what came since the last verification on this machine")
 	f.BoolVar(&o.noRecordings, "no-recordings", false, "the log alone; such a verification is not remembered")
 	f.StringVar(&o.key, "key", "", "public key of the bundle's log, origin+hash+key, or a file that holds it; default: the one pinned at login")
@@ -266,7 +265,7 @@ func (v *verifying) contradicted(err error) error {
 	v.out.contradicted = true
 	v.out.Problems = append(v.out.Problems, audit.Problem{Index: -1, Finding: finding, What: err.Error()})
 	v.out.Seconds = v.app.now().Sub(v.start).Seconds()
-	if failed := errors.Join(v.rememberFailure(), v.out.print(v.app.out, v.asJSON)); failed != nil {
+	if failed := errors.Join(v.rememberFailure(), v.out.print(v.app.out, v.app.json)); failed != nil {
 		return errors.Join(err, failed)
 	}
 	return withHint(err, "keep this machine's %s as evidence and tell the security staff", checkpointFile(v.saved().Origin))
@@ -275,15 +274,15 @@ func (v *verifying) contradicted(err error) error {
 // conclude prints the verdict and remembers a good one; anything wrong is an error.
 func (v *verifying) conclude() error {
 	v.out.OK, v.out.Seconds = v.out.Found == 0 && v.out.Failed == nil, v.app.now().Sub(v.start).Seconds()
-	if err := v.out.print(v.app.out, v.asJSON); err != nil {
+	if err := v.out.print(v.app.out, v.app.json); err != nil {
 		return err
 	}
 	if v.out.Found > 0 {
-		err := fmt.Errorf("the audit log does not verify: %d problems", v.out.Found)
+		err := withKind(kindUnverified, fmt.Errorf("the audit log does not verify: %d problems", v.out.Found))
 		return withHint(errors.Join(err, v.rememberFailure()), "keep the database and this machine's sega folder as evidence")
 	}
 	if v.out.Failed != nil {
-		return withHint(fmt.Errorf("what came since verifies, but the whole log did not on %s", stamp(*v.out.Failed)), "run: sega audit verify")
+		return withKind(kindUnverified, withHint(fmt.Errorf("what came since verifies, but the whole log did not on %s", stamp(*v.out.Failed)), "run: sega audit verify"))
 	}
 	if v.noRecordings {
 		return nil

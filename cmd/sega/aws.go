@@ -71,7 +71,7 @@ func newExec(a *app) *cobra.Command {
 			}
 			path, err := exec.LookPath(argv[0])
 			if err != nil {
-				return fmt.Errorf("%s: %w", argv[0], errors.Unwrap(err))
+				return kinded{fmt.Errorf("%s: %w", argv[0], errors.Unwrap(err)), kindProgram}
 			}
 			g, err := a.obtain(cmd.Context(), r)
 			if err != nil {

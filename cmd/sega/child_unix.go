@@ -13,7 +13,7 @@ import (
 
 // takeOver replaces this process by the command: nothing of sega stands between it and its caller.
 func takeOver(path string, argv, env []string) error {
-	return fmt.Errorf("%s: %w", argv[0], syscall.Exec(path, argv, env))
+	return kinded{fmt.Errorf("%s: %w", argv[0], syscall.Exec(path, argv, env)), kindProgram}
 }
 
 // superviseChild waits for a child that shares our terminal: what the terminal signals goes to the

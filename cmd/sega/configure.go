@@ -54,11 +54,11 @@ func (s *session) sshConfig(ctx context.Context) (string, error) {
 	}
 	bastion, port, err := net.SplitHostPort(p.Configuration.Bastion)
 	if err != nil {
-		return "", withHint(errors.New("the broker names no bastion"), "ask whoever runs the broker to configure one")
+		return "", errNoBastion
 	}
 	for _, word := range append([]string{bastion, port, p.Configuration.BastionName}, p.Configuration.FrontCAs...) {
 		if strings.ContainsFunc(word, func(r rune) bool { return r < ' ' || r == '"' }) { // or the broker would write more than names
-			return "", fmt.Errorf("the broker's bastion or its CA has a name that is none: %s", escape(word))
+			return "", withKind(kindConfig, withHint(fmt.Errorf("the broker's bastion or its CA has a name that is none: %s", escape(word)), "ask whoever runs the broker to mend its configuration"))
 		}
 	}
 	v, err := s.Hosts(ctx)
@@ -101,7 +101,7 @@ func (s *session) sshConfig(ctx context.Context) (string, error) {
 func nameable(paths ...string) error {
 	for _, p := range paths {
 		if strings.ContainsAny(p, "\"\r\n") {
-			return withHint(fmt.Errorf("ssh_config cannot name %q: it holds a double quote or a line's end", p), "set SEGA_HOME to another folder")
+			return withKind(kindConfig, withHint(fmt.Errorf("ssh_config cannot name %q: it holds a double quote or a line's end", p), "set SEGA_HOME to another folder"))
 		}
 	}
 	return nil

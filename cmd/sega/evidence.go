@@ -96,14 +96,14 @@ func (c *collector) add(_ int64, e audit.Event) error {
 		}
 		v := c.of(e.SessionID)
 		if v.start != nil {
-			return fmt.Errorf("session %s starts a second time", e.SessionID)
+			return withKind(kindUnverified, fmt.Errorf("session %s starts a second time", e.SessionID))
 		}
 		v.start = &e
 		return read(e, &v.started)
 	case "session.end":
 		v := c.of(e.SessionID)
 		if v.end != nil {
-			return fmt.Errorf("session %s ends a second time", e.SessionID)
+			return withKind(kindUnverified, fmt.Errorf("session %s ends a second time", e.SessionID))
 		}
 		v.end = &e
 		return read(e, &v.ended)
@@ -235,7 +235,7 @@ func (s *session) evidenceOf(ctx context.Context, id string) (*evidence, error) 
 	}
 	v := c.sessions[id]
 	if v == nil || v.start == nil {
-		return nil, withHint(errors.New("no such session, or none that you may see: "+id), "run: sega audit query --kind session.start")
+		return nil, withKind(api.KindNotFound, withHint(errors.New("no such session, or none that you may see: "+id), "run: sega audit query --kind session.start"))
 	}
 	return v, nil
 }

@@ -100,8 +100,11 @@ func (a *app) configuration(ctx context.Context, origin string, acceptNewLog boo
 	if err != nil {
 		return config, err
 	}
+	if config.Origin == "" {
+		return config, kinded{fmt.Errorf("%s answers, and not as a sega broker does", origin), kindForeign}
+	}
 	if config.Origin != origin {
-		return config, fmt.Errorf("the broker at %s says that it is %s", origin, escape(config.Origin))
+		return config, withKind(kindConfig, withHint(fmt.Errorf("the broker at %s says that it is %s", origin, escape(config.Origin)), "if that is your company's: sega login %s", config.Origin))
 	}
 	old, err := a.pinned()
 	switch {
@@ -112,8 +115,8 @@ func (a *app) configuration(ctx context.Context, origin string, acceptNewLog boo
 	case err != nil:
 		return config, err
 	case old.Configuration.Origin == origin && old.Configuration.LogKey != config.LogKey:
-		return config, withHint(errors.New("the key of the broker's audit log is another than at your last login"),
-			"ask the security staff; if it was changed on purpose: sega login --accept-new-log")
+		return config, withKind(kindUnverified, withHint(errors.New("the key of the broker's audit log is another than at your last login"),
+			"ask the security staff; if it was changed on purpose: sega login --accept-new-log"))
 	}
 	return config, nil
 }

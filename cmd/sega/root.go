@@ -31,7 +31,11 @@ func run(ctx context.Context, args []string, a *app) int {
 		err = errCancelled
 	}
 	if err != nil {
-		explain(a.err, err, c.CommandPath())
+		tell := explain
+		if a.errorsAsJSON(args, err) {
+			tell = explainJSON
+		}
+		tell(a.err, err, c.CommandPath())
 	}
 	return exitCode(err)
 }
@@ -76,6 +80,7 @@ func rootWith(a *app, only string) *cobra.Command {
 		},
 	}
 	root.AddGroup(&cobra.Group{ID: groupAccess, Title: "Access:"}, &cobra.Group{ID: groupSecurity, Title: "Security:"}, &cobra.Group{ID: groupReview, Title: "Review:"})
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON: what is listed as one object a line, an error as one object on stderr")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err.Error()} })
 	for _, c := range commands {
 		if only == "" || c.name == only {

@@ -19,7 +19,6 @@ func sorted(s []string) []string {
 }
 
 func newSessions(a *app) *cobra.Command {
-	var asJSON bool
 	c := &cobra.Command{Use: "sessions", Short: "List live logins and SSH sessions: everybody's for security staff, your own for you", GroupID: groupSecurity, Args: atMost(0),
 		Example: "  sega sessions\n  sega sessions kill ssh_abc… --reason 'wrong host'",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -31,7 +30,7 @@ func newSessions(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if asJSON {
+			if a.json {
 				return jsonLines(a.out, v.Sessions)
 			}
 			var rows [][]string
@@ -40,7 +39,6 @@ func newSessions(a *app) *cobra.Command {
 			}
 			return table(a.out, []string{"ID", "KIND", "PERSON", "WHERE", "FROM", "SINCE", "UNTIL AT THE LATEST"}, rows)
 		}}
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
 	kill := newRevokeOf(a, api.SubjectSession, "kill ID")
 	kill.Short = "End a session: the same as `sega revoke session`"
 	kill.Example = "  sega sessions kill ssh_abc… --reason 'wrong host'"
@@ -80,8 +78,8 @@ func newRevoke(a *app) *cobra.Command {
 
 // revokeOptions are the flags of a revocation.
 type revokeOptions struct {
-	reason      string
-	yes, asJSON bool
+	reason string
+	yes    bool
 }
 
 func newRevokeOf(a *app, subject, use string) *cobra.Command {
@@ -95,7 +93,6 @@ func newRevokeOf(a *app, subject, use string) *cobra.Command {
 		}}
 	c.Flags().StringVar(&o.reason, "reason", "", "why; the person reads it, and the log keeps it")
 	c.Flags().BoolVar(&o.yes, "yes", false, "do it without asking")
-	c.Flags().BoolVar(&o.asJSON, "json", false, "print the receipt as JSON")
 	return c
 }
 
@@ -125,7 +122,7 @@ func (a *app) revoke(ctx context.Context, r api.RevokeRequest, o revokeOptions) 
 	if err != nil {
 		return err
 	}
-	if o.asJSON {
+	if a.json {
 		return writeJSON(a.out, receipt)
 	}
 	if o.yes {

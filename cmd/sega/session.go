@@ -60,7 +60,7 @@ func (s saved) seal() (secret.Secret, error) {
 func unseal(v secret.Secret) (saved, error) {
 	var f sealedForm
 	if err := json.Unmarshal(v.Reveal(), &f); err != nil {
-		return saved{}, withHint(errors.New("the stored session is damaged"), "run: sega login")
+		return saved{}, withKind(kindDamaged, withHint(errors.New("the stored session is damaged"), "run: sega login"))
 	}
 	key, err := dpop.ParseKey(secret.FromString(f.Key))
 	f.Session.Token = secret.FromString(f.Token)
@@ -112,7 +112,7 @@ func (a *app) load() (saved, error) {
 	}
 	if want := a.getenv("SEGA_BROKER"); want != "" {
 		if origin, err := a.origin(""); err != nil || origin != s.Origin {
-			return saved{}, withHint(errors.Join(err, errOtherBroker), "SEGA_BROKER names another broker than the one you are logged in to\n  run: sega login")
+			return saved{}, withHint(errors.Join(err, errOtherBroker), "SEGA_BROKER names another broker than the one you are logged in to\nrun: sega login")
 		}
 	}
 	return s, nil

@@ -90,7 +90,7 @@ func (a *app) ssh(ctx context.Context, target string, command []string, o sshOpt
 	}
 	path, err := exec.LookPath("ssh")
 	if err != nil {
-		return withHint(errors.New("there is no ssh on this machine"), "install the OpenSSH client")
+		return withKind(kindProgram, withHint(errors.New("there is no ssh on this machine"), "install the OpenSSH client"))
 	}
 	return runChild(ctx, exec.Command(path, append(args, command...)...))
 }
@@ -173,7 +173,7 @@ func (s *session) sshArgs(dir, login, host string) ([]string, error) {
 	}
 	addr, port, err := net.SplitHostPort(p.Configuration.Bastion)
 	if err != nil {
-		return nil, withHint(errors.New("the broker names no bastion"), "ask whoever runs the broker to configure one")
+		return nil, errNoBastion
 	}
 	known := filepath.Join(dir, "known_hosts")
 	if err := os.WriteFile(known, []byte(knownHosts(p.Configuration)), 0o600); err != nil {
@@ -189,6 +189,8 @@ func (s *session) sshArgs(dir, login, host string) ([]string, error) {
 	}
 	return append(args, "-p", port, "-l", login+"+"+host, "--", addr), nil
 }
+
+var errNoBastion = kinded{withHint(errors.New("the broker names no bastion"), "ask whoever runs the broker to configure one"), kindConfig}
 
 // knownHosts trusts the front CA alone.
 func knownHosts(c api.Configuration) string {

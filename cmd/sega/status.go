@@ -25,7 +25,6 @@ type statusReport struct {
 }
 
 func newStatus(a *app) *cobra.Command {
-	var asJSON bool
 	c := &cobra.Command{Use: "status", Short: "Show who you are logged in as, until when, and where secrets are kept", GroupID: groupAccess, Args: atMost(0), Example: "  sega status\n  sega status --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			store, err := a.secrets()
@@ -35,7 +34,7 @@ func newStatus(a *app) *cobra.Command {
 			kept := store.Describe().Text
 			s, err := a.open(cmd.Context())
 			if err != nil {
-				if errors.Is(err, errNotLoggedIn) && !asJSON {
+				if errors.Is(err, errNotLoggedIn) && !a.json {
 					fmt.Fprintf(a.err, "secrets: %s\n", kept)
 				}
 				return err
@@ -47,7 +46,7 @@ func newStatus(a *app) *cobra.Command {
 			r := statusReport{Broker: s.saved().Origin, Person: personName(v.Person), LoginID: v.LoginID, Groups: v.Groups, Method: v.Method, MFA: v.MFA, Expires: v.Expires, Login: v.NotAfter, Secrets: kept}
 			_, tree := s.witness.Latest()
 			r.LogSize = tree.N
-			if asJSON {
+			if a.json {
 				return writeJSON(a.out, r)
 			}
 			mfa := "no"
@@ -59,7 +58,6 @@ func newStatus(a *app) *cobra.Command {
 				{"renewed", clock(r.Expires)}, {"login ends", clock(r.Login)}, {"secrets", kept}, {"audit log", fmt.Sprintf("%d events, consistent with what this machine has seen", r.LogSize)},
 			})
 		}}
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }
 
@@ -71,7 +69,7 @@ func personName(p api.Person) string {
 }
 
 func newRoles(a *app) *cobra.Command {
-	var asJSON, all bool
+	var all bool
 	c := &cobra.Command{Use: "roles", Aliases: []string{"list", "ls"}, Short: "List the AWS roles that you may use", GroupID: groupAccess, Args: atMost(0), Example: "  sega roles\n  sega roles --all   # and what is missing for the others",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.open(cmd.Context())
@@ -88,7 +86,7 @@ func newRoles(a *app) *cobra.Command {
 					shown = append(shown, r)
 				}
 			}
-			if asJSON {
+			if a.json {
 				return jsonLines(a.out, shown)
 			}
 			var rows [][]string
@@ -97,13 +95,12 @@ func newRoles(a *app) *cobra.Command {
 			}
 			return table(a.out, []string{"ROLE", "ACCOUNT", "MAX", "DESCRIPTION", "MISSING"}, rows)
 		}}
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
 	c.Flags().BoolVar(&all, "all", false, "also those that you may not use, and why")
 	return c
 }
 
 func newHosts(a *app) *cobra.Command {
-	var asJSON, all bool
+	var all bool
 	c := &cobra.Command{Use: "hosts", Short: "List the hosts that you may open, and as whom", GroupID: groupAccess, Args: atMost(0), Example: "  sega hosts",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.open(cmd.Context())
@@ -120,7 +117,7 @@ func newHosts(a *app) *cobra.Command {
 					shown = append(shown, h)
 				}
 			}
-			if asJSON {
+			if a.json {
 				return jsonLines(a.out, shown)
 			}
 			var rows [][]string
@@ -129,7 +126,6 @@ func newHosts(a *app) *cobra.Command {
 			}
 			return table(a.out, []string{"HOST", "LOGINS", "LABELS", "MISSING"}, rows)
 		}}
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
 	c.Flags().BoolVar(&all, "all", false, "also those that you may not open, and why")
 	return c
 }

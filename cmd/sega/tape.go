@@ -102,9 +102,9 @@ func (v *evidence) unsound(verdict recording.Verdict) error {
 		if v.sound(verdict) {
 			hint = "how the session went: sega audit show " + v.id
 		}
-		return withHint(fmt.Errorf("the log knows of a recording of %s, and it is missing: %s", v.id, verdict.Detail), "%s", hint)
+		return withKind(kindUnverified, withHint(fmt.Errorf("the log knows of a recording of %s, and it is missing: %s", v.id, verdict.Detail), "%s", hint))
 	}
-	return fmt.Errorf("the recording of %s is not what the log says: %s: %s", v.id, verdict.Status, verdict.Detail)
+	return withKind(kindUnverified, fmt.Errorf("the recording of %s is not what the log says: %s: %s", v.id, verdict.Status, verdict.Detail))
 }
 
 // close removes the file where the system does not let go of an open one.
@@ -156,7 +156,7 @@ func keep(f *os.File, r io.Reader, most int64) error {
 	case err != nil:
 		return err
 	case n > most:
-		return fmt.Errorf("the broker sends more than the %d bytes that the log knows of the recording: it is forged, or still comes", most)
+		return withKind(kindUnverified, fmt.Errorf("the broker sends more than the %d bytes that the log knows of the recording: it is forged, or still comes", most))
 	}
 	_, err = f.Seek(0, io.SeekStart)
 	return err
@@ -183,7 +183,7 @@ func (a *app) identities(path string) ([]age.Identity, error) {
 	defer func() { _ = f.Close() }()
 	ids, err := age.ParseIdentities(io.LimitReader(f, 1<<20))
 	if err != nil {
-		return nil, withHint(fmt.Errorf("identity %s is not an age identity", path), "make one with: age-keygen -o reviewer.age")
+		return nil, withKind(kindConfig, withHint(fmt.Errorf("identity %s is not an age identity", path), "make one with: age-keygen -o reviewer.age"))
 	}
 	return ids, nil
 }
