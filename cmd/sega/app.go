@@ -159,10 +159,11 @@ func (a *app) origin(arg string) (string, error) {
 // pinned reads what is remembered of the broker; fs.ErrNotExist where there was no login.
 func (a *app) pinned() (pinned, error) {
 	var p pinned
-	path, err := a.path("broker.json")
+	dir, err := a.home()
 	if err != nil {
 		return p, err
 	}
+	path := filepath.Join(dir, "broker.json") // whose folder is not made by looking
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return p, err

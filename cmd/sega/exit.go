@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -53,6 +52,7 @@ const (
 	kindProgram        api.Kind = "program"          // a program is missing or does not start
 	kindAgentLocked    api.Kind = agent.KindLocked   // until somebody unlocks it
 	kindAgentKey       api.Kind = agent.KindNeedsKey // a person must be asked for the key of the stored secrets
+	kindUnsound        api.Kind = "unsound"          // sega doctor has found what keeps sega from working here
 	kindUnverified     api.Kind = "unverified"       // the log, a recording or a bundle is not what it must be
 )
 
@@ -66,7 +66,7 @@ var exits = map[api.Kind]int{
 	kindUsage: exitUsage, kindCancelled: exitCancelled, kindLogin: exitLogin, kindLocked: exitFailed, kindMissing: exitLogin, kindDamaged: exitFailed,
 	kindBusy: exitFailed, kindAgent: exitFailed, kindAgentLocked: exitFailed, kindAgentKey: exitFailed, kindUntrusted: exitUnreachable, kindClock: exitUnreachable, kindForeign: exitUnreachable,
 	kindIDPDenied: exitDenied, kindIDPUnreachable: exitUnreachable, kindIDPInvalid: exitFailed, kindBrowser: exitFailed, kindDisk: exitFailed,
-	kindFile: exitFailed, kindConfig: exitFailed, kindProgram: exitFailed, kindUnverified: exitFailed,
+	kindFile: exitFailed, kindConfig: exitFailed, kindProgram: exitFailed, kindUnsound: exitFailed, kindUnverified: exitFailed,
 }
 
 // usageError is what is wrong with the command line itself.
@@ -235,15 +235,21 @@ func explanationOf(err error, command string) explanation {
 	if f.Hint == "" && more == "" && f.Kind != kindUsage {
 		f.Hint = remedy(err, f.Kind)
 	}
-	f.Hint = joinLines(indented.ReplaceAllString(more, ""), f.Hint)
+	f.Hint = joinLines(unindented(more), f.Hint)
 	if f.Kind == kindUsage {
 		f.Hint = joinLines(f.Hint, "run: "+command+" --help")
 	}
 	return f
 }
 
-// indented is how hints begin that stand in an error's own text.
-var indented = regexp.MustCompile(`(?m)^[ \t]+`)
+// unindented are the hints that stand in an error's own text.
+func unindented(text string) string {
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = strings.TrimLeft(lines[i], " \t")
+	}
+	return strings.Join(lines, "\n")
+}
 
 func joinLines(lines ...string) string {
 	return strings.Join(slices.DeleteFunc(lines, func(s string) bool { return s == "" }), "\n")

@@ -50,8 +50,9 @@ type Check struct {
 
 // Run runs all checks at once and gives tell their findings in the order of the checks, each as soon
 // as those before it are told. A check that has not ended after patience is a finding itself; what it
-// waits for is left to the end of the process. Sound is false where something failed.
-func Run(ctx context.Context, checks []Check, patience time.Duration, tell func(Finding) error) (sound bool, err error) {
+// waits for is left to the end of the process. It returns how many findings are failures, or the first
+// error of tell, which ends it.
+func Run(ctx context.Context, checks []Check, patience time.Duration, tell func(Finding) error) (failed int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	answers := make([]chan []Finding, len(checks))
@@ -66,16 +67,17 @@ func Run(ctx context.Context, checks []Check, patience time.Duration, tell func(
 			answers[i] <- found
 		}()
 	}
-	sound = true
 	for i, c := range checks {
 		for _, f := range await(ctx, answers[i], c.Name, patience) {
-			sound = sound && f.State != Fail
+			if f.State == Fail {
+				failed++
+			}
 			if err := tell(f); err != nil {
-				return sound, err
+				return failed, err
 			}
 		}
 	}
-	return sound, nil
+	return failed, nil
 }
 
 // lateness is what a check gets beyond the end of its time to say so itself.

@@ -110,13 +110,20 @@ func (x *exam) roles(ctx context.Context) []Finding {
 	return one(good("you may use %d of %d AWS roles", allowed, len(v.Roles)))
 }
 
+func (x *exam) askHosts(ctx context.Context) (api.Hosts, error) {
+	l, err := x.session.get(ctx)
+	if err != nil {
+		return api.Hosts{}, err
+	}
+	return l.Broker.Hosts(ctx)
+}
+
 // hosts asks which hosts policy opens.
 func (x *exam) hosts(ctx context.Context) []Finding {
-	l, why := x.asker(ctx)
-	if why != nil {
+	if _, why := x.asker(ctx); why != nil {
 		return why
 	}
-	v, err := l.Broker.Hosts(ctx)
+	v, err := x.hostsOf.get(ctx)
 	if err != nil {
 		text, mend := x.Explain(err)
 		return one(failing(mend, "the hosts cannot be listed: %s", text))

@@ -17,9 +17,11 @@ func (r release) below(other release) bool {
 	return r.major < other.major || r.major == other.major && r.minor < other.minor
 }
 
-var (
-	sshRelease = regexp.MustCompile(`OpenSSH_(?:for_Windows_)?(\d+)\.(\d+)`)
-	awsRelease = regexp.MustCompile(`aws-cli/(\d+)\.(\d+)`)
+// How programs say their release. They are compiled where they are used: a package that is initialised
+// costs every command of sega.
+const (
+	sshRelease = `OpenSSH_(?:for_Windows_)?(\d+)\.(\d+)`
+	awsRelease = `aws-cli/(\d+)\.(\d+)`
 )
 
 // Releases that are needed. OpenSSH 7.3 has ProxyJump and IdentityAgent, 8.9 binds an agent's signatures
@@ -32,14 +34,14 @@ var (
 )
 
 // releaseOf asks a program for its version. It gets no input, and no terminal to ask on.
-func releaseOf(ctx context.Context, pattern *regexp.Regexp, argv ...string) (r release, path string, err error) {
+func releaseOf(ctx context.Context, pattern string, argv ...string) (r release, path string, err error) {
 	if path, err = exec.LookPath(argv[0]); err != nil {
 		return r, "", err
 	}
 	c := exec.CommandContext(ctx, path, argv[1:]...)
 	c.WaitDelay = time.Second
 	out, err := c.CombinedOutput()
-	m := pattern.FindStringSubmatch(string(out))
+	m := regexp.MustCompile(pattern).FindStringSubmatch(string(out))
 	if m == nil {
 		return r, path, fmt.Errorf("%s does not say its version: %w", path, err)
 	}

@@ -38,8 +38,7 @@ type World struct {
 	// size in events. Nil where no key of a log is pinned.
 	Observe func(ctx context.Context, note []byte) (int64, error)
 
-	AWS func() (AWS, error)                      // the files of AWS's tools
-	SSH func(context.Context) ([]Finding, error) // the block of ssh_config
+	AWS func() (AWS, error) // the files of AWS's tools
 }
 
 // Login is a stored session.
@@ -85,6 +84,7 @@ type exam struct {
 	idp     *fact[provider]
 	session *fact[Login]
 	status  *fact[api.Status]
+	hostsOf *fact[api.Hosts]
 }
 
 // Checks are all checks of a machine, in the order in which they are told.
@@ -94,6 +94,7 @@ func Checks(w World) []Check {
 	x.idp = newFact(probeTime, x.askProvider)
 	x.session = newFact(secretsTime, w.Login)
 	x.status = newFact(probeTime, x.askStatus)
+	x.hostsOf = newFact(probeTime, x.askHosts)
 	return []Check{
 		{"version", x.version}, {"environment", x.environment}, {"home", x.home}, {"keychain", x.keychain}, {"agent", x.agent},
 		{"proxy", x.proxy}, {"ca", x.ca}, {"broker", x.reach}, {"ready", x.ready}, {"clock", x.clock}, {"log", x.log},

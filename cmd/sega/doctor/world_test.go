@@ -83,7 +83,6 @@ func newMachine(t *testing.T) *machine {
 		},
 		AgentSocket: filepath.Join(home, "agent", "socket"),
 		AWS:         func() (AWS, error) { return AWS{Profiles: []string{"default", "dev"}, Ours: 1}, nil },
-		SSH:         func(context.Context) ([]Finding, error) { return nil, nil },
 	}
 	return m
 }
@@ -140,16 +139,16 @@ func freePort(t *testing.T) int {
 }
 
 // examine runs all checks.
-func (m *machine) examine() (found []Finding, sound bool) {
+func (m *machine) examine() (found []Finding, failed int) {
 	m.Helper()
-	sound, err := Run(m.Context(), Checks(m.World), 8*time.Second, func(f Finding) error {
+	failed, err := Run(m.Context(), Checks(m.World), 8*time.Second, func(f Finding) error {
 		found = append(found, f)
 		return nil
 	})
 	if err != nil {
 		m.Fatal(err)
 	}
-	return found, sound
+	return found, failed
 }
 
 // of returns what a check found.
