@@ -10,9 +10,10 @@ const mark = "\ufeff"
 
 // File is the text of ~/.aws/config or ~/.aws/credentials.
 type File struct {
-	mark     string // or nothing
-	newline  string // what lines of ours end with
-	top      []line // before the first section
+	mark     string   // or nothing
+	newline  string   // what lines of ours end with
+	was      []string // lines as they were parsed
+	top      []line   // before the first section
 	Sections []*Section
 }
 
@@ -30,10 +31,11 @@ func Parse(data []byte) *File {
 		if number == 1 && strings.HasSuffix(one, "\r\n") {
 			f.newline = "\r\n"
 		}
-		l := line{one, r.kind(one)}
+		f.was = append(f.was, one)
+		l := line{one, r.kind(one), number}
 		switch {
 		case l.kind == header:
-			f.Sections = append(f.Sections, newSection(l, number))
+			f.Sections = append(f.Sections, newSection(l))
 		case len(f.Sections) == 0:
 			f.top = append(f.top, l)
 		default:

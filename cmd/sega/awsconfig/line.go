@@ -20,6 +20,7 @@ const white = " \t\r\n\v\f"
 type line struct {
 	text string // as it stands in the file, with its end
 	kind kind
+	from int // its number in the file as it was parsed; 0 for a new one
 }
 
 // content is the line without indentation, and without its end.

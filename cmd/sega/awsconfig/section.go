@@ -15,9 +15,9 @@ type Section struct {
 	lines []line // the header first
 }
 
-func newSection(l line, number int) *Section {
+func newSection(l line) *Section {
 	title, _ := bracketed(l.content())
-	s := &Section{Title: strings.Trim(title, white), Line: number, lines: []line{l}}
+	s := &Section{Title: strings.Trim(title, white), Line: l.from, lines: []line{l}}
 	words, ok := shellWords(s.Title)
 	switch {
 	case ok && len(words) == 2:
@@ -49,9 +49,6 @@ func (s *Section) Get(key string) (value string, ok bool) {
 	}
 	return "", false
 }
-
-// line is the number of a property's line in the file as it was parsed.
-func (s *Section) line(at int) int { return s.Line + at }
 
 func (s *Section) find(key string) int {
 	return slices.IndexFunc(s.lines, func(l line) bool { return l.kind == property && l.key() == key })

@@ -88,7 +88,7 @@ func load(find func(func(string) string) (string, error), getenv func(string) st
 // credential_process, own the property of this section that is it.
 func (s *Section) shadows(path, profile string, process bool, own string) (out []Shadow) {
 	sso := false
-	for i, l := range s.lines {
+	for _, l := range s.lines {
 		if l.kind != property || !source(l.key()) {
 			continue
 		}
@@ -98,7 +98,7 @@ func (s *Section) shadows(path, profile string, process bool, own string) (out [
 			}
 			sso = true
 		}
-		one := Shadow{File: path, Section: s.Title, Profile: profile, Key: l.key(), Line: s.line(i)}
+		one := Shadow{File: path, Section: s.Title, Profile: profile, Key: l.key(), Line: l.from}
 		if profile == "default" {
 			one.Over = OverEndpoint
 			out = append(out, one)
