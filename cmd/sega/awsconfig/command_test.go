@@ -2,7 +2,10 @@ package awsconfig
 
 import (
 	"encoding/json"
+	"errors"
 	"os/exec"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,37 +17,37 @@ var awkward = []string{"plain", "with space", "it's", `"quoted"`, "dollar$HOME",
 // TestCommandThroughReaders has the value read by those who will: a shell, and Python's shlex, which
 // botocore uses without a shell.
 func TestCommandThroughReaders(t *testing.T) {
+	var commands []string
+	var want [][]string
 	for _, part := range awkward {
 		for _, env := range [][]string{nil, {"SEGA_HOME=/home/" + part, "SEGA_BROKER=https://sega.example"}} {
 			p := Program{Path: "/opt/" + part + "/sega", Env: env}
 			command, err := p.Command("dev-admin", "4h")
 			if err != nil {
-				t.Errorf("%q: %v", part, err)
-				continue
+				t.Fatal(err)
 			}
-			var want []string
+			words := []string{p.Path, "credential-process", "dev-admin", "--duration", "4h"}
 			if env != nil {
-				want = append([]string{"/usr/bin/env"}, env...)
+				words = slices.Concat([]string{"/usr/bin/env"}, env, words)
 			}
-			want = append(want, p.Path, "credential-process", "dev-admin", "--duration", "4h")
-			words, ok := shellWords(command)
-			if diff := cmp.Diff(want, words); !ok || diff != "" {
-				t.Errorf("%s is read as %v: %s", command, words, diff)
+			commands, want = append(commands, command), append(want, words)
+			got, ok := shellWords(command)
+			if diff := cmp.Diff(words, got); !ok || diff != "" {
+				t.Errorf("%s is read as %v: %s", command, got, diff)
 			}
-			for _, reader := range [][]string{
-				{"/usr/bin/python3", "-c", "import json,shlex,sys; print(json.dumps(shlex.split(sys.argv[1])))", command},
-				{"sh", "-c", "exec /usr/bin/python3 -c 'import json,sys; print(json.dumps(sys.argv[1:]))' " + command},
-			} {
-				out, err := exec.Command(reader[0], reader[1:]...).Output()
-				var got []string
-				if err := json.Unmarshal(out, &got); err != nil {
-					t.Fatal(err)
-				}
-				if diff := cmp.Diff(want, got); err != nil || diff != "" {
-					t.Errorf("%s, %v: %s", reader[0], err, diff)
-				}
+			out, err := exec.Command("sh", "-c", `printf '%s\0' `+command).Output()
+			if diff := cmp.Diff(words, strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")); err != nil || diff != "" {
+				t.Errorf("sh, %v: %s", err, diff)
 			}
 		}
+	}
+	out, err := exec.Command("/usr/bin/python3", append([]string{"-c", "import json,shlex,sys; print(json.dumps([shlex.split(c) for c in sys.argv[1:]]))"}, commands...)...).Output()
+	var got [][]string
+	if err := errors.Join(err, json.Unmarshal(out, &got)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("shlex: %s", diff)
 	}
 }
 

@@ -9,12 +9,17 @@ import (
 
 // ConfigPath is AWS_CONFIG_FILE, else ~/.aws/config.
 func ConfigPath(getenv func(string) string) (string, error) {
-	return path(getenv, "AWS_CONFIG_FILE", "config")
+	return path(getenv, "AWS_CONFIG_FILE", ".aws/config")
 }
 
 // CredentialsPath is AWS_SHARED_CREDENTIALS_FILE, else ~/.aws/credentials.
 func CredentialsPath(getenv func(string) string) (string, error) {
-	return path(getenv, "AWS_SHARED_CREDENTIALS_FILE", "credentials")
+	return path(getenv, "AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials")
+}
+
+// SAML2AWSPath is SAML2AWS_CONFIGFILE, else ~/.saml2aws.
+func SAML2AWSPath(getenv func(string) string) (string, error) {
+	return path(getenv, "SAML2AWS_CONFIGFILE", ".saml2aws")
 }
 
 func path(getenv func(string) string, variable, name string) (string, error) {
@@ -30,7 +35,7 @@ func path(getenv func(string) string, variable, name string) (string, error) {
 	if below {
 		return filepath.Join(home, rest), nil
 	}
-	return filepath.Join(home, ".aws", name), nil
+	return filepath.Join(home, filepath.FromSlash(name)), nil
 }
 
 func homeDir(getenv func(string) string) string {

@@ -197,11 +197,13 @@ func (f *File) prune(s *Section, role string) Change {
 	return Change{Removed, name, role, ""}
 }
 
-// foreign is the first line of a section that sega has not written; 0 where there is none.
-func (s *Section) foreign() int {
+// foreign is the first line of a section that sega has not written, properties of the names aside; 0
+// where there is none.
+func (s *Section) foreign(but ...string) int {
+	keys := append([]string{keyProcess, keyRole, keyDuration, keyRegion}, but...)
 	for i, l := range s.lines[:s.body()] {
 		mine := l.kind == header || l.kind == blank || l.kind == comment && l.content() == made ||
-			l.kind == property && slices.Contains([]string{keyProcess, keyRole, keyDuration, keyRegion}, l.key()) && l.raw() == uncomment(l.raw())
+			l.kind == property && slices.Contains(keys, l.key()) && l.raw() == uncomment(l.raw())
 		if !mine {
 			return i
 		}
