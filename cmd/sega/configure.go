@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
 
+	"sega/broker/api"
 	"sega/cmd/sega/agent"
 	"sega/keychain/secret"
 )
@@ -24,12 +25,21 @@ import (
 const sshLeft = 2 * time.Minute
 
 func newConfigure(a *app) *cobra.Command {
-	var sshBlock, toStdout bool
-	c := &cobra.Command{Use: "configure", Short: "Print the ssh_config block with which stock ssh reaches your hosts", GroupID: groupAccess, Args: atMost(0),
-		Example: "  sega configure --ssh --print > ~/.ssh/sega.conf\n  ssh -F ~/.ssh/sega.conf web-1",
+	var o configureOptions
+	c := &cobra.Command{Use: "configure", Short: "Write a profile of ~/.aws/config for each of your roles; print an ssh_config block for your hosts", GroupID: groupAccess, Args: atMost(0),
+		Example: "  sega configure --region eu-west-1 --print   # what would change\n  sega configure --prune\n  sega configure --import\n" +
+			"  sega configure --ssh --print > ~/.ssh/sega.conf\n  ssh -F ~/.ssh/sega.conf web-1",
+		Long: "Write a profile for each of your roles to ~/.aws/config, or to AWS_CONFIG_FILE, so that AWS's tools ask sega: aws --profile ROLE.\n" +
+			"sega keeps the profiles that have a line sega_role, and in them credential_process alone; all else in the file stays as it is.\n" +
+			"A line sega_duration = 4h in a profile makes it ask for that long. ~/.aws/credentials is never written.\n\n" +
+			"--import takes over the profiles of aws-okta, aws-vault and saml2aws whose role is one of yours: their names and regions stay, and what sega\n" +
+			"replaces becomes a comment.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !sshBlock || !toStdout {
-				return usagef("say what to configure: sega configure --ssh --print")
+			if err := o.check(); err != nil {
+				return err
+			}
+			if !o.ssh {
+				return a.configureAWS(cmd.Context(), o, func() ([]api.Role, error) { return a.allRoles(cmd.Context()) })
 			}
 			s, err := a.open(cmd.Context())
 			if err != nil {
@@ -41,9 +51,41 @@ func newConfigure(a *app) *cobra.Command {
 			}
 			return err
 		}}
-	c.Flags().BoolVar(&sshBlock, "ssh", false, "the block of ssh_config")
-	c.Flags().BoolVar(&toStdout, "print", false, "print it and change no file")
+	c.Flags().BoolVar(&o.aws, "aws", false, "the profiles of ~/.aws/config (the default)")
+	c.Flags().BoolVar(&o.ssh, "ssh", false, "the block of ssh_config, which is printed")
+	c.Flags().BoolVar(&o.toStdout, "print", false, "print what would change, and change no file")
+	c.Flags().BoolVar(&o.asJSON, "json", false, "print one JSON object a line")
+	c.Flags().BoolVar(&o.prune, "prune", false, "remove the profiles that sega has made for roles that are not yours any more")
+	c.Flags().BoolVar(&o.all, "all", false, "also for roles that you may not use now")
+	c.Flags().StringVar(&o.region, "region", "", "region of profiles that have none")
+	c.Flags().StringVar(&o.templateText, "template", "{{.Name}}", "name of a profile, by Name, Account, ARN and Description of the role")
+	c.Flags().StringVar(&o.namePrefix, "prefix", "", "what every name begins with")
+	c.Flags().BoolVar(&o.imports, "import", false, "take over profiles of aws-okta, aws-vault and saml2aws instead")
+	c.Flags().BoolVar(&o.undo, "undo-import", false, "give them back as they were")
 	return c
+}
+
+// allRoles are all roles that the broker knows of, those that are not allowed included.
+func (a *app) allRoles(ctx context.Context) ([]api.Role, error) {
+	s, err := a.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Roles(ctx)
+	return v.Roles, err
+}
+
+// check refuses flags that do not go together.
+func (o configureOptions) check() error {
+	switch {
+	case o.ssh && !o.toStdout:
+		return usagef("the block of ssh_config is printed alone: sega configure --ssh --print")
+	case o.ssh && (o.aws || o.imports || o.undo || o.asJSON || o.prune || o.all || o.region != "" || o.namePrefix != ""):
+		return usagef("--ssh goes with --print alone")
+	case o.imports && o.undo, (o.imports || o.undo) && (o.prune || o.all || o.region != "" || o.namePrefix != ""):
+		return usagef("--import and --undo-import go with --print and --json alone")
+	}
+	return nil
 }
 
 // sshConfig is a block for ssh_config(5): `Match exec` renews key and certificate before they are used.

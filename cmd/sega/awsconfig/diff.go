@@ -38,7 +38,7 @@ func (f *File) Diff(name string) string {
 		fmt.Fprintf(&b, "@@ -%s +%s @@\n", span(old, oldEnd), span(fresh, freshEnd))
 		for _, s := range steps[from:to] {
 			b.WriteByte(s.sign)
-			b.WriteString(s.text)
+			b.WriteString(veil(s.text))
 			if !strings.HasSuffix(s.text, "\n") {
 				b.WriteString("\n\\ No newline at end of file\n")
 			}
@@ -46,6 +46,16 @@ func (f *File) Diff(name string) string {
 		at, old, fresh = to, oldEnd, freshEnd
 	}
 	return b.String()
+}
+
+// veil covers the value of a property that is secret: a diff is made to be shown.
+func veil(text string) string {
+	l := line{text: text}
+	if key := l.key(); key != "aws_secret_access_key" && key != "aws_session_token" && key != "aws_security_token" {
+		return text
+	}
+	name, _, _ := split(l.content())
+	return l.indent() + name + " = ***" + l.end("")
 }
 
 func advance(s step, old, fresh int) (int, int) {

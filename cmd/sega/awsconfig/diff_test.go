@@ -34,6 +34,8 @@ func TestDiff(t *testing.T) {
 	}{
 		"nothing":    {dev, []Profile{{Name: "dev", Role: "dev"}}, ""},
 		"a new file": {"", []Profile{{Name: "dev", Role: "dev"}}, "--- config\n+++ config\n@@ -0,0 +1,4 @@\n+[profile dev]\n+# made by: sega configure\n+credential_process = /bin/sega credential-process dev\n+sega_role = dev\n"},
+		"a secret beside it": {"[default]\n  AWS_SECRET_ACCESS_KEY=canary\r\n", []Profile{{Name: "dev", Role: "dev"}},
+			"--- config\n+++ config\n@@ -1,2 +1,7 @@\n [default]\n   AWS_SECRET_ACCESS_KEY = ***\r\n+\n+[profile dev]\n+# made by: sega configure\n+credential_process = /bin/sega credential-process dev\n+sega_role = dev\n"},
 		"two places": {"1\n2\n3\n4\n" + strings.Replace(dev, "/bin", "/old", 1) + "5\n6\n7\n8\n9\n[profile gone]\nsega_role = gone", []Profile{{Name: "dev", Role: "dev"}},
 			"--- config\n+++ config\n@@ -4,7 +4,7 @@\n 4\n [profile dev]\n # made by: sega configure\n-credential_process = /old/sega credential-process dev\n+credential_process = /bin/sega credential-process dev\n sega_role = dev\n 5\n 6\n" +
 				"@@ -11,5 +11,3 @@\n 7\n 8\n 9\n-[profile gone]\n-sega_role = gone\n\\ No newline at end of file\n"},

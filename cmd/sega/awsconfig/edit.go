@@ -9,8 +9,8 @@ import (
 // errUnsound is a file whose lines would mean something else after an edit of others.
 var errUnsound = errors.New("an indented section of the file would become a part of the one before: write its [ at the start of the line")
 
-// sound checks that every line is read, in the edited text, as it was before.
-func (f *File) sound() error {
+// Sound checks that every line is read, in the edited text, as it was before.
+func (f *File) Sound() error {
 	again := Parse(f.Bytes())
 	if len(again.Sections) != len(f.Sections) || !sameKinds(again.top, f.top) {
 		return errUnsound

@@ -88,7 +88,7 @@ func TestImport(t *testing.T) {
 			others := Others{Credentials: Parse([]byte(tt.credentials)), SAML2AWS: Parse([]byte(tt.saml))}
 			f := Parse([]byte(tt.config))
 			changes := Import(f, others, program, roles)
-			if err := f.sound(); err != nil {
+			if err := f.Sound(); err != nil {
 				t.Error(err)
 			}
 			if diff := cmp.Diff(tt.want, string(f.Bytes())); diff != "" {
@@ -106,7 +106,7 @@ func TestImport(t *testing.T) {
 				return
 			}
 			Restore(again)
-			if err := again.sound(); err != nil {
+			if err := again.Sound(); err != nil {
 				t.Error(err)
 			}
 			if diff := cmp.Diff(tt.config, string(again.Bytes())); diff != "" {
@@ -132,13 +132,13 @@ func FuzzImport(f *testing.F) {
 		file := Parse(data)
 		others := Others{Credentials: Parse(other), SAML2AWS: Parse(other)}
 		Import(file, others, program, roles)
-		if file.sound() != nil {
+		if file.Sound() != nil {
 			return // refused
 		}
 		checkSteps(t, file, data)
 		again := Parse(file.Bytes())
 		Restore(again)
-		if again.sound() != nil {
+		if again.Sound() != nil {
 			t.Errorf("%q cannot be restored", file.Bytes())
 		}
 		if got := string(again.Bytes()); strings.TrimRight(got, "\r\n") != strings.TrimRight(text, "\r\n") {

@@ -74,7 +74,7 @@ func TestApply(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := f.sound(); err != nil {
+			if err := f.Sound(); err != nil {
 				t.Error(err)
 			}
 			if diff := cmp.Diff(tt.want, string(f.Bytes())); diff != "" {
@@ -125,7 +125,7 @@ func FuzzApply(f *testing.F) {
 		if _, err := Apply(file, program, wanted, false); err != nil {
 			t.Fatal(err)
 		}
-		if file.sound() != nil {
+		if file.Sound() != nil {
 			return // refused
 		}
 		if diff := cmp.Diff(strangers, theirs(file)); diff != "" {
@@ -139,7 +139,7 @@ func FuzzApply(f *testing.F) {
 		if _, err := Apply(again, program, nil, true); err != nil {
 			t.Fatal(err)
 		}
-		if again.sound() != nil {
+		if again.Sound() != nil {
 			return
 		}
 		if diff := cmp.Diff(strangers, theirs(again)); diff != "" {

@@ -73,7 +73,7 @@ func (d disk) edit(ctx context.Context, path string, change func(*File) error) (
 	if err := change(f); err != nil {
 		return false, err
 	}
-	if err := f.sound(); err != nil {
+	if err := f.Sound(); err != nil {
 		return false, fmt.Errorf("%s: %w", path, err)
 	}
 	is := f.Bytes()
