@@ -8,14 +8,9 @@ import (
 	"net/url"
 	"time"
 
-	tea "github.com/charmbracelet/bubbletea"
-
 	"sega/broker/api"
-	"sega/cmd/sega/browse/unasked"
+	"sega/cmd/sega/tui"
 )
-
-// errUnasked is kept for Run: nothing can be said while packages are initialised.
-var errUnasked = unasked.Done()
 
 // Source is where events come from: the names of the query are api.Param…, an error is the last
 // thing yielded. It is safe for concurrent use.
@@ -45,7 +40,7 @@ func (c Config) validate() error {
 	if c.Source == nil || c.Play == nil || c.Explain == nil || c.Now == nil || c.In == nil || c.Out == nil {
 		return errors.New("browse: the source, the player, the explanation of errors, the clock, the input and the output are needed")
 	}
-	return errUnasked
+	return nil
 }
 
 // Run shows the browser on a terminal until the person leaves it or ctx ends, and leaves the
@@ -56,11 +51,8 @@ func Run(ctx context.Context, c Config) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	m := newModel(ctx, c)
-	_, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(c.In), tea.WithOutput(c.Out), tea.WithAltScreen(), tea.WithoutSignalHandler()).Run()
+	err := tui.Run(ctx, m, c.In, c.Out)
 	cancel()
 	m.fetches.end()
-	if errors.Is(err, tea.ErrProgramKilled) && !errors.Is(err, tea.ErrProgramPanic) && context.Cause(ctx) != nil {
-		return context.Cause(ctx)
-	}
 	return err
 }

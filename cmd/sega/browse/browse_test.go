@@ -13,6 +13,7 @@ import (
 
 	"sega/audit"
 	"sega/broker/api"
+	"sega/cmd/sega/tui/tuitest"
 )
 
 // TestTypingRests: however fast somebody types, one request follows, when typing has rested; and
@@ -26,7 +27,7 @@ func TestTypingRests(t *testing.T) {
 		messages := make(chan tea.Msg, 100)
 		typed := time.Now()
 		for _, r := range "user:bob@example.com" {
-			_, cmd := s.Update(keyOf(string(r)))
+			_, cmd := s.Update(tuitest.Key(string(r)))
 			go func() { messages <- cmd() }()
 			time.Sleep(100 * time.Millisecond)
 			typed = time.Now()
@@ -52,7 +53,7 @@ func TestTypingRests(t *testing.T) {
 			s.typing(text)
 			var cmd tea.Cmd
 			for range text {
-				cmd = s.update(keyOf("backspace"))
+				cmd = s.update(tuitest.Key("backspace"))
 			}
 			s.settle(cmd)
 		}

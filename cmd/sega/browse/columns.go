@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sega/cmd/sega/tui"
 )
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
@@ -67,12 +69,12 @@ func (c columns) join(mark string, paint func(string) string, values ...string) 
 	var b strings.Builder
 	b.WriteString(mark)
 	for i, width := range []int{c.index, c.time, c.kind, c.outcome, c.who, c.what, c.reason} {
-		cell := fit(values[i], width)
+		cell := tui.Fit(values[i], width)
 		switch {
 		case width <= 0:
 			continue
 		case i == 0: // numbers stand to the right
-			b.WriteString(strings.Repeat(" ", max(width-cells(values[i]), 0)) + cut(values[i], width))
+			b.WriteString(strings.Repeat(" ", max(width-tui.Cells(values[i]), 0)) + tui.Cut(values[i], width))
 			continue
 		case i == 3 && paint != nil:
 			cell = paint(cell)

@@ -9,6 +9,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"sega/audit"
+	"sega/cmd/sega/tui"
 )
 
 // detail is the event that is shown whole, and how far it is scrolled.
@@ -137,14 +138,14 @@ func (m *model) jumpLines(r row, width int) []line {
 		out = append(out, line{name: "p", text: "replay the session"})
 	}
 	for _, t := range r.targets() {
-		out = append(out, line{name: t.key, text: cut("all of this "+t.name+": "+clean(clip(t.value, cellLimit)), width-nameWidth)})
+		out = append(out, line{name: t.key, text: tui.Cut("all of this "+t.name+": "+tui.Clean(tui.Clip(t.value, cellLimit)), width-nameWidth)})
 	}
 	for i, v := range m.related(r) {
 		if i == 0 {
 			out = append(out, line{}, line{text: "related, in the list", title: true})
 		}
 		text := itoa(v.index) + "  " + v.when(m.Now(), len(stampShort)) + "  " + v.kind + "  " + v.outcome + "  " + v.reason
-		out = append(out, line{name: strconv.Itoa(i + 1), text: cut(text, width-nameWidth)})
+		out = append(out, line{name: strconv.Itoa(i + 1), text: tui.Cut(text, width-nameWidth)})
 	}
 	return out
 }
@@ -152,7 +153,7 @@ func (m *model) jumpLines(r row, width int) []line {
 // value is a name and its value, which goes on below where it is long.
 func value(name, text string, width int) []line {
 	var out []line
-	for i, part := range wrap(clean(text), width-nameWidth) {
+	for i, part := range tui.Wrap(tui.Clean(text), width-nameWidth) {
 		if i > 0 {
 			name = ""
 		}
@@ -165,7 +166,7 @@ func value(name, text string, width int) []line {
 func block(text string, width int) []line {
 	var out []line
 	for part := range strings.SplitSeq(text, "\n") {
-		for _, l := range wrap(clean(part), width-len(marker)) {
+		for _, l := range tui.Wrap(tui.Clean(part), width-len(marker)) {
 			out = append(out, line{text: marker + l})
 		}
 	}

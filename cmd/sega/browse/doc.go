@@ -8,7 +8,7 @@
 //
 // It does not own how the broker is reached (Source), how a recording is played (Config.Play), or what an
 // error means to a person (Config.Explain): cmd/sega/auditbrowse.go brings them. What comes from
-// the log goes through clean before it reaches the terminal.
+// the log goes through tui.Clean before it reaches the terminal.
 //
 // It serves the flow "a reviewer searches" of docs/architecture.md.
 package browse

@@ -14,6 +14,7 @@ import (
 
 	"sega/audit/query"
 	"sega/broker/api"
+	"sega/cmd/sega/tui"
 )
 
 const (
@@ -52,7 +53,7 @@ func (m *model) follow() tea.Cmd {
 	if err != nil {
 		var at *query.SyntaxError
 		errors.As(err, &at)
-		m.syntax = clean(at.What)
+		m.syntax = tui.Clean(at.What)
 		return nil
 	}
 	m.syntax = ""
@@ -224,7 +225,7 @@ func (m *model) arrive(p page) {
 		m.list.replace(p.rows, full)
 	}
 	if p.note != "" {
-		m.notice = clean(p.note)
+		m.notice = tui.Clean(p.note)
 	}
 }
 
@@ -233,7 +234,7 @@ func (m *model) explain(err error) string {
 	var parts []string
 	for line := range strings.Lines(m.Explain(err)) {
 		if line = strings.TrimSpace(line); line != "" {
-			parts = append(parts, clean(line))
+			parts = append(parts, tui.Clean(line))
 		}
 	}
 	return strings.Join(parts, "; ")

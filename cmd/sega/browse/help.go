@@ -5,6 +5,8 @@ import (
 
 	"github.com/charmbracelet/bubbles/key"
 	tea "github.com/charmbracelet/bubbletea"
+
+	"sega/cmd/sega/tui"
 )
 
 // helpName is the width of the keys' names in the help.
@@ -33,14 +35,14 @@ func (m *model) helpLines() []string {
 		{"how a query is written", []key.Binding{bind("user:alice@example.com", "a field and its value"), bind("kind:session.*", "a beginning"), bind("reason:~outage", "a part, in letters of either case"),
 			bind(`"rm -rf"`, "text of reasons, commands, paths"), bind("since:7d until:2h", "from and to: before now, or a date"), bind("-host:web-* (a or b)", "not, or; side by side means and")}},
 	} {
-		out = append(out, m.styles.strong.Render(cut(group.title, m.width)))
+		out = append(out, m.styles.Strong.Render(tui.Cut(group.title, m.width)))
 		for _, b := range group.keys {
-			for i, text := range wrap(b.Help().Desc, m.width-helpName-len(marker)) {
+			for i, text := range tui.Wrap(b.Help().Desc, m.width-helpName-len(marker)) {
 				name := ""
 				if i == 0 {
 					name = b.Help().Key
 				}
-				out = append(out, cut(marker+fit(name, helpName)+text, m.width))
+				out = append(out, tui.Cut(marker+tui.Fit(name, helpName)+text, m.width))
 			}
 		}
 	}

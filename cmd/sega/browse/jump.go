@@ -7,6 +7,7 @@ import (
 
 	"sega/audit"
 	"sega/audit/query"
+	"sega/cmd/sega/tui"
 )
 
 // visit is where a jump came from.
@@ -73,7 +74,7 @@ func (m *model) visit(text string, intents bool) tea.Cmd {
 }
 
 func (m *model) setQuery(text string, intents bool) {
-	m.query, m.intents, m.syntax = newInput(text, query.MaxLength), intents, ""
+	m.query, m.intents, m.syntax = tui.NewInput(text, query.MaxLength), intents, ""
 	m.edits++ // a rest that is awaited means the query before
 }
 

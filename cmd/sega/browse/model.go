@@ -8,6 +8,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"sega/audit/query"
+	"sega/cmd/sega/tui"
 )
 
 // place is where the keys go.
@@ -26,14 +27,14 @@ type model struct {
 	ctx     context.Context // of the browser: every request is part of it
 	fetches fetches
 	keys    bindings
-	styles  styles
+	styles  tui.Styles
 
 	width, height int
 	at            place
 	help          bool
 	helpOffset    int
 
-	query   input
+	query   tui.Input
 	syntax  string // what is wrong with the query, once typing has rested
 	edits   int    // counts changes of the query: an older rest means nothing
 	tab     completion
@@ -48,7 +49,7 @@ type model struct {
 	notice  string
 
 	detail  detail
-	reason  input
+	reason  tui.Input
 	replay  string // the session for which a reason is asked
 	back    place  // where the question came from
 	history []visit
@@ -61,7 +62,7 @@ const rest = 350 * time.Millisecond
 type rested struct{ edit int }
 
 func newModel(ctx context.Context, c Config) *model {
-	return &model{Config: c, ctx: ctx, keys: newBindings(), styles: newStyles(c.Colour, false), width: 80, height: 24, query: newInput(c.Query, query.MaxLength)}
+	return &model{Config: c, ctx: ctx, keys: newBindings(), styles: tui.NewStyles(c.Colour, false), width: 80, height: 24, query: tui.NewInput(c.Query, query.MaxLength)}
 }
 
 // Init implements tea.Model: the first page comes at once.
@@ -122,7 +123,7 @@ func (m *model) press(msg tea.KeyMsg) tea.Cmd {
 func (m *model) pressMany(msg tea.KeyMsg) tea.Cmd {
 	switch {
 	case m.at == onReason:
-		m.reason.key(msg)
+		m.reason.Key(msg)
 	case m.at == onQuery && !m.help:
 		return m.typed(msg)
 	case !msg.Paste:
@@ -154,7 +155,7 @@ func (m *model) pressQuery(msg tea.KeyMsg) tea.Cmd {
 // typed edits the query.
 func (m *model) typed(msg tea.KeyMsg) tea.Cmd {
 	before := m.query.String()
-	m.query.key(msg)
+	m.query.Key(msg)
 	m.tab = completion{}
 	if m.query.String() == before {
 		return nil

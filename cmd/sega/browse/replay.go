@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	tea "github.com/charmbracelet/bubbletea"
+
+	"sega/cmd/sega/tui"
 )
 
 // reasonLimit is how long a reason may be, in bytes; the broker keeps as much.
@@ -22,7 +24,7 @@ func (m *model) askReason() {
 		m.notice = "nothing was recorded here: only events of an SSH session have a replay"
 	case m.Playable != nil && m.unplayable(m.Playable()):
 	default:
-		m.replay, m.reason, m.back, m.at = r.replayable(), newInput("", reasonLimit), m.at, onReason
+		m.replay, m.reason, m.back, m.at = r.replayable(), tui.NewInput("", reasonLimit), m.at, onReason
 	}
 }
 
@@ -47,7 +49,7 @@ func (m *model) pressReason(msg tea.KeyMsg) tea.Cmd {
 		m.failed = ""
 		return tea.Exec(&player{ctx: m.ctx, play: m.Play, session: m.replay, reason: reason}, func(err error) tea.Msg { return played{err} })
 	default:
-		m.reason.key(msg)
+		m.reason.Key(msg)
 	}
 	return nil
 }
@@ -78,7 +80,7 @@ func (p *player) SetStderr(io.Writer)   {}
 
 // Run implements tea.ExecCommand.
 func (p *player) Run() error {
-	fmt.Fprintf(p.out, "replay of %s\r\n", clean(p.session))
+	fmt.Fprintf(p.out, "replay of %s\r\n", tui.Clean(p.session))
 	err := p.play(p.ctx, p.session, p.reason)
 	if errors.Is(err, context.Canceled) && p.ctx.Err() == nil {
 		return errStopped

@@ -8,6 +8,7 @@ import (
 
 	"sega/audit"
 	"sega/broker/api"
+	"sega/cmd/sega/tui"
 )
 
 // Bounds of what is kept of one event.
@@ -30,7 +31,7 @@ type row struct {
 func newRow(e api.Event) row {
 	v, err := audit.Parse(e.Envelope)
 	if err != nil {
-		return row{index: e.Index, broken: err.Error(), kind: "unreadable", reason: clean(clip(err.Error(), cellLimit))}
+		return row{index: e.Index, broken: err.Error(), kind: "unreadable", reason: tui.Clean(tui.Clip(err.Error(), cellLimit))}
 	}
 	r := row{index: e.Index, event: v}
 	if len(e.Details) > detailsLimit {
@@ -38,7 +39,7 @@ func newRow(e api.Event) row {
 	} else {
 		r.event.Details = e.Details
 	}
-	column := func(s string) string { return clean(clip(s, cellLimit)) }
+	column := func(s string) string { return tui.Clean(tui.Clip(s, cellLimit)) }
 	r.kind, r.outcome = column(v.Kind), column(string(v.Outcome))
 	r.who, r.what = column(firstOf(v.Actor.Email, v.Actor.Sub, v.Actor.Kind)), column(v.Resource)
 	r.reason = column(firstOf(v.Reason, content(r.event)))

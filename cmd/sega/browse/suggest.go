@@ -23,14 +23,14 @@ const (
 
 // suggestions are what the term before the cursor may become.
 func (m *model) suggestions() completion {
-	from := m.query.at
-	for from > 0 && !strings.ContainsRune(" ()", m.query.text[from-1]) {
+	from := m.query.At
+	for from > 0 && !strings.ContainsRune(" ()", m.query.Text[from-1]) {
 		from--
 	}
-	if from < m.query.at && m.query.text[from] == '-' {
+	if from < m.query.At && m.query.Text[from] == '-' {
 		from++
 	}
-	term := string(m.query.text[from:m.query.at])
+	term := string(m.query.Text[from:m.query.At])
 	name, value, hasName := strings.Cut(term, ":")
 	c := completion{from: from}
 	switch {
@@ -134,8 +134,8 @@ func (m *model) complete() {
 	}
 	option := []rune(m.tab.options[m.tab.next%len(m.tab.options)])
 	m.tab.next++
-	m.query.text = slices.Concat(m.query.text[:m.tab.from], option, m.query.text[m.query.at:])
-	m.query.at = m.tab.from + len(option)
+	m.query.Text = slices.Concat(m.query.Text[:m.tab.from], option, m.query.Text[m.query.At:])
+	m.query.At = m.tab.from + len(option)
 	if len(m.tab.options) == 1 { // nothing to go through: the next tab completes what comes next
 		m.tab = completion{}
 	}

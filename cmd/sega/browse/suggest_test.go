@@ -10,6 +10,7 @@ import (
 
 	"sega/audit"
 	"sega/audit/query"
+	"sega/cmd/sega/tui/tuitest"
 )
 
 // TestComplete presses tab behind a text.
@@ -41,7 +42,7 @@ func TestComplete(t *testing.T) {
 				s := show(t, usual(), 80, 24, "")
 				s.typing(c.text)
 				for _, k := range c.keys {
-					s.update(keyOf(k)) // without a rest: the list stays as it is
+					s.update(tuitest.Key(k)) // without a rest: the list stays as it is
 				}
 				if got := s.query.String(); got != c.want {
 					t.Errorf("%q, want %q", got, c.want)
@@ -54,7 +55,7 @@ func TestComplete(t *testing.T) {
 // TestSuggestionsAreQueries: whatever is offered can be read by the parser, hostile names too.
 func TestSuggestionsAreQueries(t *testing.T) {
 	l := usual()
-	for _, text := range hostile {
+	for _, text := range tuitest.Hostile() {
 		l.add(audit.Event{Kind: audit.KindSSHHop, Actor: audit.Actor{Email: text}, Resource: audit.ResourceHost + text})
 		l.add(audit.Event{Kind: audit.KindAWSAssume, Actor: audit.Actor{Sub: `a"b\ (c) ` + text}, Resource: audit.ResourceRole + text})
 	}
@@ -74,64 +75,9 @@ func TestSuggestionsAreQueries(t *testing.T) {
 	}
 }
 
-// TestInput edits a line by keys.
-func TestInput(t *testing.T) {
-	for name, c := range map[string]struct {
-		keys []string
-		want string
-		at   int
-	}{
-		"type":               {[]string{"a", "b", " ", "日"}, "ab 日", 4},
-		"back":               {[]string{"a", "b", "backspace"}, "a", 1},
-		"back at the start":  {[]string{"a", "ctrl+a", "backspace"}, "a", 0},
-		"delete":             {[]string{"a", "b", "home", "delete"}, "b", 0},
-		"delete at the end":  {[]string{"a", "delete"}, "a", 1},
-		"insert":             {[]string{"a", "c", "left", "b"}, "abc", 2},
-		"a word":             {[]string{"a", "b", " ", "c", "d", " ", "ctrl+w"}, "ab ", 3},
-		"to the start":       {[]string{"a", "b", "left", "ctrl+u"}, "b", 0},
-		"to the end":         {[]string{"a", "b", "left", "ctrl+k"}, "a", 1},
-		"beyond both ends":   {[]string{"left", "a", "right", "right", "b"}, "ab", 2},
-		"end":                {[]string{"a", "b", "home", "end", "c"}, "abc", 3},
-		"more than it takes": {[]string{strings.Repeat("日", 30)}, strings.Repeat("日", 10), 10},
-	} {
-		t.Run(name, func(t *testing.T) {
-			l := newInput("", 30)
-			for _, k := range c.keys {
-				l.key(keyOf(k))
-			}
-			if l.String() != c.want || l.at != c.at {
-				t.Errorf("%q at %d, want %q at %d", l.String(), l.at, c.want, c.at)
-			}
-		})
-	}
-}
-
-// FuzzInput: whatever is typed and wherever the cursor goes, the line is as wide as its place, and
-// the text stays within its limit.
-func FuzzInput(f *testing.F) {
-	f.Add("user:alice \x1b[D日本", "lrlbdwuk", 10)
-	f.Add("", "bdwuk", 1)
-	f.Fuzz(func(t *testing.T, text, moves string, width int) {
-		width = max(min(width, 200), 12) // of the widest escape
-		l := newInput("", 64)
-		l.insert([]rune(text))
-		for _, r := range moves {
-			if k, ok := map[rune]string{'l': "left", 'r': "right", 'b': "backspace", 'd': "delete", 'w': "ctrl+w", 'u': "ctrl+u", 'k': "ctrl+k", 'h': "home", 'e': "end"}[r]; ok {
-				l.key(keyOf(k))
-			}
-			if l.at < 0 || l.at > len(l.text) || len(l.String()) > 64 {
-				t.Fatalf("at %d of %q", l.at, l.String())
-			}
-			if shown := l.view(width, true, newStyles(false, true)); cells(shown) != width {
-				t.Fatalf("%q has %d cells, not %d", shown, cells(shown), width)
-			}
-		}
-	})
-}
-
 // TestQuoted: a jump by a hostile name asks for that very name.
 func TestQuoted(t *testing.T) {
-	for _, text := range hostile {
+	for _, text := range tuitest.Hostile() {
 		text = strings.ToValidUTF8(text, "\uFFFD")
 		if len(text) > query.MaxLength/2 {
 			continue

@@ -3,6 +3,8 @@ package browse
 import (
 	"fmt"
 	"strings"
+
+	"sega/cmd/sega/tui"
 )
 
 // Measures of the screen.
@@ -69,7 +71,7 @@ func (m *model) body() []string {
 	case m.inDetail() && m.width >= splitWidth:
 		left, right := filled(m.listLines(), height), filled(m.shownDetail(), height)
 		for i := range left {
-			left[i] += m.styles.faint.Render(separator) + right[i]
+			left[i] += m.styles.Faint.Render(separator) + right[i]
 		}
 		return left
 	case m.inDetail():
@@ -90,20 +92,20 @@ func filled(lines []string, height int) []string {
 func (m *model) listLines() []string {
 	width, now := m.listWidth(), m.Now()
 	c := m.list.widths.layout(width)
-	lines := []string{m.styles.faint.Render(fit(c.header(), width))}
+	lines := []string{m.styles.Faint.Render(tui.Fit(c.header(), width))}
 	for i, r := range m.list.visible(m.listHeight()) {
 		if m.list.top+i == m.list.cursor {
-			lines = append(lines, m.styles.chosen.Render(fit(c.line(arrow, r, now, nil), width)))
+			lines = append(lines, m.styles.Chosen.Render(tui.Fit(c.line(arrow, r, now, nil), width)))
 			continue
 		}
-		text := c.line(marker, r, now, func(s string) string { return m.styles.outcome(r.event.Outcome).Render(s) })
-		if cells(c.line(marker, r, now, nil)) > width { // too narrow for any column
-			text = cut(c.line(marker, r, now, nil), width)
+		text := c.line(marker, r, now, func(s string) string { return outcomeStyle(m.styles, r.event.Outcome).Render(s) })
+		if tui.Cells(c.line(marker, r, now, nil)) > width { // too narrow for any column
+			text = tui.Cut(c.line(marker, r, now, nil), width)
 		}
 		lines = append(lines, text)
 	}
 	if len(m.list.rows) == 0 && !m.loaded.IsZero() && m.stop == nil && m.failed == "" {
-		lines = append(lines, cut(marker+"nothing matches", width))
+		lines = append(lines, tui.Cut(marker+"nothing matches", width))
 	}
 	for i := len(lines); i < m.bodyHeight(); i++ {
 		lines = append(lines, strings.Repeat(" ", width))
@@ -119,13 +121,13 @@ func (m *model) shownDetail() []string {
 	for _, l := range all[min(m.detail.offset, len(all)):] {
 		switch {
 		case l.title:
-			lines = append(lines, m.styles.strong.Render(cut(l.text, width)))
+			lines = append(lines, m.styles.Strong.Render(tui.Cut(l.text, width)))
 		case l.name != "" && width > nameWidth:
-			lines = append(lines, m.styles.faint.Render(fit(l.name, nameWidth))+cut(l.text, width-nameWidth))
+			lines = append(lines, m.styles.Faint.Render(tui.Fit(l.name, nameWidth))+tui.Cut(l.text, width-nameWidth))
 		case width > nameWidth && !strings.HasPrefix(l.text, marker):
-			lines = append(lines, fit("", nameWidth)+cut(l.text, width-nameWidth))
+			lines = append(lines, tui.Fit("", nameWidth)+tui.Cut(l.text, width-nameWidth))
 		default:
-			lines = append(lines, cut(l.text, width))
+			lines = append(lines, tui.Cut(l.text, width))
 		}
 	}
 	return lines
@@ -139,19 +141,19 @@ func (m *model) topLine() string {
 	}
 	room := m.width - len(label) - len(right)
 	if room < 4 {
-		return cut(clean(m.query.String()), m.width)
+		return tui.Cut(tui.Clean(m.query.String()), m.width)
 	}
-	return m.styles.strong.Render(label) + m.query.view(room, m.at == onQuery, m.styles) + m.styles.faint.Render(right)
+	return m.styles.Strong.Render(label) + m.query.View(room, m.at == onQuery, m.styles) + m.styles.Faint.Render(right)
 }
 
 // hintLine stands below the query: what it may go on with, or what is wrong with it.
 func (m *model) hintLine() string {
 	if m.at != onQuery {
-		return m.styles.faint.Render(cut(strings.Repeat(" ", 7)+m.syntax, m.width))
+		return m.styles.Faint.Render(tui.Cut(strings.Repeat(" ", 7)+m.syntax, m.width))
 	}
 	var names []string
 	for _, o := range m.suggestions().options {
-		names = append(names, clean(strings.TrimSpace(o)))
+		names = append(names, tui.Clean(strings.TrimSpace(o)))
 	}
 	text := strings.Join(names, "  ")
 	switch {
@@ -162,27 +164,27 @@ func (m *model) hintLine() string {
 	case text != "":
 		text = "Tab: " + text
 	}
-	return m.styles.faint.Render(cut(strings.Repeat(" ", 7)+text, m.width))
+	return m.styles.Faint.Render(tui.Cut(strings.Repeat(" ", 7)+text, m.width))
 }
 
 // statusLines say how things stand: what failed, or where one is and as of when.
 func (m *model) statusLines() []string {
 	switch {
 	case m.at == onReason:
-		return []string{m.styles.strong.Render(cut("why do you replay "+clean(m.replay)+"? It becomes part of the log", m.width))}
+		return []string{m.styles.Strong.Render(tui.Cut("why do you replay "+tui.Clean(m.replay)+"? It becomes part of the log", m.width))}
 	case m.failed != "":
-		lines := wrap(m.failed, m.width)
+		lines := tui.Wrap(m.failed, m.width)
 		if len(lines) > statusLimit {
-			lines = append(lines[:statusLimit-1], cut(lines[statusLimit-1]+" "+strings.Join(lines[statusLimit:], " "), m.width))
+			lines = append(lines[:statusLimit-1], tui.Cut(lines[statusLimit-1]+" "+strings.Join(lines[statusLimit:], " "), m.width))
 		}
 		for i := range lines {
-			lines[i] = m.styles.bad.Render(lines[i])
+			lines[i] = m.styles.Bad.Render(lines[i])
 		}
 		return lines
 	case m.notice != "":
-		return []string{cut(m.notice+m.position(), m.width)}
+		return []string{tui.Cut(m.notice+m.position(), m.width)}
 	}
-	return []string{m.styles.faint.Render(cut(strings.TrimPrefix(m.position(), "; "), m.width))}
+	return []string{m.styles.Faint.Render(tui.Cut(strings.TrimPrefix(m.position(), "; "), m.width))}
 }
 
 // position is where one is in the list, and how old it is.
@@ -216,7 +218,7 @@ func (m *model) keyLine() string {
 		text = "↑ ↓ scroll; any other key closes the help"
 	case m.at == onReason:
 		const label = "reason> "
-		return m.styles.strong.Render(cut(label, m.width)) + m.reason.view(max(m.width-len(label), 1), true, m.styles)
+		return m.styles.Strong.Render(tui.Cut(label, m.width)) + m.reason.View(max(m.width-len(label), 1), true, m.styles)
 	case m.at == onQuery:
 		text = "Enter open  Tab complete  ↑↓ move  Esc to the list  F1 help  Ctrl-C leave"
 	case m.at == onDetail:
@@ -229,5 +231,5 @@ func (m *model) keyLine() string {
 	default:
 		text = "Enter open  / query  p replay  s u a h r jump  F refresh  ? help  q leave"
 	}
-	return m.styles.faint.Render(cut(text, m.width))
+	return m.styles.Faint.Render(tui.Cut(text, m.width))
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"unicode"
 
 	"github.com/charmbracelet/x/ansi"
 	"github.com/charmbracelet/x/exp/golden"
@@ -17,6 +16,8 @@ import (
 
 	"sega/audit"
 	"sega/broker/api"
+	"sega/cmd/sega/tui"
+	"sega/cmd/sega/tui/tuitest"
 )
 
 // TestGolden holds what the screen looks like. Update with go test -update, and look at it.
@@ -53,15 +54,9 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// hostile are words that somebody wrote for the one who reads them.
-var hostile = []string{
-	"\x1b]0;title\x07\x1b[2J\x1b[31mred", "\x9b31m\u009b31m", "line\nfeed\rreturn\ttab\vvt", "\u202eevil\u2066\u2069", "zero\u200bwidth\u200d\ufeff\u00ad\u2060", "日本語のテキストは幅が広い日本語のテキスト",
-	"Z͑ͫ̓ͪ̂ͫ̽͏̴̙̤̞͉͚̯̞̠͍A̴̵̜̰͔ͫ͗͢L̠ͨͧͩ͘G̴̻͈͍͔̹̑͗̎̅͛́Ǫ̵̹̻̝̳͂̌̌͘", "👨‍👩‍👧‍👦👍🏽🇩🇪✈️", "\u3164\u115f\u2800\u00a0x", "\xff\xfe\xc0", strings.Repeat("wide日", 400), "\U000e0041tag", "\u0600prefix", "\u2028line\u2029paragraph",
-}
-
 func hostileLog() *fakeLog {
 	l := &fakeLog{}
-	for _, text := range hostile {
+	for _, text := range tuitest.Hostile() {
 		details, err := json.Marshal(map[string]any{"type": "exec", "command": text, text: text})
 		if err != nil {
 			panic(err)
@@ -73,24 +68,10 @@ func hostileLog() *fakeLog {
 	return l
 }
 
-// fits fails the test unless the screen has exactly its lines, none wider than it, and nothing in
-// them that a terminal would act on or not show.
+// fits fails the test unless the screen is as tuitest.Fits wants it.
 func fits(t *testing.T, s *screen) {
 	t.Helper()
-	lines := strings.Split(s.View(), "\n")
-	if len(lines) != s.height {
-		t.Errorf("%dx%d: %d lines", s.width, s.height, len(lines))
-	}
-	for _, l := range lines {
-		if n := max(cells(l), ansi.StringWidth(l)); n > s.width {
-			t.Errorf("%dx%d: a line has %d cells: %q", s.width, s.height, n, l)
-		}
-		for _, r := range l {
-			if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co) || r == 0xfe0f || unicode.Is(unicode.Bidi_Control, r) {
-				t.Errorf("%dx%d: %U is on the screen: %q", s.width, s.height, r, l)
-			}
-		}
-	}
+	tuitest.Fits(t, s.View(), s.width, s.height)
 }
 
 // TestFits shows every part of the browser on screens of all sizes, with hostile words in all places.
@@ -101,7 +82,7 @@ func TestFits(t *testing.T) {
 	for name, keys := range parts {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				for i := 1; i < 2*len(hostile); i += 2 { // those with the words in all fields
+				for i := 1; i < 2*len(tuitest.Hostile()); i += 2 { // those with the words in all fields
 					s := show(t, hostileLog(), 80, 24, "")
 					for range i {
 						s.press("down")
@@ -117,8 +98,8 @@ func TestFits(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		l := hostileLog()
-		s := show(t, l, 80, 24, strings.Join(hostile[:6], " "))
-		l.fail = fmt.Errorf("%s", strings.Join(hostile, " "))
+		s := show(t, l, 80, 24, strings.Join(tuitest.Hostile()[:6], " "))
+		l.fail = fmt.Errorf("%s", strings.Join(tuitest.Hostile(), " "))
 		s.press("ctrl+u")
 		s.write("a")
 		for _, size := range sizes {
@@ -187,7 +168,7 @@ func TestStyles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, colour := range []bool{true, false} {
 			s := show(t, usual(), 80, 24, "")
-			s.styles = newStyles(colour, false)
+			s.styles = tui.NewStyles(colour, false)
 			s.press("esc")
 			view := s.View()
 			if got := strings.Contains(view, "\x1b[31m"); got != colour {
@@ -196,41 +177,9 @@ func TestStyles(t *testing.T) {
 			if !strings.Contains(view, "\x1b[7m> ") {
 				t.Errorf("colour %v: the chosen row does not stand out:\n%q", colour, view)
 			}
-			s.styles = newStyles(false, true)
+			s.styles = tui.NewStyles(false, true)
 			if diff := cmp.Diff(s.View(), ansi.Strip(view)); diff != "" {
 				t.Errorf("-plain +styled\n%s", diff)
-			}
-		}
-	})
-}
-
-func FuzzText(f *testing.F) {
-	for _, text := range hostile[:10] {
-		f.Add(text, 7)
-	}
-	f.Fuzz(func(t *testing.T, text string, width int) {
-		width = max(min(width, 200), 0)
-		shown := clean(text)
-		for _, r := range shown {
-			if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co, unicode.Cs) {
-				t.Fatalf("%U in %q", r, shown)
-			}
-		}
-		if clean(shown) != shown {
-			t.Errorf("%q is cleaned again to %q", shown, clean(shown))
-		}
-		if c := cut(shown, width); cells(c) > width || ansi.StringWidth(c) > width {
-			t.Errorf("%q has %d cells of %d", c, cells(c), width)
-		}
-		if cells(fit(shown, width)) != width {
-			t.Errorf("%q has %d cells, not %d", fit(shown, width), cells(fit(shown, width)), width)
-		}
-		if joined := strings.Join(wrap(shown, width), ""); strings.ReplaceAll(joined, " ", "") != strings.ReplaceAll(shown, " ", "") {
-			t.Errorf("%q is wrapped to %q", shown, joined)
-		}
-		for _, l := range wrap(shown, width) {
-			if cells(l) > max(width, 2) {
-				t.Errorf("%q is wider than %d", l, width)
 			}
 		}
 	})

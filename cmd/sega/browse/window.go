@@ -1,6 +1,10 @@
 package browse
 
-import "slices"
+import (
+	"slices"
+
+	"sega/cmd/sega/tui"
+)
 
 // Bounds of the list in memory.
 const (
@@ -70,10 +74,10 @@ func (w *window) insert(at int, rows []row) {
 
 func (w *widths) grow(r row) {
 	w.index = max(w.index, len(itoa(r.index)))
-	w.kind = max(w.kind, cells(r.kind))
-	w.who = max(w.who, cells(r.who))
-	w.what = max(w.what, cells(r.what))
-	w.reason = max(w.reason, cells(r.reason))
+	w.kind = max(w.kind, tui.Cells(r.kind))
+	w.who = max(w.who, tui.Cells(r.who))
+	w.what = max(w.what, tui.Cells(r.what))
+	w.reason = max(w.reason, tui.Cells(r.reason))
 }
 
 // move goes so many rows down, and keeps the cursor on a screen of a height.

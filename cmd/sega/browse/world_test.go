@@ -19,6 +19,8 @@ import (
 	"sega/audit"
 	"sega/audit/query"
 	"sega/broker/api"
+	"sega/cmd/sega/tui"
+	"sega/cmd/sega/tui/tuitest"
 )
 
 var began = time.Date(2026, 1, 31, 8, 0, 0, 0, time.UTC)
@@ -169,7 +171,7 @@ func show(t *testing.T, l *fakeLog, width, height int, text string) *screen {
 			return nil
 		},
 		Explain: func(err error) string { return err.Error() + "\n  run: sega login" }})
-	s.styles = newStyles(false, true)
+	s.styles = tui.NewStyles(false, true)
 	s.Update(tea.WindowSizeMsg{Width: width, Height: height})
 	s.settle(s.Init())
 	return s
@@ -194,24 +196,10 @@ func (s *screen) settle(cmd tea.Cmd) {
 	}
 }
 
-var keyTypes = map[string]tea.KeyType{"enter": tea.KeyEnter, "esc": tea.KeyEsc, "tab": tea.KeyTab, "up": tea.KeyUp, "down": tea.KeyDown, "left": tea.KeyLeft, "right": tea.KeyRight,
-	"pgup": tea.KeyPgUp, "pgdown": tea.KeyPgDown, "home": tea.KeyHome, "end": tea.KeyEnd, "backspace": tea.KeyBackspace, "ctrl+c": tea.KeyCtrlC, "ctrl+r": tea.KeyCtrlR,
-	"ctrl+w": tea.KeyCtrlW, "ctrl+u": tea.KeyCtrlU, "ctrl+k": tea.KeyCtrlK, "ctrl+a": tea.KeyCtrlA, "delete": tea.KeyDelete, "f1": tea.KeyF1}
-
-func keyOf(name string) tea.KeyMsg {
-	if k, ok := keyTypes[name]; ok {
-		return tea.KeyMsg{Type: k}
-	}
-	if name == " " {
-		return tea.KeyMsg{Type: tea.KeySpace, Runes: []rune{' '}}
-	}
-	return tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(name)}
-}
-
 // press presses keys, each when what followed from the one before has come to rest.
 func (s *screen) press(keys ...string) {
 	for _, k := range keys {
-		_, cmd := s.Update(keyOf(k))
+		_, cmd := s.Update(tuitest.Key(k))
 		s.settle(cmd)
 	}
 }
@@ -220,7 +208,7 @@ func (s *screen) press(keys ...string) {
 func (s *screen) typing(text string) tea.Cmd {
 	var cmd tea.Cmd
 	for _, r := range text {
-		_, cmd = s.Update(keyOf(string(r)))
+		_, cmd = s.Update(tuitest.Key(string(r)))
 	}
 	return cmd
 }

@@ -9,7 +9,7 @@
 // specification, "Program initialization"): this one imports syscall alone; bubbletea waits for os, which waits for
 // time, which sorts behind it and is not ready sooner. A test runs the program on a terminal and sees that nothing is asked.
 //
-// It owns nothing else, and only package browse may import it. Bubbletea v2 asks nothing by itself:
+// It owns nothing else, and only package tui may import it. Bubbletea v2 asks nothing by itself:
 // with it this package goes.
 package unasked
 

@@ -1,4 +1,4 @@
-package browse
+package tui
 
 import (
 	"fmt"
@@ -23,9 +23,9 @@ var misleading = &unicode.RangeTable{
 	LatinOffset: 1,
 }
 
-// clean makes one line of text from elsewhere that a terminal shows and does not obey: controls,
+// Clean makes one line of text from elsewhere that a terminal shows and does not obey: controls,
 // bidirectional controls, and everything without a width of its own are written as \uXXXX.
-func clean(s string) string {
+func Clean(s string) string {
 	var b strings.Builder
 	marks := marksLimit // a mark without a character before it is shown as a number
 	for _, r := range s {
@@ -57,9 +57,9 @@ func number(r rune) string {
 	return fmt.Sprintf(`\u%04x`, r)
 }
 
-// cells is the width of a clean text. It adds up runes, as the C library of a terminal does: never
+// Cells is the width of a clean text. It adds up runes, as the C library of a terminal does: never
 // less than what is shown.
-func cells(s string) int {
+func Cells(s string) int {
 	n := 0
 	for _, r := range s {
 		n += runewidth.RuneWidth(r)
@@ -67,12 +67,12 @@ func cells(s string) int {
 	return n
 }
 
-// cut shortens a clean text to a width.
-func cut(s string, width int) string {
-	if cells(s) <= width {
+// Cut shortens a clean text to a width.
+func Cut(s string, width int) string {
+	if Cells(s) <= width {
 		return s
 	}
-	room, n := width-cells(ellipsis), 0
+	room, n := width-Cells(ellipsis), 0
 	if room < 0 {
 		return strings.Repeat(".", max(width, 0))
 	}
@@ -84,14 +84,14 @@ func cut(s string, width int) string {
 	return s
 }
 
-// fit is cut, and spaces up to the width.
-func fit(s string, width int) string {
-	s = cut(s, width)
-	return s + strings.Repeat(" ", max(width-cells(s), 0))
+// Fit is cut, and spaces up to the width.
+func Fit(s string, width int) string {
+	s = Cut(s, width)
+	return s + strings.Repeat(" ", max(width-Cells(s), 0))
 }
 
-// wrap breaks a clean text into lines of a width, at a space where one is near.
-func wrap(s string, width int) []string {
+// Wrap breaks a clean text into lines of a width, at a space where one is near.
+func Wrap(s string, width int) []string {
 	width = max(width, 2)
 	var lines []string
 	start, n, space := 0, 0, -1 // of the line, its cells, behind its last space
@@ -103,7 +103,7 @@ func wrap(s string, width int) []string {
 				end = space
 			}
 			lines = append(lines, strings.TrimRight(s[start:end], " "))
-			start, n, space = end, cells(s[end:i]), -1
+			start, n, space = end, Cells(s[end:i]), -1
 		}
 		if n += w; r == ' ' {
 			space = i + 1
@@ -112,8 +112,8 @@ func wrap(s string, width int) []string {
 	return append(lines, s[start:])
 }
 
-// clip bounds a text by runes, so that a long one costs nothing.
-func clip(s string, runes int) string {
+// Clip bounds a text by runes, so that a long one costs nothing.
+func Clip(s string, runes int) string {
 	for i := range s {
 		if runes--; runes < 0 {
 			return s[:i] + ellipsis
