@@ -23,6 +23,7 @@ type sessionFeed struct {
 	taken   chan struct{} // closed when another feed of the login has taken its place
 	until   time.Time     // for which writes are allowed
 	stood   stood
+	noted   time.Time // when the log's checkpoint was sent last
 
 	after   int64 // revocations up to this index are told, or pending
 	pending []revoked
@@ -134,9 +135,22 @@ func (f *sessionFeed) stands(n news) error {
 
 func (f *sessionFeed) heartbeat(n news) error {
 	f.s.agents.sent(f, f.s.leaseFrom(f.s.Now())) // from before it leaves: it may arrive at once
-	note, _ := f.s.Log.Head()
-	return f.send(api.FeedItem{Type: api.FeedHeartbeat, Checkpoint: base64.StdEncoding.EncodeToString(note), LeaseMS: f.s.Times.Lease.Milliseconds(),
+	return f.send(api.FeedItem{Type: api.FeedHeartbeat, Checkpoint: f.checkpoint(), LeaseMS: f.s.Times.Lease.Milliseconds(),
 		Session: &api.FeedSession{Now: n.now.UTC(), Expires: n.session.Expires, Standing: f.standing(n.session)}})
+}
+
+// noteEvery is how often a feed carries the log's checkpoint: each new one costs a laptop a proof.
+const noteEvery = time.Minute
+
+// checkpoint is the log's, or "" where it was sent of late.
+func (f *sessionFeed) checkpoint() string {
+	now := f.s.Now()
+	if now.Sub(f.noted) < noteEvery {
+		return ""
+	}
+	f.noted = now
+	note, _ := f.s.Log.Head()
+	return base64.StdEncoding.EncodeToString(note)
 }
 
 // stood is a standing, and what of it may change while a feed lives.

@@ -40,7 +40,7 @@ type app struct {
 	store *keychain.Store // opened on first use
 
 	noAgent bool // --no-agent
-	mute    bool // nobody is to be asked for a passphrase
+	mute    bool // nobody is to be asked for a passphrase, and checkpoints are written when there is time
 	json    bool // --json
 }
 
@@ -247,9 +247,42 @@ func (a *app) newWitness(origin, logKey string, prover *client.Client) (*audit.W
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return audit.NewWitness(audit.WitnessConfig{Verifier: verifier, Latest: latest,
-		Prove:    prove(prover),
-		Remember: func(msg []byte) error { return a.writeFile(name, msg, 0o600) }})
+	remember := func(msg []byte) error {
+		if now, err := os.ReadFile(path); err == nil && newer(now, msg, verifier) {
+			return nil // another process has seen more
+		}
+		return a.writeFile(name, msg, 0o600)
+	}
+	if a.mute {
+		remember = a.unhurried(remember)
+	}
+	return audit.NewWitness(audit.WitnessConfig{Verifier: verifier, Latest: latest, Prove: prove(prover), Remember: remember})
+}
+
+// newer reports whether a checkpoint is of more events than another.
+func newer(a, b []byte, v note.Verifier) bool {
+	x, xErr := audit.OpenCheckpoint(a, v)
+	y, yErr := audit.OpenCheckpoint(b, v)
+	return xErr == nil && yErr == nil && x.Tree.N > y.Tree.N
+}
+
+// rememberEvery is how often a process that lives long writes a checkpoint to disk.
+const rememberEvery = time.Minute
+
+// unhurried writes at most once in rememberEvery. What comes in between the witness holds in memory; a
+// disk that is full is no reason to answer nobody.
+func (a *app) unhurried(write func([]byte) error) func([]byte) error {
+	var last time.Time
+	return func(msg []byte) error {
+		if time.Since(last) < rememberEvery {
+			return nil
+		}
+		last = time.Now()
+		if err := write(msg); err != nil {
+			fmt.Fprintf(a.err, "sega: the log's checkpoint is not kept: %s\n", escape(err.Error()))
+		}
+		return nil
+	}
 }
 
 // prove asks the broker for a proof. That it does not know a size is its own word, and evidence.
