@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,12 +92,24 @@ func newRoles(a *app) *cobra.Command {
 			}
 			var rows [][]string
 			for _, r := range shown {
-				rows = append(rows, []string{r.Name, r.Account, (time.Duration(r.MaxSeconds) * time.Second).String(), r.Description, r.Why})
+				rows = append(rows, []string{r.Name, r.Account, span(r.MaxSeconds), r.Mode, strings.Join(r.Needs, ","), r.Description, r.Why})
 			}
-			return table(a.out, []string{"ROLE", "ACCOUNT", "MAX", "DESCRIPTION", "MISSING"}, rows)
+			return table(a.out, []string{"ROLE", "ACCOUNT", "MAX", "MODE", "NEEDS", "DESCRIPTION", "MISSING"}, rows)
 		}}
 	c.Flags().BoolVar(&all, "all", false, "also those that you may not use, and why")
 	return c
+}
+
+// span is a length of time without units that are nought: 1h, 1h30m.
+func span(seconds int) string {
+	s := (time.Duration(seconds) * time.Second).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func newHosts(a *app) *cobra.Command {
