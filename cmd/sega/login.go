@@ -86,6 +86,7 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 	a.tellAgent(ctx, agent.OpReload)
 	a.logoutOld(ctx, old)
 	fmt.Fprintf(a.err, "logged in to %s as %s until %s (session %s)\n", origin, who(s.Session.Person), clock(s.Session.NotAfter), s.Session.LoginID)
+	a.fetchLists(ctx)
 	return nil
 }
 
@@ -229,7 +230,7 @@ func (a *app) keep(s saved, config api.Configuration) error {
 	if err != nil {
 		return err
 	}
-	if err := a.dropSSH(); err != nil {
+	if err := errors.Join(a.dropSSH(), a.dropLists()); err != nil {
 		return err
 	}
 	data, err := json.MarshalIndent(pinned{Configuration: config, Updated: a.now().UTC()}, "", "  ")
@@ -261,7 +262,7 @@ func newLogout(a *app) *cobra.Command {
 			s, err := a.open(cmd.Context())
 			if noSession(err) {
 				fmt.Fprintln(a.err, "you are not logged in")
-				return nil
+				return a.dropLists()
 			}
 			if err == nil {
 				err = s.Logout(cmd.Context())
@@ -271,7 +272,7 @@ func newLogout(a *app) *cobra.Command {
 				s.revokeRefresh(cmd.Context())
 			}
 			a.tellAgent(cmd.Context(), agent.OpForget)
-			if forgetErr := errors.Join(a.forget(), a.dropSSH()); forgetErr != nil {
+			if forgetErr := errors.Join(a.forget(), a.dropSSH(), a.dropLists()); forgetErr != nil {
 				return forgetErr
 			}
 			if err != nil {

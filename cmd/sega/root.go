@@ -23,6 +23,9 @@ const (
 // run is the whole program: it returns the exit code.
 func run(ctx context.Context, args []string, a *app) int {
 	root := newRootFor(a, args)
+	if completes(args) {
+		a.addCompleters(root, args[1:])
+	}
 	root.SetArgs(args)
 	root.SetOut(a.out)
 	root.SetErr(a.err)

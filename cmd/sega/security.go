@@ -30,6 +30,7 @@ func newSessions(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			s.listSessions(v)
 			if a.json {
 				return jsonLines(a.out, v.Sessions)
 			}

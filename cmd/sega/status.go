@@ -81,6 +81,7 @@ func newRoles(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			s.listRoles(v)
 			var shown []api.Role
 			for _, r := range v.Roles {
 				if r.Allowed || all {
@@ -124,6 +125,7 @@ func newHosts(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			s.listHosts(v)
 			var shown []api.Host
 			for _, h := range v.Hosts {
 				if h.Allowed || all {
