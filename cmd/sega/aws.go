@@ -47,25 +47,24 @@ func childEnv(env []string, g granted) []string {
 
 func newExec(a *app) *cobra.Command {
 	var o roleOptions
-	c := &cobra.Command{Use: "exec ROLE [-- COMMAND [ARG...]]", Short: "Run a command with a role's credentials, or a shell", GroupID: groupAccess,
+	c := &cobra.Command{Use: "exec [ROLE] [-- COMMAND [ARG...]]", Short: "Run a command with a role's credentials, or a shell", GroupID: groupAccess,
 		Example: "  sega exec dev-admin -- aws s3 ls\n  sega exec dev-admin          # a sub-shell",
-		Long:    "Run a command with the role's temporary credentials in its environment. It takes sega's place: streams, signals and exit code are its own.",
+		Long:    "Run a command with the role's temporary credentials in its environment. It takes sega's place: streams, signals and exit code are its own.\n" + pickHelp,
 		Args: func(cmd *cobra.Command, args []string) error {
-			dash := cmd.ArgsLenAtDash()
-			if len(args) == 0 || dash == 0 {
-				return usagef("ROLE is missing; your roles: sega roles")
-			}
-			if len(args) > 1 && dash != 1 {
+			if dash := cmd.ArgsLenAtDash(); len(args) > 1 && dash != 0 && dash != 1 {
 				return usagef("put -- between the role and the command: sega exec %s -- %s", args[0], strings.Join(args[1:], " "))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := o.request(args[0])
+			role, argv, err := a.role(cmd, args, &o)
 			if err != nil {
 				return err
 			}
-			argv := args[1:]
+			r, err := o.request(role)
+			if err != nil {
+				return err
+			}
 			if len(argv) == 0 {
 				argv = []string{shell(a.getenv)}
 			}
@@ -77,6 +76,7 @@ func newExec(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			a.remember(role)
 			return takeOver(path, argv, childEnv(a.env(), g))
 		}}
 	o.flags(c)
@@ -112,14 +112,18 @@ func newCredentialProcess(a *app) *cobra.Command {
 func newEnv(a *app) *cobra.Command {
 	var o roleOptions
 	var format string
-	c := &cobra.Command{Use: "env ROLE", Aliases: []string{"export"}, Short: "Print a role's credentials for a shell to take over", GroupID: groupAccess, Args: exactly("ROLE"),
+	c := &cobra.Command{Use: "env [ROLE]", Aliases: []string{"export"}, Short: "Print a role's credentials for a shell to take over", GroupID: groupAccess, Args: atMost(1), Long: "Print a role's credentials as a shell or a program takes them over.\n" + pickHelp,
 		Example: "  eval \"$(sega env dev-admin)\"\n  sega env dev-admin --format fish | source",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			write, ok := envFormats[format]
 			if !ok {
 				return usagef("the formats are shell, fish, powershell, dotenv and json")
 			}
-			r, err := o.request(args[0])
+			role, _, err := a.role(cmd, args, &o)
+			if err != nil {
+				return err
+			}
+			r, err := o.request(role)
 			if err != nil {
 				return err
 			}
@@ -127,6 +131,7 @@ func newEnv(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			a.remember(role)
 			text, err := write(variables(g))
 			if err == nil {
 				_, err = fmt.Fprint(a.out, text)
