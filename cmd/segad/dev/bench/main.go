@@ -75,7 +75,7 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"cli.size", (*bench).size}, {"cli.start", (*bench).start},
-		{"cli.credential_process", (*bench).credentialProcess}, {"cli.exec", (*bench).exec},
+		{"cli.credential_process", (*bench).credentialProcess}, {"cli.exec", (*bench).exec}, {"cli.configure", (*bench).configure},
 		{"broker.cert", (*bench).certificates}, {"broker.assume", (*bench).assume},
 		{"broker.feed.idle", (*bench).idleFeeds},
 		{"audit.append", (*bench).appends}, {"audit.query", (*bench).queries},

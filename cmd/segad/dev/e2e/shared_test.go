@@ -18,6 +18,7 @@ func TestSega(t *testing.T) {
 		run  func(t *testing.T, e *devtest.Env)
 	}{
 		{"exec", testExec}, {"long", testLong}, {"env", testEnv}, {"profile", testProfile}, {"stale", testStale},
+		{"configure", testConfigure}, {"configure at once", testConfigureAtOnce}, {"import", testImport},
 		{"ssh", testSSH}, {"copy", testCopy}, {"tools", testTools}, {"signal", testSignal}, {"identity", testIdentity},
 		{"shell", testShell}, {"hangup", testHangup}, {"forward", testForward},
 		{"access", testAccess}, {"query", testQuery}, {"escape", testEscape}, {"content", testContent}, {"counts", testCounts}, {"tail", testTail},
