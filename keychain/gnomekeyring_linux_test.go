@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -185,30 +184,6 @@ func (g *gnome) filled() *Store {
 		g.t.Fatalf("%+v", got)
 	}
 	return s
-}
-
-// wantRefused reads and writes in vain, within answerTime each, and nothing stored changes.
-func wantRefused(t *testing.T, s *Store, kind error, text string) {
-	t.Helper()
-	before, err := readSealed(s.cfg.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, use := range map[string]func() error{
-		"Get": func() error { _, err := reopen(t, s).Get("a"); return err },
-		"Put": func() error { return reopen(t, s).Put("a", secret.FromString("2")) },
-	} {
-		begin := time.Now()
-		if err := use(); !errors.Is(err, kind) || !strings.Contains(err.Error(), text) || !strings.Contains(err.Error(), "sega login") {
-			t.Errorf("%s: %v, want %v with %q and a hint", name, err, kind, text)
-		}
-		if took := time.Since(begin); took > answerTime+time.Second {
-			t.Errorf("%s took %v", name, took)
-		}
-	}
-	if after, err := readSealed(s.cfg.Dir); err != nil || !slices.Equal(before, after) {
-		t.Errorf("the file has changed (%v)", err)
-	}
 }
 
 func TestGnomeKeyring(t *testing.T) {
@@ -389,13 +364,4 @@ func TestGnomeKeyringIsFresh(t *testing.T) {
 	if got := probing.Describe(); got.Backend != BackendFile {
 		t.Errorf("%+v", got)
 	}
-}
-
-func headerOf(t *testing.T, s *Store) header {
-	t.Helper()
-	h, err := s.header()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h
 }

@@ -50,7 +50,7 @@ func (s *Store) fetch(h header) (secret.Secret, error) {
 }
 
 func (s *Store) noKey(why string) error {
-	return fmt.Errorf("%w: it %s\nwithout it they cannot be read: move %s away and run: sega login", ErrNoKey, why, filepath.Join(s.cfg.Dir, sealedName))
+	return fmt.Errorf("%w: it %s\nwithout it they cannot be read; to move them aside and begin anew run: sega login", ErrNoKey, why)
 }
 
 // unavailable says that a backend cannot be used now, and what a person can do about that.
@@ -74,7 +74,7 @@ func (s *Store) askKey(h header) (secret.Secret, error) {
 		return secret.Secret{}, unavailable(BackendPassphrase, err)
 	}
 	if keyCheck(key) != h.Check {
-		return secret.Secret{}, ErrPassphrase
+		return secret.Secret{}, fmt.Errorf("%w\nif it is lost, move %s away and run: sega login", ErrPassphrase, filepath.Join(s.cfg.Dir, sealedName))
 	}
 	return key, nil
 }

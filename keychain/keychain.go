@@ -110,9 +110,39 @@ func (s *Store) Delete(names ...string) error {
 // Update lets f change the secrets while no other process can, and makes the result durable. An
 // error of f, which is returned as it is, or of the disk leaves what was there. f must not use the Store.
 func (s *Store) Update(f func(items map[string]secret.Secret) error) error {
+	return s.alone(func() error {
+		before, h, err := s.items()
+		if err != nil {
+			return err
+		}
+		items := maps.Clone(before)
+		if err := f(items); err != nil {
+			return err
+		}
+		if maps.EqualFunc(before, items, secret.Secret.Equal) {
+			return nil
+		}
+		return s.write(h, items)
+	})
+}
+
+// Ready makes sure that a secret can be kept here and now: it fetches the key, or makes it where
+// nothing is stored yet, and writes what is stored once more. For whoever is about to do what would be lost otherwise.
+func (s *Store) Ready() error {
+	return s.alone(func() error {
+		items, h, err := s.items()
+		if err != nil {
+			return err
+		}
+		return s.write(h, items)
+	})
+}
+
+// alone does what no other process may do at the same time. A person is asked before it waits for them.
+func (s *Store) alone(do func() error) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if _, _, err := s.items(); err != nil { // a person is asked before the lock is taken
+	if _, _, err := s.items(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
@@ -123,22 +153,11 @@ func (s *Store) Update(f func(items map[string]secret.Secret) error) error {
 		return err
 	}
 	defer unlock()
-	return s.update(f)
+	return do()
 }
 
-// update does the work of Update under the lock.
-func (s *Store) update(f func(items map[string]secret.Secret) error) error {
-	before, h, err := s.items()
-	if err != nil {
-		return err
-	}
-	items := maps.Clone(before)
-	if err := f(items); err != nil {
-		return err
-	}
-	if maps.EqualFunc(before, items, secret.Secret.Equal) {
-		return nil
-	}
+// write replaces the sealed file, or makes it where there is no header. Under the lock.
+func (s *Store) write(h *header, items map[string]secret.Secret) error {
 	of, key, err := s.keyFor(h)
 	if err != nil {
 		return err
@@ -173,6 +192,18 @@ func (s *Store) Describe() Description {
 		return Description{Text: describe("", s.cfg.Dir)}
 	}
 	return Description{Backend: file.header.Backend, Text: describe(file.header.Backend, s.cfg.Dir)}
+}
+
+// Aside is Reset for a Config that Open refuses with ErrOtherBackend.
+func Aside(cfg Config) (aside string, err error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Store{cfg: cfg, disk: realDisk()}
+	if err := private(cfg.Dir); err != nil {
+		return "", err
+	}
+	return s.Reset()
 }
 
 // Reset moves the sealed file aside, as evidence, so that a login can begin a new one; it returns
@@ -210,8 +241,8 @@ func (s *Store) read() (file sealed, found bool, err error) {
 		return sealed{}, true, s.damaged(err)
 	}
 	if want := s.cfg.Backend; want != "" && want != file.header.Backend {
-		return sealed{}, true, fmt.Errorf("%w: %q, and %q is asked for\nleave the choice out (SEGA_KEYRING_BACKEND) to go on with it, or move %s away and run: sega login",
-			ErrOtherBackend, file.header.Backend, want, filepath.Join(s.cfg.Dir, sealedName))
+		return sealed{}, true, fmt.Errorf("%w: %q, and %q is asked for\nleave the choice out (SEGA_KEYRING_BACKEND) to go on with it, or begin anew: sega login",
+			ErrOtherBackend, file.header.Backend, want)
 	}
 	return file, true, nil
 }
@@ -238,5 +269,5 @@ func (s *Store) items() (map[string]secret.Secret, *header, error) {
 }
 
 func (s *Store) damaged(err error) error {
-	return fmt.Errorf("%w: %s: %w\nit was left as it is: move it away and run: sega login", ErrCorrupt, filepath.Join(s.cfg.Dir, sealedName), err)
+	return fmt.Errorf("%w: %s: %w\nto move it aside and begin anew run: sega login", ErrCorrupt, filepath.Join(s.cfg.Dir, sealedName), err)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -371,4 +372,37 @@ func parsedTestKey(t *testing.T) secret.Secret {
 		t.Fatal(err)
 	}
 	return k
+}
+
+func headerOf(t *testing.T, s *Store) header {
+	t.Helper()
+	h, err := s.header()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// wantRefused reads and writes in vain, within answerTime each, and nothing stored changes.
+func wantRefused(t *testing.T, s *Store, kind error, text string) {
+	t.Helper()
+	before, err := readSealed(s.cfg.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, use := range map[string]func() error{
+		"Get": func() error { _, err := reopen(t, s).Get("a"); return err },
+		"Put": func() error { return reopen(t, s).Put("a", secret.FromString("2")) },
+	} {
+		begin := time.Now()
+		if err := use(); !errors.Is(err, kind) || !strings.Contains(err.Error(), text) || !strings.Contains(err.Error(), "sega login") {
+			t.Errorf("%s: %v, want %v with %q and a hint", name, err, kind, text)
+		}
+		if took := time.Since(begin); took > answerTime+time.Second {
+			t.Errorf("%s took %v", name, took)
+		}
+	}
+	if after, err := readSealed(s.cfg.Dir); err != nil || !slices.Equal(before, after) {
+		t.Errorf("the file has changed (%v)", err)
+	}
 }
