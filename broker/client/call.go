@@ -94,7 +94,7 @@ func (c *Client) send(ctx context.Context, k call) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	nonceTried, breakTried := false, false
+	nonceTried, breakTried, renewTried := false, false, false
 	for {
 		resp, answered, err := c.once(ctx, k, body)
 		if err != nil {
@@ -114,8 +114,27 @@ func (c *Client) send(ctx context.Context, k call) (*http.Response, error) {
 			nonceTried = true
 			continue
 		}
+		if api.IsKind(err, api.KindUnauthenticated) && !renewTried && c.renewable(k) {
+			renewTried = true
+			if c.cfg.Renew(ctx) == nil {
+				continue
+			}
+		}
 		return nil, err
 	}
+}
+
+// renewable reports whether a refused call may be worth a renewal of the session: not those that are
+// about its end, or that renewal itself.
+func (c *Client) renewable(k call) bool {
+	if c.cfg.Renew == nil || k.proof != withSession {
+		return false
+	}
+	switch k.path {
+	case api.RouteRenew, api.RouteLogout, api.RouteSessionAck, api.RouteSessionFeed:
+		return false
+	}
+	return true
 }
 
 // encode gives the JSON of a body, its secrets in the clear.

@@ -37,6 +37,10 @@ type Config struct {
 	Token     func() secret.Secret // the session's token at the time of each request; nil before login
 	UserAgent string
 
+	// Renew is called once where the broker takes the session for none, and where it returns nil the request
+	// is repeated: a laptop whose clock is wrong does not see the session's end come. Nil: not at all.
+	Renew func(ctx context.Context) error
+
 	// OnCheckpoint is given the signed note of every answer and of the feed's items; its error
 	// fails the call. An answer without one fails it as well. Nil where the log's key is not
 	// known yet. It may be called concurrently.

@@ -22,7 +22,6 @@ import (
 
 	"sega/audit"
 	"sega/broker/api"
-	"sega/broker/api/dpop"
 	"sega/broker/client"
 	"sega/keychain"
 	"sega/keychain/secret"
@@ -216,16 +215,17 @@ func userAgent() string { return "sega/" + version + " " + runtime.GOOS }
 
 // client makes a client of a broker. With a log key every answer's checkpoint is held against
 // what this machine remembers (R9), by the witness that comes with it.
-func (a *app) client(ctx context.Context, origin, logKey string, key dpop.Key, token func() secret.Secret) (*client.Client, *audit.Witness, error) {
-	roots, err := a.roots()
-	if err != nil {
+func (a *app) client(ctx context.Context, logKey string, cfg client.Config) (*client.Client, *audit.Witness, error) {
+	var err error
+	if cfg.RootCAs, err = a.roots(); err != nil {
 		return nil, nil, err
 	}
-	c, err := client.New(client.Config{Origin: origin, RootCAs: roots, Key: key, Token: token, UserAgent: userAgent()})
+	cfg.UserAgent = userAgent()
+	c, err := client.New(cfg)
 	if err != nil || logKey == "" {
 		return c, nil, err
 	}
-	w, err := a.newWitness(origin, logKey, c)
+	w, err := a.newWitness(cfg.Origin, logKey, c)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -54,7 +54,6 @@ func newConfigure(a *app) *cobra.Command {
 	c.Flags().BoolVar(&o.aws, "aws", false, "the profiles of ~/.aws/config (the default)")
 	c.Flags().BoolVar(&o.ssh, "ssh", false, "the block of ssh_config, which is printed")
 	c.Flags().BoolVar(&o.toStdout, "print", false, "print what would change, and change no file")
-	c.Flags().BoolVar(&o.asJSON, "json", false, "print one JSON object a line")
 	c.Flags().BoolVar(&o.prune, "prune", false, "remove the profiles that sega has made for roles that are not yours any more")
 	c.Flags().BoolVar(&o.all, "all", false, "also for roles that you may not use now")
 	c.Flags().StringVar(&o.region, "region", "", "region of profiles that have none")
@@ -80,7 +79,7 @@ func (o configureOptions) check() error {
 	switch {
 	case o.ssh && !o.toStdout:
 		return usagef("the block of ssh_config is printed alone: sega configure --ssh --print")
-	case o.ssh && (o.aws || o.imports || o.undo || o.asJSON || o.prune || o.all || o.region != "" || o.namePrefix != ""):
+	case o.ssh && (o.aws || o.imports || o.undo || o.prune || o.all || o.region != "" || o.namePrefix != ""):
 		return usagef("--ssh goes with --print alone")
 	case o.imports && o.undo, (o.imports || o.undo) && (o.prune || o.all || o.region != "" || o.namePrefix != ""):
 		return usagef("--import and --undo-import go with --print and --json alone")

@@ -19,7 +19,7 @@ import (
 // configureOptions are the flags of configure.
 type configureOptions struct {
 	aws, ssh, imports, undo          bool
-	toStdout, asJSON, prune, all     bool
+	toStdout, prune, all             bool
 	region, templateText, namePrefix string
 }
 
@@ -41,7 +41,7 @@ func (a *app) configureAWS(ctx context.Context, o configureOptions, roles func()
 	}
 	var changes []awsconfig.Change
 	if o.toStdout {
-		changes, err = a.showEdit(path, change, o.asJSON)
+		changes, err = a.showEdit(path, change, a.json)
 	} else {
 		_, err = awsconfig.Edit(ctx, path, func(f *awsconfig.File) (err error) {
 			changes, err = change(f)
@@ -222,7 +222,7 @@ func ownPath(called string) (string, error) {
 
 // reportChanges says what became of each profile. What is printed beside a diff is talk.
 func (a *app) reportChanges(o configureOptions, changes []awsconfig.Change) error {
-	if o.asJSON {
+	if a.json {
 		return jsonLines(a.out, changes)
 	}
 	w := a.out

@@ -101,7 +101,8 @@ func TestConfigureAWS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.configureTest(t, configureOptions{region: "eu-west-1", prune: true, asJSON: true}, someRoles...); err != nil {
+	a.json = true
+	if err := a.configureTest(t, configureOptions{region: "eu-west-1", prune: true}, someRoles...); err != nil {
 		t.Fatal(err)
 	}
 	is, err := os.Stat(filepath.Join(dir, "config"))

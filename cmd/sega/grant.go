@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
 	"time"
@@ -14,8 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"sega/broker/api"
-	"sega/keychain"
-	"sega/keychain/secret"
 )
 
 // enough is how long cached credentials must still live to be handed out: botocore refreshes by
@@ -95,79 +90,4 @@ func (a *app) obtain(ctx context.Context, r api.CredentialsRequest) (granted, er
 	}
 	creds, err := s.credentials(ctx, r)
 	return granted{creds, s.saved().Session.LoginID, s.saved().Session.NotAfter}, err
-}
-
-// itemOf names what is cached for a request: whoever asks for something else gets something else.
-func itemOf(r api.CredentialsRequest) (string, error) {
-	raw, err := json.Marshal(r)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(raw)
-	return itemAWS + r.Role + "/" + hex.EncodeToString(sum[:8]), nil
-}
-
-// sealedCredentials is the JSON of cached credentials inside the sealed store.
-type sealedCredentials struct {
-	api.Credentials
-	Secret string `json:"secret_access_key"`
-	Token  string `json:"session_token"`
-}
-
-func (s *session) credentials(ctx context.Context, r api.CredentialsRequest) (api.Credentials, error) {
-	store, err := s.app.secrets()
-	if err != nil {
-		return api.Credentials{}, err
-	}
-	item, err := itemOf(r)
-	if err != nil {
-		return api.Credentials{}, err
-	}
-	cached, err := s.cached(ctx, store, item, r)
-	if err != nil || cached.AccessKeyID != "" {
-		return cached, err
-	}
-	fresh, err := s.Credentials(ctx, r)
-	if err != nil {
-		return fresh, err
-	}
-	s.app.tell(fresh.Notices)
-	raw, err := json.Marshal(fresh.Wire())
-	if err != nil {
-		return fresh, err
-	}
-	if err := store.Put(item, secret.New(raw)); err != nil {
-		fmt.Fprintf(s.app.err, "sega: the credentials are not cached: %s\n", escape(err.Error()))
-	}
-	return fresh, nil
-}
-
-// cached returns what is cached where the broker lets it be used once more; else nothing. Every
-// hand-out without an agent asks the broker first (R12).
-func (s *session) cached(ctx context.Context, store *keychain.Store, item string, r api.CredentialsRequest) (api.Credentials, error) {
-	raw, err := store.Get(item)
-	if errors.Is(err, keychain.ErrNotFound) {
-		return api.Credentials{}, nil
-	}
-	if err != nil {
-		return api.Credentials{}, err
-	}
-	var c sealedCredentials
-	if json.Unmarshal(raw.Reveal(), &c) != nil {
-		return api.Credentials{}, store.Delete(item)
-	}
-	// How long they still live the broker says: the laptop's clock may be hours off.
-	again, err := s.Reuse(ctx, api.ReuseRequest{Role: c.Role, AccessKeyID: c.AccessKeyID, Reason: r.Reason, Ticket: r.Ticket})
-	switch {
-	case err == nil && time.Duration(again.SecondsLeft)*time.Second < enough:
-		return api.Credentials{}, nil
-	case err == nil:
-		c.SecretAccessKey, c.SessionToken = secret.FromString(c.Secret), secret.FromString(c.Token)
-		return c.Credentials, nil
-	case api.IsKind(err, api.KindNotFound):
-		return api.Credentials{}, store.Delete(item)
-	case api.IsKind(err, api.KindRevoked):
-		return api.Credentials{}, errors.Join(err, store.Delete(item))
-	}
-	return api.Credentials{}, err
 }

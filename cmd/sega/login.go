@@ -66,7 +66,7 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 	if err != nil {
 		return err
 	}
-	c, _, err := a.client(ctx, origin, config.LogKey, key, nil)
+	c, _, err := a.client(ctx, config.LogKey, client.Config{Origin: origin, Key: key})
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 // configuration asks the broker what it is and holds it against what was pinned: a broker whose
 // audit log has another key than at the first login is not believed.
 func (a *app) configuration(ctx context.Context, origin string, acceptNewLog bool) (api.Configuration, error) {
-	c, _, err := a.client(ctx, origin, "", dpop.Key{}, nil)
+	c, _, err := a.client(ctx, "", client.Config{Origin: origin})
 	if err != nil {
 		return api.Configuration{}, err
 	}
@@ -246,7 +246,7 @@ func (a *app) logoutOld(ctx context.Context, old saved) {
 	if old.Session.LoginID == "" || a.now().After(old.Session.Expires) {
 		return
 	}
-	c, _, err := a.client(ctx, old.Origin, "", old.Key, func() secret.Secret { return old.Session.Token })
+	c, _, err := a.client(ctx, "", client.Config{Origin: old.Origin, Key: old.Key, Token: func() secret.Secret { return old.Session.Token }})
 	if err != nil {
 		return
 	}

@@ -130,6 +130,11 @@ func TestWithoutArguments(t *testing.T) {
 				if code != exitFailed || !strings.Contains(talk.String(), "no broker is known yet") {
 					t.Errorf("exit %d: %s", code, talk)
 				}
+			case path[0] == "doctor": // looks at what there is
+				if code > exitFailed || !strings.Contains(out.String(), "you are not logged in") {
+					t.Errorf("exit %d: %s", code, out)
+				}
+				return
 			case path[0] == "agent":
 				if stop := path[len(path)-1] == "stop"; stop && code != exitDone || !stop && (code != exitFailed || !strings.Contains(talk.String(), "no agent is running")) {
 					t.Errorf("exit %d: %s", code, talk)

@@ -134,7 +134,7 @@ func (a *app) open(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	s := &session{app: a, kept: loaded}
-	s.Client, s.witness, err = a.client(ctx, loaded.Origin, loaded.LogKey, loaded.Key, func() secret.Secret { return s.saved().Session.Token })
+	s.Client, s.witness, err = a.client(ctx, loaded.LogKey, client.Config{Origin: loaded.Origin, Key: loaded.Key, Token: func() secret.Secret { return s.saved().Session.Token }, Renew: s.renew})
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +150,9 @@ func (a *app) open(ctx context.Context) (*session, error) {
 // renew prolongs the session by a refresh at the IdP (design.md §5 'Times'). One process does it:
 // a rotated refresh token that is shown twice kills the login.
 func (s *session) renew(ctx context.Context) error {
+	if s.saved().Refresh.Empty() {
+		return errNotLoggedIn
+	}
 	store, err := s.app.secrets()
 	if err != nil {
 		return err
