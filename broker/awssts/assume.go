@@ -17,11 +17,13 @@ type Result struct {
 	AccessKeyID                   string
 	SecretAccessKey, SessionToken secret.Secret
 	Expiration                    time.Time
+	RoleARN                       string
 	AssumedRoleARN, AssumedRoleID string // the ID is the later aws:userid, AROA…:NAME
 	SourceIdentity, SessionName   string
 	Duration                      time.Duration // as asked for in the call that succeeded
 	Notices                       []string      // one line each, for the person
 	Unanswered                    int           // earlier attempts whose session AWS may have made too, unseen by anybody
+	Chained                       bool          // made by role chaining, or perhaps so: AWS takes no SessionDuration with it
 }
 
 // Plan returns the exact parameters that Assume would send for r, or an error of KindInvalid. It
@@ -34,8 +36,9 @@ func (m *Minter) Plan(r Request) (Call, error) {
 	return plan(r, chained)
 }
 
-// Assume makes a session for r. Every error is an *Error. Where AWS says that the role allows less
-// than RoleMax told, it asks once more for an hour, and says so in the notices.
+// Assume makes a session for r with the broker's own identity, or by a token of its own. Every error is an *Error. Where AWS
+// says that the role allows less than RoleMax told, it asks once more for an hour, and says so in the
+// notices.
 func (m *Minter) Assume(ctx context.Context, r Request) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.timeout)
 	defer cancel()
@@ -48,12 +51,20 @@ func (m *Minter) Assume(ctx context.Context, r Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	chained, _ := m.Chained()
+	res, err := m.ask(ctx, c, nil)
+	res.Chained = chained && c.Web == nil
+	return res, err
+}
+
+// ask sends a call under the broker's credentials, or under others.
+func (m *Minter) ask(ctx context.Context, c Call, as aws.CredentialsProvider) (Result, error) {
 	w := &wire{next: m.http}
-	res, e := m.send(ctx, c, w)
+	res, e := m.send(ctx, c, w, as)
 	if e != nil && tooLong(e, c) {
 		c.Notices = append(c.Notices, "session shortened from "+short(c.Duration)+" to "+short(ChainedDuration)+": "+whyTooLong(e))
 		c.Duration = ChainedDuration
-		res, e = m.send(ctx, c, w)
+		res, e = m.send(ctx, c, w, as)
 	}
 	if e != nil {
 		return Result{}, e
@@ -82,8 +93,8 @@ func whyTooLong(e *Error) string {
 	return "AWS says that the role's maximum session duration is less"
 }
 
-func (m *Minter) send(ctx context.Context, c Call, w *wire) (Result, *Error) {
-	out, e := m.firstHop(ctx, c, w)
+func (m *Minter) send(ctx context.Context, c Call, w *wire, as aws.CredentialsProvider) (Result, *Error) {
+	out, e := m.call(ctx, c, w, as)
 	if e != nil {
 		return Result{}, e
 	}
@@ -102,10 +113,21 @@ func (c Call) input() *sts.AssumeRoleInput {
 	if c.ExternalID != "" {
 		in.ExternalId = aws.String(c.ExternalID)
 	}
+	if c.Policy != "" {
+		in.Policy = aws.String(c.Policy)
+	}
+	in.PolicyArns = c.policyARNs()
 	for _, t := range c.Tags {
 		in.Tags = append(in.Tags, types.Tag{Key: aws.String(t.Key), Value: aws.String(t.Value)})
 	}
 	return in
+}
+
+func (c Call) policyARNs() (out []types.PolicyDescriptorType) {
+	for _, arn := range c.PolicyARNs {
+		out = append(out, types.PolicyDescriptorType{Arn: aws.String(arn)})
+	}
+	return out
 }
 
 // slack is how far AWS's clock and the broker's may differ.
@@ -130,7 +152,7 @@ func (c Call) result(out *sts.AssumeRoleOutput, now time.Time) (Result, string) 
 		AccessKeyID:     aws.ToString(cr.AccessKeyId),
 		SecretAccessKey: secret.FromString(aws.ToString(cr.SecretAccessKey)),
 		SessionToken:    secret.FromString(aws.ToString(cr.SessionToken)),
-		Expiration:      cr.Expiration.UTC(), Duration: c.Duration,
+		Expiration:      cr.Expiration.UTC(), Duration: c.Duration, RoleARN: c.RoleARN,
 		AssumedRoleARN: aws.ToString(u.Arn), AssumedRoleID: aws.ToString(u.AssumedRoleId),
 		SourceIdentity: c.SourceIdentity, SessionName: c.SessionName,
 	}, ""

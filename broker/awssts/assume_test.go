@@ -47,7 +47,7 @@ func TestAssume(t *testing.T) {
 	if diff := cmp.Diff([]url.Values{wantForm}, f.calls()); diff != "" {
 		t.Errorf("sent (-want +got):\n%s", diff)
 	}
-	want := Result{AccessKeyID: "ASIAROLE000000000000", AssumedRoleARN: "arn:aws:sts::222222222222:assumed-role/admin/ada@corp.example",
+	want := Result{AccessKeyID: "ASIAROLE000000000000", RoleARN: adminARN, AssumedRoleARN: "arn:aws:sts::222222222222:assumed-role/admin/ada@corp.example",
 		AssumedRoleID: "AROAX:ada@corp.example", SourceIdentity: "ada@corp.example", SessionName: "ada@corp.example", Duration: time.Hour}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Result{}, "SecretAccessKey", "SessionToken", "Expiration")); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)

@@ -34,6 +34,12 @@ func classify(err error, w *wire, c Call, caller string) *Error {
 	if e.Hint == "" {
 		e.Hint = hints[e.Kind]
 	}
+	switch {
+	case e.Kind == KindCredentials && c.Through != "":
+		e.Hint = "AWS does not take the session of " + c.Through + ", which it has just made; try again"
+	case e.Code == "MalformedPolicyDocument":
+		e.Hint = "check the session policy with: aws accessanalyzer validate-policy --policy-type IDENTITY_POLICY --policy-document file://FILE"
+	}
 	return e
 }
 

@@ -111,7 +111,7 @@ var hints = map[Kind]string{
 	KindUnavailable:  "AWS itself failed; try again in a few seconds",
 	KindRegion:       "activate STS for this region in the account, or set the broker to another region",
 	KindAnswer:       checkAnswer,
-	KindPackedPolicy: "pass fewer or shorter tags: the session's tags and policies share one packed limit",
+	KindPackedPolicy: "shorten the session policy, or pass fewer policy ARNs or a shorter ticket: policies and tags of a session share one packed limit, whatever their plain text's length",
 }
 
 const checkAnswer = "check that the endpoint of the broker's configuration is AWS STS; the credentials of the answer were dropped"
@@ -135,7 +135,11 @@ func missingPermission(message string) string {
 
 // deniedHint tells which policy to look at. caller is the broker's ARN, empty if unknown.
 func deniedHint(c Call, missing, message, caller string) string {
-	if caller == "" {
+	owner := "the broker's own policy"
+	switch {
+	case c.Through != "":
+		caller, owner = c.Through, "that role's policies"
+	case caller == "":
 		caller = "the broker's principal"
 	}
 	if m := explicitDeny.FindStringSubmatch(message); m != nil {
@@ -149,9 +153,9 @@ func deniedHint(c Call, missing, message, caller string) string {
 		return c.Web.deniedHint(c.RoleARN, missing)
 	}
 	if missing == "" {
-		return "the trust policy of " + c.RoleARN + " must allow sts:AssumeRole, sts:SetSourceIdentity and sts:TagSession to " + caller
+		return "the trust policy of " + c.RoleARN + " must allow sts:AssumeRole, sts:SetSourceIdentity and sts:TagSession to " + caller + ", and " + owner + " must allow them on it"
 	}
-	hint := "let the trust policy of " + c.RoleARN + " allow " + missing + " to " + caller + ", and the broker's own policy allow it on that role"
+	hint := "let the trust policy of " + c.RoleARN + " allow " + missing + " to " + caller + ", and " + owner + " allow it on the former"
 	if strings.EqualFold(missing, "sts:AssumeRole") && c.ExternalID == "" {
 		hint += "; if the trust policy asks for an external ID, write it into the role's entry of the broker's configuration"
 	}

@@ -33,7 +33,10 @@ type Request struct {
 	// Want is what the person asked for; zero: as long as the limits give. PolicyMax and RoleMax
 	// are limits; zero means AWS's default of an hour, never "no limit".
 	Want, PolicyMax, RoleMax time.Duration
-	WebIdentity              *WebIdentity // nil: by the broker's own AWS identity
+	Narrow
+
+	Through     string       // ARN of the role whose session makes the call; empty: the broker makes it
+	WebIdentity *WebIdentity // of the broker's call; nil: by its own AWS identity
 }
 
 // Tag is a session tag.
@@ -44,9 +47,12 @@ type Tag struct{ Key, Value string }
 type Call struct {
 	RoleARN, SessionName, ExternalID, SourceIdentity string
 	Duration                                         time.Duration // whole seconds
-	Tags                                             []Tag
-	Web                                              *WebIdentity // nil: AssumeRole
-	Notices                                          []string     // one line for each thing that differs from what was asked, and why
+	Tags                                             []Tag         // none is transitive: each call of a chain sets its own
+	Notices                                          []string      // one line for each thing that differs from what was asked, and why
+	Narrow
+
+	Through string       // as in Request
+	Web     *WebIdentity // nil: AssumeRole
 }
 
 // plan is Minter.Plan with the caller's nature as a value.
@@ -59,7 +65,7 @@ func plan(r Request, chained bool) (Call, error) {
 	if err != nil {
 		return Call{}, err
 	}
-	c := Call{RoleARN: r.RoleARN, SessionName: name, ExternalID: r.ExternalID, SourceIdentity: source, Web: r.WebIdentity}
+	c := Call{RoleARN: r.RoleARN, SessionName: name, ExternalID: r.ExternalID, SourceIdentity: source, Narrow: r.Narrow, Through: r.Through, Web: r.WebIdentity}
 	if c.Duration, c.Notices, err = clamp(r, chained && r.WebIdentity == nil); err != nil {
 		return Call{}, err
 	}
@@ -90,7 +96,10 @@ func limits(r Request, chained bool) []limit {
 		{orDefault(r.RoleMax), "the role's maximum session duration is no longer"},
 		{MaxDuration, "AWS gives no session longer than that"},
 	}
-	if chained {
+	switch {
+	case r.Through != "":
+		l = append(l, limit{ChainedDuration, "the role is assumed from another one, and AWS caps role chaining at one hour"})
+	case chained:
 		l = append(l, limit{ChainedDuration, "the broker itself runs as an assumed role, and AWS caps role chaining at one hour"})
 	}
 	return l

@@ -40,6 +40,9 @@ func (c Call) validate() error {
 	if err := c.validateWeb(); err != nil {
 		return err
 	}
+	if err := c.Narrow.Validate(c.RoleARN); err != nil {
+		return err
+	}
 	return validateTags(c.Tags)
 }
 

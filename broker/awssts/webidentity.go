@@ -63,13 +63,18 @@ func (c Call) claims(now time.Time) claims {
 	return out
 }
 
-// firstHop makes the one call by which a session begins: by a token where the role says so, else by
-// the broker's own AWS identity. Both answers have the same parts.
-func (m *Minter) firstHop(ctx context.Context, c Call, w *wire) (*sts.AssumeRoleOutput, *Error) {
+// call makes the one call by which a session begins: by a token where the role says so, else under
+// the broker's own AWS identity, or under another. Both answers have the same parts.
+func (m *Minter) call(ctx context.Context, c Call, w *wire, as aws.CredentialsProvider) (*sts.AssumeRoleOutput, *Error) {
 	if c.Web != nil {
 		return m.withWebIdentity(ctx, c, w)
 	}
-	out, err := m.client.AssumeRole(ctx, c.input(), func(o *sts.Options) { o.HTTPClient = w })
+	out, err := m.client.AssumeRole(ctx, c.input(), func(o *sts.Options) {
+		o.HTTPClient = w
+		if as != nil {
+			o.Credentials = as
+		}
+	})
 	if err != nil {
 		return nil, classify(err, w, c, m.who().arn)
 	}
@@ -95,8 +100,12 @@ func (m *Minter) withWebIdentity(ctx context.Context, c Call, w *wire) (*sts.Ass
 }
 
 func (c Call) webInput(token secret.Secret) *sts.AssumeRoleWithWebIdentityInput {
-	return &sts.AssumeRoleWithWebIdentityInput{RoleArn: aws.String(c.RoleARN), RoleSessionName: aws.String(c.SessionName),
-		WebIdentityToken: aws.String(string(token.Reveal())), DurationSeconds: aws.Int32(int32(c.Duration / time.Second))}
+	in := &sts.AssumeRoleWithWebIdentityInput{RoleArn: aws.String(c.RoleARN), RoleSessionName: aws.String(c.SessionName),
+		WebIdentityToken: aws.String(string(token.Reveal())), DurationSeconds: aws.Int32(int32(c.Duration / time.Second)), PolicyArns: c.policyARNs()}
+	if c.Policy != "" {
+		in.Policy = aws.String(c.Policy)
+	}
+	return in
 }
 
 // mismatch says what of an answer is not of our token. Provider is not looked at: AWS documents the

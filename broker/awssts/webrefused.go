@@ -74,10 +74,3 @@ func (id WebIdentity) deniedHint(role, missing string) string {
 	return "let the trust policy of " + role + " allow " + missing + " to the federated principal oidc-provider/" + host +
 		", where " + host + ":aud is " + id.Audience + " and " + host + ":sub, if it is asked for, fits " + id.Subject
 }
-
-func account(arn string) string {
-	if parts := strings.Split(arn, ":"); len(parts) > 4 {
-		return parts[4]
-	}
-	return ""
-}
