@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"strconv"
 	"time"
 )
@@ -89,46 +90,80 @@ func CertsOf(ctx context.Context, q Querier, iss, sub, loginID string, now time.
 
 // DropExpired forgets certificates and grants that expired before a time.
 func DropExpired(ctx context.Context, q Querier, before time.Time) error {
-	if _, err := q.ExecContext(ctx, `DELETE FROM certs WHERE valid_before<?`, Millis(before)); err != nil {
-		return err
+	for _, query := range []string{
+		`DELETE FROM certs WHERE valid_before<?`,
+		`DELETE FROM grant_terms WHERE key_id IN (SELECT access_key_id FROM grants WHERE expires<?)`,
+		`DELETE FROM grants WHERE expires<?`,
+	} {
+		if _, err := q.ExecContext(ctx, query, Millis(before)); err != nil {
+			return err
+		}
 	}
-	_, err := q.ExecContext(ctx, `DELETE FROM grants WHERE expires<?`, Millis(before))
-	return err
+	return nil
 }
 
 // Grant is a set of AWS credentials that is out there.
 type Grant struct {
 	AccessKeyID, Role string
 	Bearer
-	Expires time.Time
+	Expires time.Time // of what came of the credentials, where that lives longer
+	Terms
 }
 
-const grantColumns = `access_key_id, role, login_id, iss, sub, epoch, rev, expires`
-
-func scanGrant(scan func(...any) error) (Grant, error) {
-	var g Grant
-	var expires int64
-	err := scan(&g.AccessKeyID, &g.Role, &g.LoginID, &g.Issuer, &g.Subject, &g.Epoch, &g.Rev, &expires)
-	g.Expires = Time(expires)
-	return g, err
+// Terms are how a grant came about: by them policy decides on it again. The zero value is a role that
+// was assumed by the broker itself, with all that it may.
+type Terms struct {
+	Through  []string // roles by name, in the order in which they were assumed before the grant's own
+	ReadOnly bool     // narrowed to AWS's ReadOnlyAccess alone
+	Narrowed bool     // narrowed by any session policy
+	Console  bool     // the person got a console session, and not the credentials
 }
+
+func (t Terms) isZero() bool { return len(t.Through) == 0 && !t.ReadOnly && !t.Narrowed && !t.Console }
 
 // AddGrant stores a grant.
 func AddGrant(ctx context.Context, q Querier, g Grant) error {
-	return insert(ctx, q, `INSERT INTO grants (`+grantColumns+`) VALUES (?,?,?,?,?,?,?,?)`,
+	err := insert(ctx, q, `INSERT INTO grants (access_key_id, role, login_id, iss, sub, epoch, rev, expires) VALUES (?,?,?,?,?,?,?,?)`,
 		g.AccessKeyID, g.Role, g.LoginID, g.Issuer, g.Subject, g.Epoch, g.Rev, Millis(g.Expires))
+	if err != nil || g.Terms.isZero() {
+		return err
+	}
+	through, err := json.Marshal(g.Through)
+	if err != nil {
+		return err
+	}
+	return insert(ctx, q, `INSERT INTO grant_terms (key_id, through, read_only, narrowed, console) VALUES (?,?,?,?,?)`,
+		g.AccessKeyID, string(through), flag(g.ReadOnly), flag(g.Narrowed), flag(g.Console))
+}
+
+// selectGrants leaves room for what narrows it. A grant without a row of terms has none.
+const selectGrants = `SELECT g.access_key_id, g.role, g.login_id, g.iss, g.sub, g.epoch, g.rev, g.expires,
+	coalesce(t.through, 'null'), coalesce(t.read_only, 0), coalesce(t.narrowed, 0), coalesce(t.console, 0)
+	FROM grants AS g LEFT JOIN grant_terms AS t ON t.key_id=g.access_key_id `
+
+func scanGrant(scan func(...any) error) (Grant, error) {
+	var g Grant
+	var expires, readOnly, narrowed, console int64
+	var through string
+	err := scan(&g.AccessKeyID, &g.Role, &g.LoginID, &g.Issuer, &g.Subject, &g.Epoch, &g.Rev, &expires, &through, &readOnly, &narrowed, &console)
+	if err != nil {
+		return g, err
+	}
+	g.Expires = Time(expires)
+	g.ReadOnly, g.Narrowed, g.Console = readOnly != 0, narrowed != 0, console != 0
+	return g, json.Unmarshal([]byte(through), &g.Through)
 }
 
 // GrantByKey returns the grant of an access key ID.
 func GrantByKey(ctx context.Context, q Querier, accessKeyID string) (Grant, error) {
-	g, err := scanGrant(q.QueryRowContext(ctx, `SELECT `+grantColumns+` FROM grants WHERE access_key_id=?`, accessKeyID).Scan)
+	g, err := scanGrant(q.QueryRowContext(ctx, selectGrants+`WHERE g.access_key_id=?`, accessKeyID).Scan)
 	return g, one(err)
 }
 
 // GrantsOf returns the grants of a subject, or of one login, that have not expired.
 func GrantsOf(ctx context.Context, q Querier, iss, sub, loginID string, now time.Time) ([]Grant, error) {
-	rows, err := q.QueryContext(ctx, `SELECT `+grantColumns+` FROM grants
-		WHERE iss=? AND sub=? AND (CAST(? AS TEXT)='' OR login_id=?) AND expires>? ORDER BY expires`, iss, sub, loginID, loginID, Millis(now))
+	rows, err := q.QueryContext(ctx, selectGrants+`WHERE g.iss=? AND g.sub=? AND (CAST(? AS TEXT)='' OR g.login_id=?) AND g.expires>? ORDER BY g.expires`,
+		iss, sub, loginID, loginID, Millis(now))
 	return collect(rows, err, func(r *sql.Rows) (Grant, error) { return scanGrant(r.Scan) })
 }
 

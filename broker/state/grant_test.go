@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"sega/broker/state"
 )
 
@@ -137,6 +139,50 @@ func TestGrants(t *testing.T) {
 		wantErr(d, byKey("asialate"), state.ErrNotFound)
 		want(d, of(""), []state.Grant{soon, late})
 		want(d, of("ses_2"), []state.Grant{soon})
+	})
+}
+
+// TestTerms: how a grant came about is read back as it was, and goes with it.
+func TestTerms(t *testing.T) {
+	onEach(t, func(t *testing.T, open opener) {
+		d := open(t)
+		terms := map[string]state.Terms{
+			"ASIAPLAIN": {}, "ASIACHAIN": {Through: []string{"dev-admin", `b"\\`}}, "ASIAREAD": {ReadOnly: true, Narrowed: true},
+			"ASIANARROW": {Narrowed: true}, "ASIACONSOLE": {Through: []string{"dev-admin"}, Console: true},
+		}
+		for key, v := range terms {
+			d.write(func(ctx context.Context, q state.Querier) error {
+				return state.AddGrant(ctx, q, state.Grant{AccessKeyID: key, Role: "r", Bearer: bearer(login("ses_1")), Expires: noon.Add(time.Hour), Terms: v})
+			})
+		}
+		for key, v := range terms {
+			want(d, func(ctx context.Context, q state.Querier) (state.Terms, error) {
+				g, err := state.GrantByKey(ctx, q, key)
+				return g.Terms, err
+			}, v)
+		}
+		all := func(ctx context.Context, q state.Querier) (n int, err error) {
+			grants, err := state.GrantsOf(ctx, q, issuer, alice, "", noon)
+			for _, g := range grants {
+				if !cmp.Equal(g.Terms, terms[g.AccessKeyID]) {
+					t.Errorf("%s has the terms %+v", g.AccessKeyID, g.Terms)
+				}
+			}
+			return len(grants), err
+		}
+		want(d, all, len(terms))
+		rows := func(ctx context.Context, q state.Querier) (n int, err error) {
+			return n, q.QueryRowContext(ctx, `SELECT count(*) FROM grant_terms`).Scan(&n)
+		}
+		want(d, rows, 4)
+		d.write(func(ctx context.Context, q state.Querier) error {
+			return state.DropExpired(ctx, q, noon.Add(time.Hour))
+		})
+		want(d, rows, 4)
+		d.write(func(ctx context.Context, q state.Querier) error {
+			return state.DropExpired(ctx, q, noon.Add(time.Hour+time.Millisecond))
+		})
+		want(d, rows, 0)
 	})
 }
 

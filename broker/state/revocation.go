@@ -99,6 +99,7 @@ func Recover(ctx context.Context, q Querier, now time.Time) error {
 		`UPDATE subjects SET epoch=epoch+1000000`,
 		`DELETE FROM certs`,
 		`DELETE FROM grants`,
+		`DELETE FROM grant_terms`,
 	} {
 		if _, err := q.ExecContext(ctx, query); err != nil {
 			return err

@@ -6,7 +6,7 @@ import "strconv"
 // what brings the tables of the version before up to date, as statements that may run again.
 //
 // Databases of issue 2 have no version and count as 1.
-const Version = 3
+const Version = 4
 
 // Schema makes the tables, or brings older ones up to date: statements that may run again, in the
 // SQL that SQLite and PostgreSQL share, with SQLite's types. A backend runs all of them in one
@@ -76,4 +76,9 @@ var Schema = []string{
 	`CREATE TABLE IF NOT EXISTS ssh_labels (id TEXT PRIMARY KEY, labels TEXT NOT NULL) STRICT`,
 	`INSERT INTO ssh_labels (id, labels) SELECT id, '' FROM ssh_sessions AS s
 		WHERE NOT EXISTS (SELECT 1 FROM ssh_labels AS l WHERE l.id=s.id) ON CONFLICT DO NOTHING`,
+
+	// Of version 3: every grant was of a role that the broker had assumed itself, narrowed by nothing. That
+	// is what a grant without a row here is.
+	`CREATE TABLE IF NOT EXISTS grant_terms (
+		key_id TEXT PRIMARY KEY, through TEXT NOT NULL, read_only INTEGER NOT NULL, narrowed INTEGER NOT NULL, console INTEGER NOT NULL) STRICT`,
 }
