@@ -189,7 +189,13 @@ func contextRecord(r Request) (cedar.Record, error) {
 		"ticket":  cedar.String(r.Ticket),
 		"now":     cedar.NewDatetime(r.Now),
 	}
-	if r.Action == ActionConnect {
+	switch r.Action {
+	case ActionAssume, ActionConsole:
+		if r.ReadOnly && !r.Narrowed {
+			return cedar.Record{}, errors.New("the session is read-only and has no session policy")
+		}
+		m["readOnly"], m["narrowed"] = cedar.Boolean(r.ReadOnly), cedar.Boolean(r.Narrowed)
+	case ActionConnect:
 		if r.Login == "" {
 			return cedar.Record{}, errors.New("the connection names no login")
 		}

@@ -21,6 +21,7 @@ type Principal struct {
 // Actions, as in schema.cedarschema.
 const (
 	ActionAssume       = "assume"       // Role
+	ActionConsole      = "console"      // Role; beside ActionAssume
 	ActionConnect      = "connect"      // Host; Context.Login is needed
 	ActionCertificate  = "certificate"  // Broker
 	ActionListSessions = "listSessions" // Broker, User, Session
@@ -71,6 +72,9 @@ type Context struct {
 	Source  string // IP address, with or without a port; empty where unknown
 	Login   string // account on the host, for ActionConnect
 	Now     time.Time
+
+	ReadOnly bool // for ActionAssume and ActionConsole: AWS's ReadOnlyAccess is the only session policy
+	Narrowed bool // for them, too: there is any session policy
 }
 
 // Request is a question to a Set.

@@ -45,6 +45,9 @@ type vector struct {
 			Source  string    `json:"source"`
 			Login   string    `json:"login"`
 			Now     time.Time `json:"now"`
+
+			ReadOnly bool `json:"read_only"`
+			Narrowed bool `json:"narrowed"`
 		} `json:"context"`
 	} `json:"request"`
 	Decision answer `json:"decision"`
@@ -75,7 +78,7 @@ func (v vector) request(t *testing.T) Request {
 		Resource: Resource{Type: res.Type, ID: res.ID, Labels: res.Labels, Account: res.Account,
 			Owner: res.Owner, OwnerIssuer: res.OwnerIssuer},
 		Context: Context{MFA: c.MFA, AuthAge: age, Method: c.Method, Reason: c.Reason, Ticket: c.Ticket,
-			Source: c.Source, Login: c.Login, Now: c.Now},
+			Source: c.Source, Login: c.Login, Now: c.Now, ReadOnly: c.ReadOnly, Narrowed: c.Narrowed},
 	}
 }
 
