@@ -28,13 +28,15 @@ type assumption struct {
 	duration                                         time.Duration
 	tags                                             []tag
 	transitive                                       []string
+	policy                                           string
+	policyARNs                                       []string
 }
 
 // parseAssume checks every parameter on its own; what depends on the role comes later. Beside a
 // fault it returns what was asked for, for the record.
 func parseAssume(f form) (assumption, *fault) {
 	a := assumption{roleARN: f.values["RoleArn"], sessionName: f.values["RoleSessionName"], externalID: f.values["ExternalId"],
-		sourceIdentity: f.values["SourceIdentity"], tags: f.tags, transitive: f.keys}
+		sourceIdentity: f.values["SourceIdentity"], tags: f.tags, transitive: f.keys, policy: f.values["Policy"], policyARNs: f.arns}
 	for _, check := range []func() *fault{
 		func() *fault { return checkNames(f) },
 		func() *fault { return a.takeDuration(f) },
@@ -101,9 +103,10 @@ func checkPolicies(f form) *fault {
 	if given && (total < 1 || total > 2048 || !policyRule.MatchString(policy)) {
 		return constraint("Policy", "Member must have length between 1 and 2048")
 	}
-	var object map[string]json.RawMessage
-	if given && json.Unmarshal([]byte(policy), &object) != nil {
-		return &fault{"MalformedPolicyDocument", http.StatusBadRequest, "This policy contains invalid Json"}
+	if given {
+		if bad := checkDocument(policy); bad != nil {
+			return bad
+		}
 	}
 	if len(f.arns) > 10 {
 		return constraint("PolicyArns", "Member must have length less than or equal to 10")
@@ -118,6 +121,37 @@ func checkPolicies(f form) *fault {
 	}
 	if total > 2048 {
 		return validation("The plaintext of policy and policy ARNs exceeds 2048 characters")
+	}
+	return nil
+}
+
+// checkDocument asks of a session policy what IAM asks of every policy, and that it names no principal.
+func checkDocument(policy string) *fault {
+	malformed := func(msg string) *fault { return &fault{"MalformedPolicyDocument", http.StatusBadRequest, msg} }
+	var document struct{ Statement json.RawMessage }
+	if json.Unmarshal([]byte(policy), &document) != nil {
+		return malformed("This policy contains invalid Json")
+	}
+	type statement = map[string]json.RawMessage
+	var list []statement
+	if json.Unmarshal(document.Statement, &list) != nil {
+		var one statement
+		if json.Unmarshal(document.Statement, &one) != nil {
+			return malformed("Syntax errors in policy.")
+		}
+		list = []statement{one}
+	}
+	for _, s := range list {
+		effect := string(s["Effect"])
+		if s["Principal"] != nil || s["NotPrincipal"] != nil {
+			return malformed("Policy document should not specify a principal.")
+		}
+		if effect != `"Allow"` && effect != `"Deny"` || (s["Action"] == nil) == (s["NotAction"] == nil) || (s["Resource"] == nil) == (s["NotResource"] == nil) {
+			return malformed("Syntax errors in policy.")
+		}
+	}
+	if len(list) == 0 {
+		return malformed("Syntax errors in policy.")
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ func TestGoSDK(t *testing.T) {
 	}
 	calls := b.Calls()
 	want := Call{Action: "AssumeRole", Caller: brokerARN, AccessKeyID: brokerKey, RoleARN: adminARN, SessionName: "ada@corp.example", SourceIdentity: "ada@corp.example",
-		Duration: 900 * time.Second, Tags: map[string]string{"k é": "a b+c/=@:.-é"}, TransitiveTagKeys: []string{"k é"}, Issued: *cr.AccessKeyId,
+		Duration: 900 * time.Second, Tags: map[string]string{"k é": "a b+c/=@:.-é"}, TransitiveTagKeys: []string{"k é"}, Issued: *cr.AccessKeyId, PolicyARNs: []string{readOnly},
 		Time: calls[0].Time, RequestID: calls[0].RequestID}
 	if diff := cmp.Diff(want, calls[0]); diff != "" || len(calls) != 2 || b.AssumeRoleCalls() != 1 {
 		t.Errorf("%d calls, %d of AssumeRole; the first (-want +got):\n%s", len(calls), b.AssumeRoleCalls(), diff)

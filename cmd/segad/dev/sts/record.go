@@ -20,7 +20,9 @@ type Call struct {
 	Duration                                         time.Duration
 	Tags                                             map[string]string
 	TransitiveTagKeys                                []string
-	Issued                                           string // access key ID of the new session
+	Policy                                           string   // session policy
+	PolicyARNs                                       []string // managed session policies
+	Issued                                           string   // access key ID of the new session
 }
 
 // maxCalls bounds what a long-running double remembers.
@@ -29,6 +31,7 @@ const maxCalls = 10000
 func (c *Call) fill(a assumption) {
 	c.RoleARN, c.SessionName, c.SourceIdentity, c.ExternalID = a.roleARN, a.sessionName, a.sourceIdentity, a.externalID
 	c.Duration, c.TransitiveTagKeys = a.duration, a.transitive
+	c.Policy, c.PolicyARNs = a.policy, a.policyARNs
 	c.Tags = make(map[string]string, len(a.tags))
 	for _, t := range a.tags {
 		c.Tags[t.Key] = t.Value

@@ -163,6 +163,12 @@ func (b bench) call(t *testing.T, c creds, encoded string) answered {
 	return do(t, b.sign(c, b.clock.now(), "us-east-1", encoded, nil))
 }
 
+// Session policies.
+const (
+	readS3   = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:Get*","Resource":"*"}]}`
+	readOnly = "arn:aws:iam::aws:policy/ReadOnlyAccess"
+)
+
 const whoami = "Action=GetCallerIdentity&Version=2011-06-15"
 
 // assumeForm returns the parameters of a right call, changed by kv pairs; an empty value removes.
@@ -223,9 +229,15 @@ func TestAssumeRoleLimits(t *testing.T) {
 		{"external ID of 1224", []string{"ExternalId", x("x", 1224)}, ""},
 		{"external ID of 1225", []string{"ExternalId", x("x", 1225)}, "ValidationError"},
 		{"external ID with a blank", []string{"ExternalId", "a b"}, "ValidationError"},
-		{"session policy", []string{"Policy", `{"Version":"2012-10-17"}`}, ""},
-		{"session policy of 2048", []string{"Policy", "{" + x(" ", 2046) + "}"}, ""},
-		{"session policy of 2049", []string{"Policy", "{" + x(" ", 2047) + "}"}, "ValidationError"},
+		{"session policy", []string{"Policy", readS3}, ""},
+		{"session policy of 2048", []string{"Policy", readS3 + x(" ", 2048-len(readS3))}, ""},
+		{"session policy of 2049", []string{"Policy", readS3 + x(" ", 2049-len(readS3))}, "ValidationError"},
+		{"session policy without a statement", []string{"Policy", `{"Version":"2012-10-17"}`}, "MalformedPolicyDocument"},
+		{"session policy with no statement in it", []string{"Policy", `{"Statement":[]}`}, "MalformedPolicyDocument"},
+		{"session policy without an effect", []string{"Policy", `{"Statement":{"Action":"*","Resource":"*"}}`}, "MalformedPolicyDocument"},
+		{"session policy with a principal", []string{"Policy", `{"Statement":{"Effect":"Allow","Action":"*","Resource":"*","Principal":"*"}}`}, "MalformedPolicyDocument"},
+		{"policies of 2049 together", []string{"Policy", readS3 + x(" ", 2049-len(readS3)-len(readOnly)), "PolicyArns.member.1.arn", readOnly}, "ValidationError"},
+		{"policies of 2048 together", []string{"Policy", readS3 + x(" ", 2048-len(readS3)-len(readOnly)), "PolicyArns.member.1.arn", readOnly}, ""},
 		{"session policy outside Latin-1", []string{"Policy", `{"a":"Ā"}`}, "ValidationError"},
 		{"session policy that is no JSON", []string{"Policy", "{"}, "MalformedPolicyDocument"},
 		{"policy ARN", []string{"PolicyArns.member.1.arn", "arn:aws:iam::aws:policy/ReadOnlyAccess"}, ""},
