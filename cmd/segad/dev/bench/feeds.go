@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -111,7 +112,7 @@ func (b *bench) follow(e *environment, agents []feeding) error {
 	group, ctx := errgroup.WithContext(ctx)
 	done := errors.New("measured")
 	var beats, live atomic.Int64
-	gate := make(chan struct{}, joiningNow)
+	gate, cut := make(chan struct{}, joiningNow), make(chan time.Time, 1)
 	for _, a := range agents {
 		group.Go(func() error {
 			c, err := client.New(client.Config{Origin: e.Broker, RootCAs: roots, Key: a.key, Token: func() secret.Secret { return a.token }, UserAgent: "sega/bench"})
@@ -121,17 +122,22 @@ func (b *bench) follow(e *environment, agents []feeding) error {
 			defer c.Close()
 			gate <- struct{}{}
 			first := true
-			return c.SessionFeed(ctx, func(item api.FeedItem) error {
-				if item.Type == api.FeedHeartbeat {
-					beats.Add(1)
-					if first {
-						first = false
-						live.Add(1)
-						<-gate
-					}
+			err = c.SessionFeed(ctx, func(item api.FeedItem) error {
+				switch {
+				case item.Type == api.FeedRevoke:
+					cut <- time.Now()
+				case item.Type == api.FeedHeartbeat && first:
+					first = false
+					live.Add(1)
+					<-gate
 				}
+				beats.Add(1)
 				return nil
 			})
+			if api.IsKind(err, api.KindRevoked) {
+				return nil
+			}
+			return err
 		})
 	}
 	err = await(ctx, joinTime, "heartbeats of all agents", func() error {
@@ -142,6 +148,9 @@ func (b *bench) follow(e *environment, agents []feeding) error {
 	})
 	if err == nil {
 		err = b.weighFeeds(ctx, broker, before, len(agents), &beats)
+	}
+	if err == nil {
+		err = b.tellOne(ctx, e, agents[len(agents)/2].session.ID, cut)
 	}
 	stop(done)
 	if ended := group.Wait(); err == nil && !errors.Is(ended, done) {
@@ -174,4 +183,28 @@ func (b *bench) weighFeeds(ctx context.Context, broker int, before float64, n in
 		result("broker.feed.idle.heartbeats", float64(beats.Load()-heard)/float64(n)/minutes, "per feed per minute"),
 		result("broker.feed.idle.memory", (after-before)/float64(n), "KiB PSS"))
 	return nil
+}
+
+// tellOne measures how long after security has sent a revocation one agent of all has it.
+func (b *bench) tellOne(ctx context.Context, e *environment, login string, cut <-chan time.Time) error {
+	sam, err := e.someone("sam@example.com")
+	if err != nil {
+		return err
+	}
+	security, err := e.login(ctx, sam, net.IPv4(127, 0, 2, 2))
+	if err != nil {
+		return err
+	}
+	defer security.leave()
+	from := time.Now()
+	if _, err := security.Revoke(ctx, api.RevokeRequest{Subject: api.SubjectSession, ID: login, Reason: "bench"}); err != nil {
+		return err
+	}
+	select {
+	case at := <-cut:
+		b.add(result("broker.feed.revoke", millis(at.Sub(from)), "ms"))
+		return nil
+	case <-time.After(cutTime):
+		return errors.New("the agent was not told")
+	}
 }

@@ -77,7 +77,7 @@ func steps() []step {
 		{"cli.size", (*bench).size}, {"cli.start", (*bench).start},
 		{"cli.credential_process", (*bench).credentialProcess}, {"cli.exec", (*bench).exec}, {"cli.configure", (*bench).configure},
 		{"broker.cert", (*bench).certificates}, {"broker.assume", (*bench).assume},
-		{"broker.feed.idle", (*bench).idleFeeds},
+		{"broker.feed", (*bench).idleFeeds},
 		{"audit.append", (*bench).appends}, {"audit.query", (*bench).queries},
 		{"bastion.idle", (*bench).idle}, // first: a bastion that has worked has memory to spare
 		{"bastion.connect", (*bench).connect}, {"bastion.echo", (*bench).echo}, {"bastion.bulk", (*bench).bulk},
