@@ -162,7 +162,8 @@ func TestConfigureNames(t *testing.T) {
 	}{
 		"all":                {configureOptions{all: true}, someRoles, []string{"profile dev-admin", "profile ops", "profile prod"}, 0},
 		"by account":         {configureOptions{templateText: "{{.Account}}/{{.Name}}"}, someRoles, []string{"profile 111111111111/dev-admin", "profile 222222222222/ops"}, 0},
-		"prefix and ARN":     {configureOptions{namePrefix: "p-", templateText: `{{slice .ARN 13 25}}`}, someRoles, []string{"profile p-111111111111", "profile p-222222222222"}, 0},
+		"prefix and ARN":     {configureOptions{namePrefix: "p-", templateText: "{{ .ARN }}-x"}, someRoles, []string{"profile p-arn:aws:iam::111111111111:role/dev-admin-x", "profile p-arn:aws:iam::222222222222:role/team/ops-x"}, 0},
+		"a pipeline":         {configureOptions{templateText: "{{.Name | len}}"}, someRoles, nil, exitUsage},
 		"all the same":       {configureOptions{templateText: "x"}, someRoles, nil, exitUsage},
 		"default":            {configureOptions{templateText: "default"}, someRoles[:1], nil, exitFailed},
 		"no such field":      {configureOptions{templateText: "{{.Nope}}"}, someRoles, nil, exitUsage},

@@ -173,7 +173,7 @@ func TestUsage(t *testing.T) {
 		"configure --import --prune":         "--import and --undo-import go with",
 		"configure --import --undo-import":   "--import and --undo-import go with",
 		"configure --region EU!":             "not a region",
-		"configure --template {{.Nope}":      "template:",
+		"configure --template {{.Name":       "--template knows",
 		"login a b":                          `unexpected argument "b"`,
 		"login --paste --device":             "exclude each other",
 		"login http://x":                     "a broker is named like",

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -16,23 +15,33 @@ type Program struct {
 	Windows bool     // whose shell has quotes of its own
 }
 
-var (
-	// plainRole are role names that no shell and no SDK takes for more than a name.
-	plainRole = regexp.MustCompile(`^[A-Za-z0-9_+=,.@/:][A-Za-z0-9_+=,.@/:-]*$`)
-	bareWord  = regexp.MustCompile(`^[A-Za-z0-9_+=,.@/:%-]+$`)
-	bareDOS   = regexp.MustCompile(`^[A-Za-z0-9_+=,.@/:\\-]+$`)
-	quotedDOS = regexp.MustCompile(`^[A-Za-z0-9_+=,.@/:\\ -]+$`)
-	lifetime  = regexp.MustCompile(`^[0-9]+[0-9hms]*$`)
+// Characters, beside letters and digits, of words that nobody takes for more than a word.
+const (
+	roleChars = "_+=,.@/:-"
+	bareChars = roleChars + "%"
+	dosChars  = roleChars + `\`
 )
+
+// only reports whether a text is made of ASCII letters, digits and the characters of more, and not empty.
+func only(s, more string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(more, r)
+	})
+}
+
+// lifetime reports whether a text is a duration like "4h" or "3600", as far as a shell is concerned.
+func lifetime(s string) bool {
+	return strings.Trim(s, "0123456789hms") == "" && s != "" && s[0] <= '9'
+}
 
 // Command is the value of credential_process for a role. botocore splits it as a shell would, without
 // one (shlex); the SDKs for Go, JavaScript, Java and .NET give it to sh or cmd.exe. The SDK for Go takes
-// quotes off that stand at both ends: the last word never has any. lifetime is like "4h" or "3600", or empty.
+// quotes off that stand at both ends: the last word never has any. duration is like "4h" or "3600", or empty.
 func (p Program) Command(role, duration string) (string, error) {
-	if !plainRole.MatchString(role) {
+	if !only(role, roleChars) || role[0] == '-' {
 		return "", fmt.Errorf("no command can name the role %q: only letters, digits and +=,.@_/:- pass unquoted", role)
 	}
-	if duration != "" && !lifetime.MatchString(duration) {
+	if duration != "" && !lifetime(duration) {
 		return "", fmt.Errorf("%q is not a duration like 4h or 3600", duration)
 	}
 	words := []string{p.Path}
@@ -65,11 +74,11 @@ func (p Program) quote(word string) (string, error) {
 	switch {
 	case strings.ContainsFunc(word, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return "", unwritable
-	case p.Windows && bareDOS.MatchString(word), !p.Windows && bareWord.MatchString(word):
+	case p.Windows && only(word, dosChars), !p.Windows && only(word, bareChars):
 		return word, nil
 	case !p.Windows:
 		return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'", nil
-	case quotedDOS.MatchString(word):
+	case only(word, dosChars+" "):
 		return `"` + word + `"`, nil
 	}
 	return "", unwritable

@@ -7,6 +7,6 @@
 // reads it (Python's configparser), and where the SDK for Go reads more (a comment behind a section's
 // name), as that does. ~/.aws/credentials is read and never written.
 //
-// It does not own which roles there are, nor what is said to the person: cmd/sega/configure.go does. It
+// It does not own which roles there are, nor what is said to the person: cmd/sega/configureaws.go does. It
 // serves the flow "AWS profiles" of docs/architecture.md.
 package awsconfig

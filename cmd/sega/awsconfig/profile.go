@@ -1,8 +1,8 @@
 package awsconfig
 
 import (
+	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -48,18 +48,18 @@ type Change struct {
 	Why     string `json:"why"`
 }
 
-// plainName are names that every SDK reads alike between the brackets: that for JavaScript takes no
-// others, botocore and that for Go differ about quotes.
-var plainName = regexp.MustCompile(`^[A-Za-z0-9_@+.%:/-]+$`)
+// nameChars are those, beside letters and digits, of names that every SDK reads alike between the
+// brackets: that for JavaScript takes no others, botocore and that for Go differ about quotes.
+const nameChars = "_@+.%:/-"
 
 // CheckName refuses names of profiles that AWS's tools do not all read alike, and "default", which would
 // give its credentials to every program that names no profile.
 func CheckName(name string) error {
 	if name == "default" {
-		return fmt.Errorf("a profile called default would be used by whatever names none")
+		return errors.New("a profile called default would be used by whatever names none")
 	}
-	if !plainName.MatchString(name) {
-		return fmt.Errorf("a section of ~/.aws/config cannot be called %q: only letters, digits and _@+.%%:/- are read alike by all of AWS's tools", name)
+	if !only(name, nameChars) {
+		return fmt.Errorf("a section of ~/.aws/config cannot be called %q: only letters, digits and %s are read alike by all of AWS's tools", name, nameChars)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package awsconfig
 import (
 	"maps"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -155,8 +154,6 @@ func (b book) inherited(s *Section, key string, by ...string) string {
 	return ""
 }
 
-var roleARN = regexp.MustCompile(`arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+`)
-
 // role is the ARN of a section's role: its own, or the one that its command names or whose profile
 // that names.
 func (b book) role(s *Section) string {
@@ -164,13 +161,13 @@ func (b book) role(s *Section) string {
 		return arn
 	}
 	process, _ := s.Get(keyProcess)
-	if arn := roleARN.FindString(process); arn != "" {
-		return arn
-	}
 	words, _ := shellWords(process)
 	for _, w := range words[min(1, len(words)):] {
 		_, value, _ := strings.Cut(w, "=") // --profile=NAME
 		for _, name := range []string{w, value} {
+			if strings.HasPrefix(name, "arn:") && strings.Contains(name, ":role/") {
+				return name
+			}
 			if named := b[name]; named != nil && named != s {
 				if arn := b.inherited(named, "role_arn", "include_profile"); arn != "" {
 					return arn
@@ -224,5 +221,5 @@ func parseDuration(s string) (time.Duration, bool) {
 	if n, atoiErr := strconv.Atoi(s); atoiErr == nil {
 		d, err = time.Duration(min(n, 1<<30))*time.Second, nil
 	}
-	return d, err == nil && d >= shortest && d <= longest && lifetime.MatchString(s)
+	return d, err == nil && d >= shortest && d <= longest && lifetime(s)
 }
