@@ -1,4 +1,5 @@
 # make demo   build, start everything on loopback, run the main job
+# make man    write the manual pages of sega into man/
 # make test   install what the tests need where that is possible, and run them all
 
 GOFLAGS := -trimpath
@@ -9,11 +10,15 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 TESTFLAGS ?=
 ONLY ?=
 
-.PHONY: build demo test soak bench lint fuzz
+.PHONY: build man demo test soak bench lint fuzz
 
 build:
 	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/sega ./cmd/sega
 	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/segad ./cmd/segad
+
+man:
+	rm -rf man
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) CGO_ENABLED=0 go run $(GOFLAGS) -tags man -ldflags "$(LDFLAGS)" ./cmd/sega man man
 
 demo:
 	scripts/deps demo

@@ -93,6 +93,7 @@ func rootWith(a *app, only string) *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.noAgent, "no-agent", false, "work without the agent: ask the broker from here each time")
 	if only == "" {
 		addCompletion(root)
+		addMan(root)
 	}
 	return root
 }
