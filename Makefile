@@ -5,6 +5,8 @@
 GOFLAGS := -trimpath
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
+# What sega inherits is kept before Go starts (cmd/sega/inherited).
+ENTRY := $(if $(filter linux/amd64 linux/arm64,$(shell go env GOOS GOARCH | paste -sd/)),-E sega/cmd/sega/inherited.entry)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 TESTFLAGS ?=
@@ -13,7 +15,7 @@ ONLY ?=
 .PHONY: build man demo test soak bench lint fuzz
 
 build:
-	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/sega ./cmd/sega
+	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags "$(LDFLAGS) $(ENTRY)" -o bin/sega ./cmd/sega
 	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/segad ./cmd/segad
 
 man:

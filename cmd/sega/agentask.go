@@ -17,6 +17,7 @@ import (
 
 	"sega/broker/api"
 	"sega/cmd/sega/agent"
+	"sega/cmd/sega/endpoint"
 )
 
 // maxSocket is what the path of a Unix socket may have everywhere, in bytes (unix(7): 108 on Linux,
@@ -183,7 +184,7 @@ func agentEnv(env []string, home string, getenv func(string) string) []string {
 	var out []string
 	for _, kv := range env {
 		name, _, _ := strings.Cut(kv, "=")
-		if strings.HasPrefix(name, "AWS_") || name == "SEGA_HOME" || name == "SEGA_CA_FILE" || name == "SEGA_ROLE" || name == "SEGA_SESSION" || name == "SEGA_BROKER" || name == "PWD" || name == "OLDPWD" {
+		if strings.HasPrefix(name, "AWS_") || name == "SEGA_HOME" || name == "SEGA_CA_FILE" || name == "SEGA_ROLE" || name == "SEGA_SESSION" || name == "SEGA_BROKER" || name == processMarker || name == "PWD" || name == "OLDPWD" {
 			continue
 		}
 		out = append(out, kv)
@@ -200,19 +201,31 @@ func agentEnv(env []string, home string, getenv func(string) string) []string {
 
 // fromAgent gets credentials from the agent; errNoAgent where the broker is to be asked from here.
 func (a *app) fromAgent(ctx context.Context, r api.CredentialsRequest) (granted, error) {
-	q, err := a.question(agent.OpCredentials, r)
+	g, _, err := a.grantFromAgent(ctx, agent.OpCredentials, r)
+	return g, err
+}
+
+// endpointFromAgent gets credentials, and an endpoint that gives further ones for as long as this process
+// lives, or what it becomes.
+func (a *app) endpointFromAgent(ctx context.Context, r api.CredentialsRequest) (granted, *agent.Endpoint, error) {
+	return a.grantFromAgent(ctx, agent.OpEndpoint, r)
+}
+
+func (a *app) grantFromAgent(ctx context.Context, op string, r api.CredentialsRequest) (granted, *agent.Endpoint, error) {
+	q, err := a.question(op, r)
 	if err != nil {
-		return granted{}, err
+		return granted{}, nil, err
 	}
+	q.Process = os.Getpid()
 	reply, err := a.askAgent(ctx, q)
 	if err != nil {
-		return granted{}, err
+		return granted{}, nil, err
 	}
-	if reply.Granted == nil {
-		return granted{}, errors.New("the agent's answer holds no credentials")
+	if reply.Granted == nil || (op == agent.OpEndpoint) != (reply.Endpoint != nil) {
+		return granted{}, nil, errors.New("the agent's answer is not what was asked for")
 	}
 	a.tell(reply.Granted.Notices)
-	return granted{reply.Granted.Credentials, reply.Granted.LoginID, reply.Granted.LoginEnds}, nil
+	return granted{reply.Granted.Credentials, reply.Granted.LoginID, reply.Granted.LoginEnds}, reply.Endpoint, nil
 }
 
 // processForm returns credentials as credential_process prints them.
@@ -233,7 +246,7 @@ func (a *app) processForm(ctx context.Context, r api.CredentialsRequest) (form [
 	if err != nil {
 		return nil, err
 	}
-	return agent.ProcessForm(g.Credentials)
+	return endpoint.ProcessForm(g.Credentials)
 }
 
 // question asks for credentials at the broker that SEGA_BROKER names, if it names one.

@@ -23,6 +23,7 @@ import (
 	"sega/audit"
 	"sega/broker/api"
 	"sega/broker/client"
+	"sega/cmd/sega/inherited"
 	"sega/keychain"
 	"sega/keychain/secret"
 )
@@ -45,7 +46,7 @@ type app struct {
 
 // system is the app of the real process.
 func system() *app {
-	return &app{stdin: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, env: os.Environ, now: time.Now}
+	return &app{stdin: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, env: inherited.Environ, now: time.Now}
 }
 
 // home is sega's own folder.

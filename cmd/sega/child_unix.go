@@ -4,16 +4,29 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"os"
 	"os/exec"
 	"os/signal"
 	"syscall"
+
+	"sega/cmd/sega/inherited"
 )
 
 // takeOver replaces this process by the command: nothing of sega stands between it and its caller.
-func takeOver(path string, argv, env []string) error {
-	return kinded{fmt.Errorf("%s: %w", argv[0], syscall.Exec(path, argv, env)), kindProgram}
+func takeOver(ctx context.Context, path string, argv, env []string) error {
+	signal.Reset()
+	if ctx.Err() != nil { // a signal came that the command would have died of
+		return errCancelled
+	}
+	if err := inherited.Restore(); err != nil {
+		return startError{argv[0], err}
+	}
+	err := syscall.Exec(path, argv, env)
+	if errors.Is(err, syscall.ENOEXEC) { // a script that does not say of what: execvp takes the shell
+		err = syscall.Exec("/bin/sh", append([]string{"/bin/sh", path}, argv[1:]...), env)
+	}
+	return startError{argv[0], err}
 }
 
 // superviseChild waits for a child that shares our terminal: what the terminal signals goes to the

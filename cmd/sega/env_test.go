@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -30,32 +32,76 @@ func rendered(t *testing.T, format, value string) string {
 	return text
 }
 
-// TestEnvInShell has the real shell read what `sega env` prints, as the manual says to.
-func TestEnvInShell(t *testing.T) {
-	for format, load := range map[string]string{"shell": `eval "$1"`, "dotenv": `f=$(mktemp); printf %s "$1" >"$f"; set -a; . "$f"; rm -f "$f"`} {
-		for name, value := range hostileValues {
-			t.Run(format+"/"+name, func(t *testing.T) {
-				c := exec.Command("/bin/sh", "-c", load+`; printf '%s|%s|%s' "$BEFORE" "$VALUE" "$AFTER"`, "sh", rendered(t, format, value))
-				out, err := c.CombinedOutput()
-				if want := "1|" + value + "|2"; err != nil || string(out) != want {
-					t.Errorf("%v: %q, want %q", err, out, want)
-				}
-			})
+// need skips, or in CI fails, where a program of the system is missing.
+func need(t *testing.T, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("%s is missing: run scripts/deps", program)
 		}
+		t.Skipf("%s is missing: run scripts/deps", program)
 	}
 }
 
-// TestEnvByRule reads fish, PowerShell and JSON by their rules of quoting.
+// TestEnvInShells has the real shells read what `sega env` prints, as the manual says to, in an
+// environment full of what must go.
+func TestEnvInShells(t *testing.T) {
+	const sh = `printf '%s|%s|%s|' "$BEFORE" "$VALUE" "$AFTER"; env | grep stale`
+	for name, c := range map[string]struct {
+		format string
+		argv   []string // the text follows
+	}{
+		"sh":     {"shell", []string{"sh", "-c", `eval "$1"; ` + sh, "sh"}},
+		"sh -eu": {"shell", []string{"sh", "-euc", `eval "$1"; ` + sh, "sh"}},
+		"bash":   {"shell", []string{"bash", "-c", `eval "$1"; ` + sh, "bash"}},
+		"zsh":    {"shell", []string{"zsh", "-fc", `eval "$1"; ` + sh, "zsh"}},
+		"fish":   {"fish", []string{"fish", "-Nc", `printf %s $argv[1] | source; printf '%s|%s|%s|' $BEFORE $VALUE $AFTER; env | grep stale`}},
+		"dotenv": {"dotenv", []string{"env", "-i", "PATH=" + os.Getenv("PATH"), "sh", "-c", `f=$(mktemp); printf %s "$1" >"$f"; set -a; . "$f"; rm -f "$f"; ` + sh, "sh"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			need(t, c.argv[0])
+			for what, value := range hostileValues {
+				e := exec.Command(c.argv[0], append(c.argv[1:], rendered(t, c.format, value))...)
+				e.Env = append(os.Environ(), "HOME="+t.TempDir())
+				for _, stale := range staleVariables {
+					e.Env = append(e.Env, stale+"=stale")
+				}
+				out, err := e.Output()
+				var exit *exec.ExitError
+				if want := "1|" + value + "|2|"; string(out) != want || !errors.As(err, &exit) || len(exit.Stderr) > 0 { // grep finds nothing
+					t.Errorf("%s: %v: %q, want %q", what, err, out, want)
+				}
+			}
+		})
+	}
+}
+
+// TestDotenvIsPlain: what AWS's credentials are made of stands in no quotes, which readers of dotenv
+// files understand each in its own way.
+func TestDotenvIsPlain(t *testing.T) {
+	creds := api.Credentials{AccessKeyID: "ASIAEXAMPLE234567ABC", SecretAccessKey: secret.FromString("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
+		SessionToken: secret.FromString("IQoJb3JpZ2luX2VjEA//+=="), Expiration: noon, Role: "dev-admin"}
+	text, err := envFormats["dotenv"](variables(granted{Credentials: creds, LoginID: "ses_1"}))
+	want := "AWS_ACCESS_KEY_ID=ASIAEXAMPLE234567ABC\nAWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY\nAWS_SESSION_TOKEN=IQoJb3JpZ2luX2VjEA//+==\n" +
+		"AWS_CREDENTIAL_EXPIRATION=2030-01-02T12:00:00Z\nSEGA_ROLE=dev-admin\nSEGA_SESSION=ses_1\n"
+	if diff := cmp.Diff(want, text); err != nil || diff != "" {
+		t.Errorf("%v, -want +got\n%s", err, diff)
+	}
+}
+
+// TestEnvByRule reads PowerShell and JSON by their rules of quoting.
 func TestEnvByRule(t *testing.T) {
 	for name, value := range hostileValues {
 		t.Run(name, func(t *testing.T) {
-			fish := strings.TrimSuffix(strings.TrimPrefix(rendered(t, "fish", value), "set -gx BEFORE '1'\n"), "set -gx AFTER '2'\n")
-			if got, ok := fishWord(strings.TrimSuffix(strings.TrimPrefix(fish, "set -gx VALUE "), "\n")); !ok || got != value {
-				t.Errorf("fish reads %q, %v", got, ok)
-			}
-			power := strings.TrimSuffix(strings.TrimPrefix(rendered(t, "powershell", value), "$Env:BEFORE = '1'\n"), "$Env:AFTER = '2'\n")
-			if got, ok := powershellWord(strings.TrimSuffix(strings.TrimPrefix(power, "$Env:VALUE = "), "\n")); !ok || got != value {
+			power := rendered(t, "powershell", value)
+			removed, power, _ := strings.Cut(power, "$Env:BEFORE = '1'\n")
+			if got, ok := powershellWord(strings.TrimSuffix(strings.TrimPrefix(power, "$Env:VALUE = "), "\n$Env:AFTER = '2'\n")); !ok || got != value {
 				t.Errorf("powershell reads %q, %v", got, ok)
+			}
+			for _, stale := range staleVariables {
+				if !strings.Contains(removed, "Remove-Item Env:"+stale+" -ErrorAction Ignore\n") {
+					t.Errorf("%s stays", stale)
+				}
 			}
 			var m map[string]string
 			if err := json.Unmarshal([]byte(rendered(t, "json", value)), &m); err != nil || !cmp.Equal(m, map[string]string{"BEFORE": "1", "VALUE": value, "AFTER": "2"}) {
@@ -63,24 +109,6 @@ func TestEnvByRule(t *testing.T) {
 			}
 		})
 	}
-}
-
-// fishWord reads one single-quoted word of fish, in which a backslash quotes itself and the quote.
-func fishWord(s string) (string, bool) {
-	if len(s) < 2 || s[0] != '\'' {
-		return "", false
-	}
-	var b strings.Builder
-	for i := 1; i < len(s); i++ {
-		switch {
-		case s[i] == '\'':
-			return b.String(), i == len(s)-1
-		case s[i] == '\\' && i+1 < len(s) && (s[i+1] == '\\' || s[i+1] == '\''):
-			i++
-		}
-		b.WriteByte(s[i])
-	}
-	return "", false
 }
 
 // powershellWord reads one single-quoted string of PowerShell, which takes every typographic single
@@ -117,7 +145,7 @@ func TestChildEnv(t *testing.T) {
 	}
 	env = append(env, kept...)
 	before := slices.Clone(env)
-	got := childEnv(env, granted{Credentials: creds, LoginID: "ses_1"})
+	got := childEnv(env, variables(granted{Credentials: creds, LoginID: "ses_1"}))
 	want := append(slices.Clone(kept), "AWS_ACCESS_KEY_ID=ASIANEW", "AWS_SECRET_ACCESS_KEY=new-secret", "AWS_SESSION_TOKEN=new-token",
 		"AWS_CREDENTIAL_EXPIRATION=2030-01-02T12:00:00Z", "SEGA_ROLE=dev-admin", "SEGA_SESSION=ses_1")
 	if diff := cmp.Diff(want, got); diff != "" {

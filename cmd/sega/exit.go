@@ -137,6 +137,7 @@ var sentinels = []struct {
 func kindOf(err error) api.Kind {
 	var usage usageError
 	var explicit kinded
+	var start startError
 	var problem *api.Problem
 	var oauth *idp.OAuthError
 	switch {
@@ -146,6 +147,8 @@ func kindOf(err error) api.Kind {
 		return kindOfProblem(problem)
 	case errors.As(err, &explicit):
 		return explicit.kind
+	case errors.As(err, &start):
+		return kindProgram
 	}
 	if !errors.Is(err, errCancelled) && !errors.Is(err, context.Canceled) {
 		if kind := kindOfCause(err); kind != "" {
@@ -198,9 +201,12 @@ func kindOfCause(err error) api.Kind {
 // exitCode is the one place that turns an error into an exit code.
 func exitCode(err error) int {
 	var child childError
+	var start startError
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &start):
+		return start.code()
 	case errors.As(err, &child):
 		return int(child)
 	}

@@ -113,7 +113,7 @@ func TestJSONErrors(t *testing.T) {
 		"a configuration of ours":   {args: "login sega.test --json", env: "SEGA_CA_FILE=/none", want: explanation{Kind: kindConfig, Detail: "SEGA_CA_FILE: open /none: no such file or directory", Hint: "name a PEM file of the CA that has issued the broker's certificate, or unset it", Exit: 1, Command: "sega login"}},
 		"no broker is known":        {args: "login --json", want: explanation{Kind: kindConfig, Detail: "no broker is known yet", Hint: "run: sega login sega.YOUR-COMPANY.example", Exit: 1, Command: "sega login"}},
 		"an unknown keyring":        {args: "status --json", env: "SEGA_KEYRING_BACKEND=none", want: explanation{Kind: kindConfig, Exit: 1, Command: "sega status"}},
-		"a program that is missing": {args: "exec dev --json -- /does/not/exist", want: explanation{Kind: kindProgram, Detail: "/does/not/exist: stat /does/not/exist: no such file or directory", Exit: 1, Command: "sega exec"}},
+		"a program that is missing": {args: "exec dev --json -- /does/not/exist", want: explanation{Kind: kindProgram, Detail: "/does/not/exist: no such file or directory", Exit: 127, Command: "sega exec"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, out, talk := testApp(t, c.env)

@@ -10,8 +10,10 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
+	"sega/cmd/sega/inherited"
 	"sega/keychain/secret"
 )
 
@@ -23,8 +25,18 @@ func main() {
 		fmt.Fprintf(os.Stderr, "sega: core files cannot be turned off: %v\n", err)
 	}
 	log.SetOutput(io.Discard) // libraries' talk is none of the person's
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := ended(os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], system())
 	stop()
 	os.Exit(code)
+}
+
+// ended returns a context that one of the signals ends. One that was ignored when sega started goes
+// on being ignored: a job in the background of a script is not to hear its Ctrl-C.
+func ended(signals ...os.Signal) (context.Context, context.CancelFunc) {
+	signals = slices.DeleteFunc(signals, func(s os.Signal) bool { return inherited.Ignored(s.(syscall.Signal)) })
+	if len(signals) == 0 {
+		return context.WithCancel(context.Background())
+	}
+	return signal.NotifyContext(context.Background(), signals...)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"sega/broker/api"
+	"sega/cmd/sega/endpoint"
 	"sega/keychain/secret"
 )
 
@@ -209,7 +210,7 @@ func respond(conn *net.UnixConn, op string, reply Reply) error {
 	if op != OpProcess || reply.Granted == nil {
 		return send(conn, reply)
 	}
-	form, err := ProcessForm(reply.Granted.Credentials)
+	form, err := endpoint.ProcessForm(reply.Granted.Credentials)
 	if err == nil {
 		_, err = conn.Write(form)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"time"
 
 	"sega/broker/api"
 )
@@ -43,17 +42,6 @@ func decode(line []byte, v any) error {
 
 // processBegin is how the form of credential_process begins, and no Reply does.
 const processBegin = `{"Version":1,`
-
-// ProcessForm is what credential_process prints. Source: AWS SDKs and tools reference, "Process
-// credential provider", Version 1.
-func ProcessForm(c api.Credentials) ([]byte, error) {
-	line, err := json.Marshal(struct {
-		Version                                    int
-		AccessKeyId, SecretAccessKey, SessionToken string
-		Expiration                                 string
-	}{1, c.AccessKeyID, string(c.SecretAccessKey.Reveal()), string(c.SessionToken.Reveal()), c.Expiration.UTC().Format(time.RFC3339)})
-	return append(line, '\n'), err
-}
 
 // Wire implements api.Revealer.
 func (r Request) Wire() any {

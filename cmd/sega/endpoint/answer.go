@@ -38,6 +38,21 @@ func complete(c api.Credentials) bool {
 	return c.AccessKeyID != "" && !c.SecretAccessKey.Empty() && !c.SessionToken.Empty() && !c.Expiration.IsZero()
 }
 
+// ProcessForm is what credential_process prints, a line that begins with the version. Source: AWS SDKs
+// and tools reference, "Process credential provider", Version 1.
+func ProcessForm(c api.Credentials) ([]byte, error) {
+	if !complete(c) {
+		return nil, errIncomplete
+	}
+	line, err := json.Marshal(struct {
+		Version                                    int
+		AccessKeyId, SecretAccessKey, SessionToken string
+		Expiration                                 string
+		AccountId                                  string `json:",omitempty"`
+	}{1, c.AccessKeyID, string(c.SecretAccessKey.Reveal()), string(c.SessionToken.Reveal()), Expiration(c.Expiration), Account(c)})
+	return append(line, '\n'), err
+}
+
 // Expiration writes a time as every SDK reads it, never later than it is.
 func Expiration(t time.Time) string { return t.UTC().Format(second) }
 

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -49,6 +50,9 @@ func Bin(t testing.TB) string {
 			args := []string{"build", "-o", filepath.Join(build.dir, name)}
 			if raceEnabled && os.Getenv("SEGA_TEST_PLAIN") == "" {
 				args = append(args, "-race")
+			}
+			if name == "sega" && (runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64") {
+				args = append(args, "-ldflags=-E sega/cmd/sega/inherited.entry") // as the Makefile has it
 			}
 			out, err := exec.Command("go", append(args, "sega/cmd/"+name)...).CombinedOutput()
 			if err != nil {
