@@ -18,7 +18,7 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 	for {
 		f := flock.New(path, flock.SetFlag(os.O_RDWR))
 		_, err := f.TryLockContext(ctx, lockPoll)
-		if errors.Is(err, fs.ErrPermission) { // it may be replaced all the same
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) { // there may be nothing to write, or it may be replaced all the same
 			f = flock.New(path, flock.SetFlag(os.O_RDONLY))
 			_, err = f.TryLockContext(ctx, lockPoll)
 		}
