@@ -36,6 +36,9 @@ type keyStore interface {
 	save(item string, key secret.Secret) error
 }
 
+// asker is a keyStore that may ask a person; quiet is the same one where nobody is to be asked.
+type asker interface{ quiet() keyStore }
+
 var (
 	errNoItem = errors.New("the key is not there")
 	errLocked = errors.New("it is locked, and nobody can be asked to unlock it from here")
@@ -51,7 +54,11 @@ func (s *Store) store(backend string) (keyStore, error) {
 		return keyFile{dir: s.cfg.Dir}, nil
 	}
 	if open, ok := systemStores()[backend]; ok {
-		return open(), nil
+		store := open()
+		if asks, ok := store.(asker); ok && s.cfg.Quiet {
+			store = asks.quiet()
+		}
+		return store, nil
 	}
 	return nil, fmt.Errorf("keychain: there is no backend %q in this build of sega: it has %s", backend, strings.Join(Backends(), ", "))
 }

@@ -58,8 +58,15 @@ func TestLockedDesktopStores(t *testing.T) {
 				if err := store.save("bb", testKey()); (err == nil) != tc.ok {
 					t.Errorf("save: %v", err)
 				}
-				if !tc.person && b.prompts != 0 {
+				prompts := b.prompts
+				if !tc.person && prompts != 0 {
 					t.Error("a prompt appeared where nobody sees it")
+				}
+				b.mu.Lock()
+				b.locked = true
+				b.mu.Unlock()
+				if _, err := b.stores(true)[kind].(asker).quiet().load("aa"); !errors.Is(err, errLocked) || b.prompts != prompts {
+					t.Errorf("quiet: %v, %d prompts", err, b.prompts-prompts)
 				}
 			})
 		}

@@ -32,7 +32,11 @@ type Config struct {
 	// Passphrase asks a person; needed with BackendPassphrase alone. The Store wipes the answer. nil
 	// in a process that has no terminal to ask on, like the agent.
 	Passphrase func(prompt string) (secret.Secret, error)
-	Now        func() time.Time // nil: time.Now
+
+	// Quiet is for looking alone: a store that would have to ask a person is ErrUnavailable instead. Of
+	// macOS's keychain that cannot be said before it asks; it is given up after the answer time.
+	Quiet bool
+	Now   func() time.Time // nil: time.Now
 }
 
 // Store is the laptop's secrets. Safe for concurrent use, by processes too.

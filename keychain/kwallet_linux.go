@@ -81,6 +81,11 @@ func (w *openWallet) unlock() error {
 	return nil
 }
 
+func (k kwallet) quiet() keyStore {
+	k.desktop.person = false
+	return k
+}
+
 func (k kwallet) load(item string) (secret.Secret, error) {
 	w, err := k.open()
 	if err != nil {

@@ -42,6 +42,14 @@ func terminal() io.Reader {
 	return nil
 }
 
+// quiet lets gpg decrypt with what its agent remembers, and cancel where it would ask
+// (gpg(1), --pinentry-mode; pass(1), PASSWORD_STORE_GPG_OPTS).
+func (p passStore) quiet() keyStore {
+	p.program.patience = answerTime
+	p.program.env = "PASSWORD_STORE_GPG_OPTS=" + os.Getenv("PASSWORD_STORE_GPG_OPTS") + " --batch --pinentry-mode=cancel"
+	return p
+}
+
 func (p passStore) load(item string) (secret.Secret, error) {
 	out, err := p.program.run(terminal(), "show", "sega/"+item)
 	var exit exitError

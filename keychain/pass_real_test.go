@@ -148,7 +148,7 @@ func TestRealPass(t *testing.T) {
 	t.Run("the entry is another one", func(t *testing.T) {
 		entry := "sega/" + headerOf(t, s).Item
 		g.run("pass", "cp", entry, "kept")
-		if err := (passStore{program{"pass", time.Minute}}).save(headerOf(t, s).Item, testKey()); err != nil {
+		if err := (passStore{program: program{name: "pass", patience: time.Minute}}).save(headerOf(t, s).Item, testKey()); err != nil {
 			t.Fatal(err)
 		}
 		wantRefused(t, s, ErrNoKey, "does not fit")
@@ -209,5 +209,33 @@ func TestRealPassAsks(t *testing.T) {
 				t.Errorf("a process of gpg still waits: %s", left)
 			}
 		})
+	}
+}
+
+// Whoever only looks asks nobody: gpg cancels, and the pinentry is never started.
+func TestRealPassQuiet(t *testing.T) {
+	g := newGPG(t, "horse", typedPinentry)
+	if err := keep(newPass(), "0011223344556677", testKey()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newPass().(asker).quiet().load("0011223344556677"); err != nil {
+		t.Errorf("while gpg-agent knows the passphrase: %v", err)
+	}
+	g.killAgent()
+	asked := filepath.Join(g.dir, "asked")
+	g.write(filepath.Join(g.dir, "pinentry"), "#!/bin/sh\ntouch "+asked+"\n"+typedPinentry+"\n", 0o700)
+	begin := time.Now()
+	_, err := newPass().(asker).quiet().load("0011223344556677")
+	if err == nil || !strings.Contains(err.Error(), "gpg: ") || time.Since(begin) > answerTime+time.Second {
+		t.Errorf("got %v after %v", err, time.Since(begin))
+	}
+	if _, err := os.Stat(asked); err == nil {
+		t.Error("somebody was asked")
+	}
+	if _, err := newPass().load("0011223344556677"); err != nil {
+		t.Errorf("with somebody there: %v", err)
+	}
+	if _, err := os.Stat(asked); err != nil {
+		t.Errorf("nobody was asked: the test shows nothing: %v", err)
 	}
 }

@@ -44,22 +44,22 @@ func TestPass(t *testing.T) {
 	if strings.Contains(string(calls), strings.TrimSpace(formatKey(s.held.key))) {
 		t.Error("the key was an argument")
 	}
-	if _, err := (passStore{program{"pass", time.Minute}}).load("ffff"); !errors.Is(err, errNoItem) {
+	if _, err := (passStore{program: program{name: "pass", patience: time.Minute}}).load("ffff"); !errors.Is(err, errNoItem) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestPassThatFails(t *testing.T) {
 	installPass(t, "#!/bin/sh\necho 'gpg: no secret key' >&2\nexit 2\n")
-	if err := (passStore{program{"pass", time.Minute}}).save("aa", parsedTestKey(t)); err == nil || !strings.Contains(err.Error(), "no secret key") {
+	if err := (passStore{program: program{name: "pass", patience: time.Minute}}).save("aa", parsedTestKey(t)); err == nil || !strings.Contains(err.Error(), "no secret key") {
 		t.Errorf("got %v", err)
 	}
 	installPass(t, "#!/bin/sh\nexec sleep 60\n")
-	if _, err := (passStore{program{"pass", 50 * time.Millisecond}}).load("aa"); !errors.Is(err, errSilent) {
+	if _, err := (passStore{program: program{name: "pass", patience: 50 * time.Millisecond}}).load("aa"); !errors.Is(err, errSilent) {
 		t.Errorf("got %v", err)
 	}
 	t.Setenv("PATH", t.TempDir())
-	if _, err := (passStore{program{"pass", time.Minute}}).load("aa"); err == nil || !strings.Contains(err.Error(), "not installed") {
+	if _, err := (passStore{program: program{name: "pass", patience: time.Minute}}).load("aa"); err == nil || !strings.Contains(err.Error(), "not installed") {
 		t.Errorf("got %v", err)
 	}
 }

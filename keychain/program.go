@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 type program struct {
 	name     string
 	patience time.Duration // after which it is killed, with what it has started
+	env      string        // one more variable, NAME=VALUE
 }
 
 // exitError says that a program ran and failed. It holds what the program wrote to stderr, never
@@ -42,6 +44,9 @@ func (p program) run(stdin io.Reader, args ...string) ([]byte, error) {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	cmd.Stdin = stdin
+	if p.env != "" {
+		cmd.Env = append(os.Environ(), p.env)
+	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

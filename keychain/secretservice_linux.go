@@ -60,6 +60,11 @@ func attributes(item string) map[string]string {
 	return map[string]string{"application": "sega", "item": item}
 }
 
+func (s secretService) quiet() keyStore {
+	s.desktop.person = false
+	return s
+}
+
 func (s secretService) load(item string) (secret.Secret, error) {
 	v, err := s.open()
 	if err != nil {

@@ -28,6 +28,11 @@ func newAppleKeychain() keyStore {
 	return appleKeychain{program: p}
 }
 
+func (k appleKeychain) quiet() keyStore {
+	k.program.patience = answerTime
+	return k
+}
+
 func (k appleKeychain) load(item string) (secret.Secret, error) {
 	out, err := k.program.run(nil, "find-generic-password", "-s", keychainService, "-a", item, "-w")
 	if err != nil {

@@ -164,7 +164,7 @@ func newFakeKeychain(t *testing.T) (k appleKeychain, dir string) {
 	}
 	dir = t.TempDir()
 	t.Setenv(fakeSecurity, dir)
-	return appleKeychain{program{self, time.Minute}}, dir
+	return appleKeychain{program{name: self, patience: time.Minute}}, dir
 }
 
 func TestSplitLine(t *testing.T) {
@@ -294,7 +294,7 @@ func TestAppleKeychainRefuses(t *testing.T) {
 func TestAppleKeychainsTime(t *testing.T) {
 	for connection, want := range map[string]time.Duration{"": personTime, "192.0.2.1 22": answerTime} {
 		t.Setenv("SSH_CONNECTION", connection)
-		want := appleKeychain{program{"/usr/bin/security", want}}
+		want := appleKeychain{program{name: "/usr/bin/security", patience: want}}
 		if got := newAppleKeychain(); got != keyStore(want) {
 			t.Errorf("%q: %+v", connection, got)
 		}
