@@ -32,7 +32,7 @@ func newAgent(a *app) *cobra.Command {
 		Example: "  sega agent status\n  sega agent lock\n  sega agent --foreground",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if run || foreground {
-				return a.runAgent(cmd.Context(), run, idle)
+				return withKind(kindAgent, a.runAgent(cmd.Context(), run, idle))
 			}
 			return a.agentStatus(cmd.Context(), a.json)
 		}}
@@ -61,6 +61,8 @@ func newAgent(a *app) *cobra.Command {
 	return c
 }
 
+var errNoneRuns = kinded{withHint(errors.New("no agent is running"), "it is started by whatever needs it, like: sega exec ROLE"), kindAgent}
+
 // orderAgent tells a running agent what to do. Unlocking asks a person here where that is needed.
 func (a *app) orderAgent(ctx context.Context, op string) error {
 	socket, err := a.socket()
@@ -72,7 +74,7 @@ func (a *app) orderAgent(ctx context.Context, op string) error {
 	case errors.Is(err, agent.ErrNotRunning) && op == agent.OpStop:
 		return nil
 	case errors.Is(err, agent.ErrNotRunning):
-		return withHint(errors.New("no agent is running"), "it is started by whatever needs it, like: sega exec ROLE")
+		return errNoneRuns
 	case err != nil:
 		return err
 	case reply.Problem != nil && reply.Problem.Kind == agent.KindNeedsKey:
@@ -91,7 +93,7 @@ func (a *app) agentStatus(ctx context.Context, asJSON bool) error {
 	}
 	reply, err := agent.Call(ctx, socket, agent.Request{Op: agent.OpStatus})
 	if errors.Is(err, agent.ErrNotRunning) {
-		return withHint(errors.New("no agent is running"), "it is started by whatever needs it, like: sega exec ROLE")
+		return errNoneRuns
 	}
 	if err != nil {
 		return err

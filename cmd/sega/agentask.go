@@ -82,7 +82,7 @@ func (a *app) withAgent(ctx context.Context, call func(socket string) (*api.Prob
 	if err == nil && problem != nil {
 		return problem
 	}
-	return err
+	return withKind(kindAgent, err)
 }
 
 // tellAgent is askAgent for an agent that runs; where none does there is nobody to be told.
@@ -222,7 +222,7 @@ func (a *app) grantFromAgent(ctx context.Context, op string, r api.CredentialsRe
 		return granted{}, nil, err
 	}
 	if reply.Granted == nil || (op == agent.OpEndpoint) != (reply.Endpoint != nil) {
-		return granted{}, nil, errors.New("the agent's answer is not what was asked for")
+		return granted{}, nil, withKind(kindAgent, errors.New("the agent's answer is not what was asked for"))
 	}
 	a.tell(reply.Granted.Notices)
 	return granted{reply.Granted.Credentials, reply.Granted.LoginID, reply.Granted.LoginEnds}, reply.Endpoint, nil

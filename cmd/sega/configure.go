@@ -39,7 +39,7 @@ func newConfigure(a *app) *cobra.Command {
 				return err
 			}
 			if !o.ssh {
-				return a.configureAWS(cmd.Context(), o, func() ([]api.Role, error) { return a.allRoles(cmd.Context()) })
+				return withKind(kindConfig, a.configureAWS(cmd.Context(), o, func() ([]api.Role, error) { return a.allRoles(cmd.Context()) }))
 			}
 			s, err := a.open(cmd.Context())
 			if err != nil {

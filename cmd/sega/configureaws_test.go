@@ -105,6 +105,7 @@ func TestConfigureAWS(t *testing.T) {
 	if err := a.configureTest(t, configureOptions{region: "eu-west-1", prune: true}, someRoles...); err != nil {
 		t.Fatal(err)
 	}
+	a.json = false
 	is, err := os.Stat(filepath.Join(dir, "config"))
 	if err != nil || !os.SameFile(was, is) || !was.ModTime().Equal(is.ModTime()) {
 		t.Errorf("a second run writes the file (%v)", err)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"sega/broker/api"
 	"sega/broker/client"
 	"sega/cmd/sega/agent"
+	"sega/cmd/sega/awsconfig"
 	"sega/cmd/sega/doctor"
 	"sega/keychain"
 	"sega/keychain/secret"
@@ -109,7 +111,7 @@ func (a *app) examinedStore() (*keychain.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := keychain.Open(keychain.Config{Dir: filepath.Join(dir, "secrets"), Backend: a.getenv("SEGA_KEYRING_BACKEND"), Now: a.now})
+	store, err := keychain.Open(keychain.Config{Dir: filepath.Join(dir, "secrets"), Backend: a.getenv("SEGA_KEYRING_BACKEND"), Quiet: true, Now: a.now})
 	return store, withKind(kindConfig, err)
 }
 
@@ -205,4 +207,22 @@ func examinedAgent(socket string) func(context.Context) (doctor.Agent, error) {
 	}
 }
 
-func (a *app) examinedAWS() (doctor.AWS, error) { return doctor.AWS{}, nil }
+// examinedAWS reads the files of AWS's tools.
+func (a *app) examinedAWS() (doctor.AWS, error) {
+	seen, err := awsconfig.Look(a.getenv)
+	if err != nil {
+		return doctor.AWS{}, withKind(kindConfig, err)
+	}
+	out := doctor.AWS{Profiles: seen.Profiles, Ours: len(seen.Ours), Rivals: seen.Rivals}
+	shadows, err := awsconfig.Shadows(a.getenv)
+	for _, s := range shadows {
+		where := fmt.Sprintf("%s in line %d of %s", s.Key, s.Line, s.File)
+		switch {
+		case s.Over == awsconfig.OverEndpoint:
+			out.First = append(out.First, where)
+		case slices.Contains(seen.Ours, s.Profile):
+			out.Hidden = append(out.Hidden, fmt.Sprintf("the profile %s does not ask sega: %s comes first", s.Profile, where))
+		}
+	}
+	return out, withKind(kindConfig, err)
+}

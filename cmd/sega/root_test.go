@@ -55,7 +55,7 @@ func TestCommandTree(t *testing.T) {
 			short[f.Shorthand] = f.Name
 		})
 	})
-	for _, want := range []string{"login", "logout", "status", "roles", "exec", "env", "credential-process", "hosts", "ssh", "configure", "sessions", "sessions kill",
+	for _, want := range []string{"login", "logout", "status", "roles", "exec", "env", "credential-process", "hosts", "ssh", "configure", "doctor", "sessions", "sessions kill",
 		"revoke user", "revoke session", "unblock user", "audit query", "audit show", "audit play", "audit export", "audit verify"} {
 		if !seen["sega "+want] {
 			t.Errorf("there is no %q", want)
@@ -119,6 +119,11 @@ func TestWithoutArguments(t *testing.T) {
 			switch {
 			case len(path) == 0: // the help
 				if code != exitDone || !strings.Contains(out.String(), "Usage:") {
+					t.Errorf("exit %d: %s", code, out)
+				}
+				return
+			case path[0] == "doctor":
+				if code != exitDone || !strings.Contains(out.String(), "you are not logged in") {
 					t.Errorf("exit %d: %s", code, out)
 				}
 				return

@@ -16,8 +16,11 @@ func (x *exam) awsFiles(context.Context) []Finding {
 		return one(failing(mend, "%s", text))
 	}
 	var found []Finding
-	for _, s := range files.Shadows {
-		found = append(found, failing("delete those lines: sega does not touch them", "%s", s))
+	for _, s := range files.Hidden {
+		found = append(found, failing("delete that line; sega configure does not touch it", "%s", s))
+	}
+	for _, s := range files.First {
+		found = append(found, warning("give that section another name, or run programs with: sega exec --env", "programs that name no profile take %s before they ask sega exec", s))
 	}
 	switch {
 	case len(files.Profiles) == 0:

@@ -109,9 +109,12 @@ func TestBroken(t *testing.T) {
 		"no roles":                    {func(m *machine) { m.answers(func(p *policy) { p.roles = p.roles[1:] }) }, "roles", Warn, "none of 1 AWS roles: prod needs oncall", "sega roles --all"},
 		"no hosts":                    {func(m *machine) { m.answers(func(p *policy) { p.hosts = nil }) }, "hosts", Warn, "none of 0 hosts", "sega hosts --all"},
 
-		"a profile that is hidden": {func(m *machine) { m.AWS = func() (AWS, error) { return AWS{Shadows: []string{"[dev] hides it"}}, nil } }, "aws-files", Fail, "[dev] hides it", "delete"},
-		"files that are damaged":   {func(m *machine) { m.AWS = func() (AWS, error) { return AWS{}, errors.New("line 3 is no section") } }, "aws-files", Fail, "line 3", "mend it"},
-		"keys in the shell":        {func(m *machine) { m.vars["AWS_ACCESS_KEY_ID"], m.vars["AWS_SESSION_TOKEN"] = "AKIA", "x" }, "aws-environment", Warn, "not sega's", "unset AWS_ACCESS_KEY_ID AWS_SESSION_TOKEN"},
+		"a profile that is hidden": {func(m *machine) { m.AWS = func() (AWS, error) { return AWS{Hidden: []string{"[dev] hides it"}}, nil } }, "aws-files", Fail, "[dev] hides it", "delete"},
+		"a default profile": {func(m *machine) {
+			m.AWS = func() (AWS, error) { return AWS{First: []string{"role_arn in line 2"}}, nil }
+		}, "aws-files", Warn, "role_arn in line 2", "sega exec --env"},
+		"files that are damaged": {func(m *machine) { m.AWS = func() (AWS, error) { return AWS{}, errors.New("line 3 is no section") } }, "aws-files", Fail, "line 3", "mend it"},
+		"keys in the shell":      {func(m *machine) { m.vars["AWS_ACCESS_KEY_ID"], m.vars["AWS_SESSION_TOKEN"] = "AKIA", "x" }, "aws-environment", Warn, "not sega's", "unset AWS_ACCESS_KEY_ID AWS_SESSION_TOKEN"},
 		"keys that have expired": {func(m *machine) {
 			m.vars["AWS_ACCESS_KEY_ID"], m.vars["AWS_CREDENTIAL_EXPIRATION"], m.vars["SEGA_ROLE"] = "ASIA", "2020-01-01T00:00:00Z", "dev"
 		}, "aws-environment", Fail, "expired on", "unset AWS_ACCESS_KEY_ID AWS_CREDENTIAL_EXPIRATION"},
@@ -122,7 +125,7 @@ func TestBroken(t *testing.T) {
 		"an agent's socket gone":  {func(m *machine) { m.vars["SSH_AUTH_SOCK"] = "/none" }, "ssh-agent", Warn, "not there", "unset SSH_AUTH_SOCK"},
 		"an agent's socket dead":  {func(m *machine) { m.vars["SSH_AUTH_SOCK"] = m.file("sock", "") }, "ssh-agent", Warn, "nobody answers", "unset SSH_AUTH_SOCK"},
 		"another tool at work":    {func(m *machine) { m.vars["AWS_VAULT"] = "dev" }, "other-tools", Warn, "aws-vault", "unset AWS_VAULT"},
-		"profiles of other tools": {func(m *machine) { m.AWS = func() (AWS, error) { return AWS{Rivals: []string{"old (aws-okta)"}}, nil } }, "other-tools", OK, "old (aws-okta)", "sega configure"},
+		"profiles of other tools": {func(m *machine) { m.AWS = func() (AWS, error) { return AWS{Rivals: []string{"old (aws-okta)"}}, nil } }, "other-tools", OK, "old (aws-okta)", "sega configure --import"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -20,6 +20,9 @@ func (x *exam) keychain(ctx context.Context) []Finding {
 	if backend == "" {
 		return one(good("%s", where))
 	}
+	if backend == "passphrase" {
+		return one(good("%s; whoever is there is asked for it when it is needed", where))
+	}
 	_, err := x.session.get(ctx)
 	if err != nil && !errors.Is(err, ErrNoLogin) {
 		text, mend := x.Explain(err)
@@ -32,7 +35,7 @@ func (x *exam) keychain(ctx context.Context) []Finding {
 	if took > slow {
 		return one(warning("", "%s (%s): the key was fetched in %s, which every command without an agent waits for", backend, where, took.Round(time.Millisecond)))
 	}
-	return one(good("%s (%s): the key was fetched in %s", backend, where, took.Round(time.Millisecond)))
+	return one(good("%s (%s): the key was fetched in %s", backend, where, took.Round(time.Microsecond)))
 }
 
 // askStatus asks the broker about the session.

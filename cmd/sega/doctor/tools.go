@@ -99,7 +99,7 @@ func (x *exam) rivals(context.Context) []Finding {
 	}
 	if files, err := x.AWS(); err == nil && len(files.Rivals) > 0 {
 		f := good("profiles that ask other tools: %s", strings.Join(files.Rivals, ", "))
-		f.Mend = "they go on working; to have sega's: sega configure"
+		f.Mend = "to take them over: sega configure --import"
 		found = append(found, f)
 	}
 	return orGood(found, "no other tool is in the way")

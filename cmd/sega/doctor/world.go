@@ -73,7 +73,8 @@ type Agent struct {
 type AWS struct {
 	Profiles []string // of both files
 	Ours     int      // profiles whose credentials come from sega
-	Shadows  []string // what keeps a profile from asking sega, a sentence each
+	Hidden   []string // what keeps a profile of sega's from asking it, a sentence each
+	First    []string // what programs that name no profile use before they ask sega's endpoint, a place each
 	Rivals   []string // profiles that ask another tool
 }
 
