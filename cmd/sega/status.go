@@ -11,7 +11,7 @@ import (
 	"sega/broker/api"
 )
 
-// statusReport is what `sega status --json` prints.
+// statusReport is what `sega status --json` prints. docs/operations.md documents it.
 type statusReport struct {
 	Broker  string    `json:"broker"`
 	Person  string    `json:"person"`
@@ -23,7 +23,12 @@ type statusReport struct {
 	Login   time.Time `json:"login_until"`
 	Secrets string    `json:"secrets"`
 	LogSize int64     `json:"log_size"`
+	Role    string    `json:"role"`         // whose credentials this shell has by sega exec, or empty
+	Left    int64     `json:"seconds_left"` // until the login ends, by the broker's clock
 }
+
+// secondsLeft is how long a login still lasts.
+func secondsLeft(s api.Status) int64 { return max(0, int64(s.NotAfter.Sub(s.Now).Seconds())) }
 
 func newStatus(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "status", Short: "Show who you are logged in as, until when, and where secrets are kept", GroupID: groupAccess, Args: atMost(0), Example: "  sega status\n  sega status --json",
@@ -44,7 +49,8 @@ func newStatus(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r := statusReport{Broker: s.saved().Origin, Person: personName(v.Person), LoginID: v.LoginID, Groups: v.Groups, Method: v.Method, MFA: v.MFA, Expires: v.Expires, Login: v.NotAfter, Secrets: kept}
+			r := statusReport{Broker: s.saved().Origin, Person: personName(v.Person), LoginID: v.LoginID, Groups: v.Groups, Method: v.Method, MFA: v.MFA, Expires: v.Expires, Login: v.NotAfter, Secrets: kept,
+				Role: a.getenv("SEGA_ROLE"), Left: secondsLeft(v)}
 			_, tree := s.witness.Latest()
 			r.LogSize = tree.N
 			if a.json {
