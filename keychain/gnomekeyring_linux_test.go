@@ -211,7 +211,7 @@ func TestGnomeKeyring(t *testing.T) {
 		wantItem(t, s, "a", "1")
 	})
 	t.Run("hangs", func(t *testing.T) {
-		g.signal(syscall.SIGSTOP)
+		stop(g.t, g.daemon.Process.Pid)
 		wantRefused(t, s, ErrUnavailable, errSilent.Error())
 		g.signal(syscall.SIGCONT)
 		wantItem(t, reopen(t, s), "a", "1")
@@ -240,7 +240,7 @@ func TestGnomeKeyring(t *testing.T) {
 func TestGnomeKeyringIsKilledWhileItIsAsked(t *testing.T) {
 	g := started(t)
 	s := g.filled()
-	g.signal(syscall.SIGSTOP)
+	stop(g.t, g.daemon.Process.Pid)
 	got := make(chan error, 1)
 	go func() { _, err := reopen(t, s).Get("a"); got <- err }()
 	g.signal(syscall.SIGKILL)
@@ -270,7 +270,7 @@ func TestGnomeKeyringFirstUseByMany(t *testing.T) {
 // A keyring that hangs while places are probed is passed over, and not probed again when it answers.
 func TestGnomeKeyringHangsAtFirstUse(t *testing.T) {
 	g := started(t)
-	g.signal(syscall.SIGSTOP)
+	stop(g.t, g.daemon.Process.Pid)
 	begin := time.Now()
 	s := newStore(t, func(c *Config) { c.Backend = "" })
 	put(t, s, "a", "1")

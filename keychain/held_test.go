@@ -45,7 +45,7 @@ func TestKeyIsAdopted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := agent.Get("a"); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "sega agent unlock") {
+	if _, err := agent.Get("a"); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "nobody can be asked") {
 		t.Errorf("before: %v", err)
 	}
 	if err := agent.Adopt(key); err != nil {

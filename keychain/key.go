@@ -81,7 +81,7 @@ func (s *Store) askKey(h header) (secret.Secret, error) {
 
 func (s *Store) ask(prompt string) (secret.Secret, error) {
 	if s.cfg.Passphrase == nil {
-		return secret.Secret{}, unavailable(BackendPassphrase, errors.New("nobody can be asked for it here\nrun in a terminal: sega agent unlock"))
+		return secret.Secret{}, unavailable(BackendPassphrase, errors.New("nobody can be asked for it here"))
 	}
 	phrase, err := s.cfg.Passphrase(prompt)
 	if err != nil {

@@ -47,14 +47,14 @@ func newGPG(t *testing.T, passphrase, pinentry string) *gpg {
 		t.Setenv(k, v)
 	}
 	g := &gpg{t: t, dir: dir}
-	t.Cleanup(func() { g.killAgent() })
+	t.Cleanup(g.killAgent)
 	script := filepath.Join(dir, "pinentry")
 	g.write(script, "#!/bin/sh\n"+pinentry+"\n", 0o700)
 	// the agent would measure for seconds how often to hash a passphrase
 	g.write(filepath.Join(dir, "gpg-agent.conf"), "pinentry-program "+script+"\ns2k-count 65536\n", 0o600)
 	g.run("gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", passphrase, "--quick-gen-key", "test@example.com", "default", "default", "never")
 	g.run("pass", "init", "test@example.com")
-	g.run("gpgconf", "--kill", "gpg-agent") // which knows the passphrase
+	g.killAgent() // which knows the passphrase
 	return g
 }
 
@@ -85,7 +85,43 @@ func (g *gpg) agent() int {
 	return pid
 }
 
-func (g *gpg) killAgent() { _ = exec.Command("gpgconf", "--kill", "gpg-agent").Run() }
+// killAgent ends the agent and waits for its end: one that is about to end still answers.
+func (g *gpg) killAgent() {
+	g.t.Helper()
+	pid := g.agent()
+	g.run("gpgconf", "--kill", "gpg-agent")
+	for end := time.Now().Add(20 * time.Second); ; {
+		// a process that nobody has waited for has no command line any more
+		if args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err != nil || len(args) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			g.t.Fatal("gpg-agent does not end")
+		}
+		time.Sleep(20 * time.Millisecond) // between two looks at the condition
+	}
+}
+
+// stop stops a process, and sees to it that it is stopped.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, rest, _ := strings.Cut(string(stat), ") "); strings.HasPrefix(rest, "T") {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("it does not stop: %s", stat)
+		}
+		time.Sleep(20 * time.Millisecond) // between two looks at the condition
+	}
+}
 
 // entries are what sega keeps in pass.
 func (g *gpg) entries() []string {
@@ -122,9 +158,7 @@ func TestRealPass(t *testing.T) {
 	})
 	t.Run("the agent hangs", func(t *testing.T) {
 		pid := g.agent()
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
+		stop(t, pid)
 		wantRefused(t, s, ErrUnavailable, errSilent.Error())
 		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 			t.Fatal(err)

@@ -25,7 +25,6 @@ import (
 	"sega/broker/client"
 	"sega/cmd/sega/inherited"
 	"sega/keychain"
-	"sega/keychain/secret"
 )
 
 // app is what every command works with.
@@ -76,48 +75,40 @@ func (a *app) secrets() (*keychain.Store, error) {
 	if a.store != nil {
 		return a.store, nil
 	}
-	// A folder of its own: SEGA_HOME may be one that others can look into.
-	path, err := a.path("secrets", "x")
+	c, err := a.secretsConfig()
 	if err != nil {
 		return nil, err
-	}
-	dir := filepath.Dir(path)
-	c := keychain.Config{Dir: dir, Backend: a.getenv("SEGA_KEYRING_BACKEND"), Passphrase: a.passphrase, Now: a.now}
-	if a.mute {
-		c.Passphrase = nil
 	}
 	a.store, err = keychain.Open(c)
 	return a.store, withKind(kindConfig, err)
 }
 
-// passphrase asks on the terminal device, never on stdin or stdout.
-func (a *app) passphrase(prompt string) (secret.Secret, error) {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return secret.Secret{}, errors.New("the store asks for a passphrase, and there is no terminal")
+// secretsConfig says where the secrets are: in a folder of their own, because SEGA_HOME may be one
+// that others can look into.
+func (a *app) secretsConfig() (keychain.Config, error) {
+	path, err := a.path("secrets", "x")
+	c := keychain.Config{Dir: filepath.Dir(path), Backend: a.getenv("SEGA_KEYRING_BACKEND"), Passphrase: a.passphrase, Now: a.now}
+	if a.mute {
+		c.Passphrase = nil
 	}
-	defer func() { _ = tty.Close() }()
-	fmt.Fprint(tty, prompt+": ")
-	line, err := term.ReadPassword(int(tty.Fd()))
-	fmt.Fprintln(tty)
-	return secret.New(line), err
+	return c, err
 }
 
 // ask puts a question on the terminal and reads a line; without a terminal it is a usage error.
 func (a *app) ask(ctx context.Context, prompt string) (string, error) {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil || !term.IsTerminal(int(tty.Fd())) {
+	in, out, err := openTerminal()
+	if err != nil || !term.IsTerminal(int(in.Fd())) {
 		return "", usagef("this asks for confirmation and there is no terminal; repeat with --yes")
 	}
-	defer func() { _ = tty.Close() }()
-	fmt.Fprint(tty, prompt)
+	defer func() { _ = errors.Join(in.Close(), out.Close()) }() // one file on most systems
+	fmt.Fprint(out, prompt)
 	type answer struct {
 		line string
 		err  error
 	}
 	got := make(chan answer, 1)
 	go func() { // ends with the process where the person never answers
-		line, err := bufio.NewReader(tty).ReadString('\n')
+		line, err := bufio.NewReader(in).ReadString('\n')
 		got <- answer{line, err}
 	}()
 	select {

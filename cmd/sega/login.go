@@ -62,6 +62,9 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := a.place(); err != nil {
+		return err
+	}
 	key, err := dpop.GenerateKey()
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ func (a *app) role(cmd *cobra.Command, args []string, o *roleOptions) (role stri
 	if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
 		return args[0], args[1:], nil
 	}
-	in, out, err := openTerminal(a.getenv)
+	in, out, err := openScreen(a.getenv)
 	if err != nil {
 		return "", nil, usagef("ROLE is missing; your roles: sega roles")
 	}
