@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"sega/audit"
@@ -59,45 +60,26 @@ func (s *Server) credentials(ctx context.Context, c *call) (any, error) {
 	if err := decode(c, &r); err != nil {
 		return nil, err
 	}
-	role, problem := s.roleOrUnknown(r.Role)
-	reason, ticket := printable(r.Reason, 1000), printable(r.Ticket, 100)
-	bearer := c.bearer()
-	op := operation{kind: "aws.assume", name: "role/" + role.Name, reason: reason, ticket: ticket, external: true, bearer: &bearer,
-		details: map[string]any{"role_arn": role.ARN, "seconds": r.Seconds, "mode": role.mode()}}
-	if problem != nil {
-		return nil, s.deny(ctx, s.newEvent(c, op), op.details, problem)
+	op, w, err := s.assumption(ctx, c, audit.KindAWSAssume, r)
+	if err != nil {
+		return nil, err
 	}
-	if r.Seconds < 0 || r.Seconds > 12*3600 {
-		return nil, api.Errorf(api.KindInvalid, "a duration is between 900 and 43200 seconds")
-	}
-	if len(r.Chain) > 0 || len(r.PolicyARNs) > 0 || r.Policy != "" || r.ReadOnly {
-		return nil, api.Errorf(api.KindInvalid, "this broker neither chains roles nor narrows credentials")
-	}
-	op.decide = s.request(c.session, policy.ActionAssume, roleResource(role), policy.Context{Reason: reason, Ticket: ticket, Source: c.source.String()})
 	op.act = func(ctx context.Context, d policy.Decision, action string) (effect, error) {
-		return s.assume(ctx, c, role, r, awssts.Request{RoleARN: role.ARN, ExternalID: role.ExternalID,
-			Identity: awssts.Identity{Email: c.session.Email, Subject: c.session.Subject}, LoginID: c.session.ID, RequestID: action,
-			Reason: reason, Ticket: ticket, Want: time.Duration(r.Seconds) * time.Second, PolicyMax: d.Obligations.MaxDuration, RoleMax: role.MaxDuration, WebIdentity: s.webIdentity(c, role)})
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Times.Upstream)
+		defer cancel()
+		made, problem := s.assume(ctx, c, w, d, action)
+		if problem != nil {
+			return effect{denied: problem, details: w.details(made)}, nil
+		}
+		return effect{reply: credentialsOf(w, made), details: w.details(made), apply: w.grant(c, made, made.Expiration, false)}, nil
 	}
 	return s.perform(ctx, c, op)
 }
 
-func (s *Server) assume(ctx context.Context, c *call, role Role, r api.CredentialsRequest, request awssts.Request) (effect, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Times.Upstream)
-	defer cancel()
-	result, err := s.Minter.Assume(ctx, request)
-	if err != nil {
-		return effect{}, awsProblem(err)
-	}
-	reply := api.Credentials{AccessKeyID: result.AccessKeyID, SecretAccessKey: result.SecretAccessKey, SessionToken: result.SessionToken,
-		Expiration: result.Expiration.UTC(), Role: role.Name, RoleARN: role.ARN, AssumedRoleARN: result.AssumedRoleARN, Notices: nonNil(result.Notices)}
-	return effect{reply: reply,
-		details: map[string]any{"role_arn": role.ARN, "seconds": r.Seconds, "mode": role.mode(), "access_key_id": result.AccessKeyID, "assumed_role_arn": result.AssumedRoleARN,
-			"assumed_role_id": result.AssumedRoleID, "source_identity": result.SourceIdentity, "session_name": result.SessionName,
-			"expiration": reply.Expiration, "notices": reply.Notices, "unanswered_calls": result.Unanswered},
-		apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
-			return state.AddGrant(ctx, tx, state.Grant{AccessKeyID: result.AccessKeyID, Role: role.Name, Bearer: c.bearer(), Expires: result.Expiration})
-		}}, nil
+// credentialsOf is what the person gets.
+func credentialsOf(w wish, made assumed) api.Credentials {
+	return api.Credentials{AccessKeyID: made.AccessKeyID, SecretAccessKey: made.SecretAccessKey, SessionToken: made.SessionToken,
+		Expiration: made.Expiration.UTC(), Role: w.role().Name, RoleARN: w.role().ARN, AssumedRoleARN: made.AssumedRoleARN, Notices: nonNil(made.Notices)}
 }
 
 // awsProblem turns an STS error into ours, with the missing permission named.
@@ -112,20 +94,37 @@ func awsProblem(err error) *api.Problem {
 	return api.Errorf(api.KindUpstream, "%s", e.Error()).WithHint("%s", e.Hint).WithCause(err)
 }
 
-// reuse decides whether credentials that the laptop has cached may be handed out once more (R12).
+// awsInvalid turns what was refused before AWS was asked into ours.
+func awsInvalid(err error) *api.Problem {
+	var e *awssts.Error
+	if !errors.As(err, &e) {
+		return asProblem(err)
+	}
+	return api.Errorf(api.KindInvalid, "%s", e.Detail).WithHint("%s", e.Hint)
+}
+
+// reuse decides whether credentials that the laptop has cached may be handed out once more (R12): on
+// every role that they came through, by the broker's own record, as when they were made.
 func (s *Server) reuse(ctx context.Context, c *call) (any, error) {
 	var r api.ReuseRequest
 	if err := decode(c, &r); err != nil {
 		return nil, err
 	}
-	role, problem := s.roleOrUnknown(r.Role)
-	reason, ticket := printable(r.Reason, 1000), printable(r.Ticket, 100)
-	op := operation{kind: "aws.reuse", name: "role/" + role.Name, reason: reason, ticket: ticket,
-		details: map[string]any{"access_key_id": printable(r.AccessKeyID, 128)}}
-	if problem != nil {
-		return nil, s.deny(ctx, s.newEvent(c, op), op.details, problem)
+	r.Reason, r.Ticket = printable(r.Reason, 1000), printable(r.Ticket, 100)
+	terms, err := s.termsOf(ctx, c, r)
+	if err != nil {
+		return nil, err
 	}
-	op.decide = s.request(c.session, policy.ActionAssume, roleResource(role), policy.Context{Reason: reason, Ticket: ticket, Source: c.source.String()})
+	details := map[string]any{"access_key_id": printable(r.AccessKeyID, 128)}
+	if len(terms.Through) > 0 {
+		details["through"] = terms.Through
+	}
+	op := operation{kind: audit.KindAWSReuse, name: "role/" + printable(r.Role, 64), reason: r.Reason, ticket: r.Ticket, details: details}
+	path, err := s.path(ctx, c, op, append(slices.Clone(terms.Through), r.Role))
+	if err != nil {
+		return nil, err
+	}
+	op.decide, op.also = s.onPath(c, path, policy.Context{Reason: r.Reason, Ticket: r.Ticket, ReadOnly: terms.ReadOnly, Narrowed: terms.Narrowed})
 	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
 		left, err := s.reusable(ctx, c, r)
 		if err != nil {
@@ -139,6 +138,21 @@ func (s *Server) reuse(ctx context.Context, c *call) (any, error) {
 	return s.perform(ctx, c, op)
 }
 
+// termsOf is how credentials came about that are this person's for this role, so far as there are any.
+func (s *Server) termsOf(ctx context.Context, c *call, r api.ReuseRequest) (terms state.Terms, err error) {
+	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
+		g, err := state.GrantByKey(ctx, tx, r.AccessKeyID)
+		if errors.Is(err, state.ErrNotFound) {
+			return nil
+		}
+		if err == nil && grantedTo(g, c, r.Role) {
+			terms = g.Terms
+		}
+		return err
+	})
+	return terms, unavailable(err)
+}
+
 // reusable returns how long credentials still live that were given to this person for this role, where
 // nothing of the person was revoked since; else 0.
 func (s *Server) reusable(ctx context.Context, c *call, r api.ReuseRequest) (left time.Duration, err error) {
@@ -147,7 +161,7 @@ func (s *Server) reusable(ctx context.Context, c *call, r api.ReuseRequest) (lef
 		if errors.Is(err, state.ErrNotFound) {
 			return nil
 		}
-		ok := err == nil && g.Issuer == c.session.Issuer && g.Subject == c.session.Subject && g.Role == r.Role && g.Epoch == c.session.Epoch
+		ok := err == nil && grantedTo(g, c, r.Role) && g.Epoch == c.session.Epoch && !g.Console
 		if ok && g.LoginID != c.session.ID {
 			ok, err = state.Current(ctx, tx, g.Bearer)
 		}
@@ -157,4 +171,9 @@ func (s *Server) reusable(ctx context.Context, c *call, r api.ReuseRequest) (lef
 		return err
 	})
 	return left, err
+}
+
+// grantedTo reports whether a grant is the caller's, for a role.
+func grantedTo(g state.Grant, c *call, role string) bool {
+	return g.Issuer == c.session.Issuer && g.Subject == c.session.Subject && g.Role == role
 }

@@ -37,6 +37,8 @@ type DeviceFlow interface {
 // Minter makes AWS credentials; *awssts.Minter is one.
 type Minter interface {
 	Assume(ctx context.Context, r awssts.Request) (awssts.Result, error)
+	// AssumeFrom is Assume with the credentials of the session before: the next hop of a chain.
+	AssumeFrom(ctx context.Context, before awssts.Result, r awssts.Request) (awssts.Result, error)
 }
 
 // Recordings reads recordings, as ciphertext; *bucket.Dir and *bucket.Cloud are two.

@@ -171,7 +171,7 @@ func (s *Server) onRecording(c *call, action string, of recordingOf, around poli
 	around.Source = c.source.String()
 	op := operation{decide: s.request(c.session, action, of.then, around)}
 	if of.now != nil {
-		op.also = s.request(c.session, action, *of.now, around)
+		op.also = []demand{{request: s.request(c.session, action, *of.now, around)}}
 	}
 	return op
 }

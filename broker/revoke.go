@@ -142,11 +142,23 @@ func (s *Server) plan(ctx context.Context, t target) (api.Plan, error) {
 		}
 		grants, err := state.GrantsOf(ctx, tx, t.subject.Issuer, t.subject.Subject, t.loginID, now)
 		for _, g := range grants {
-			p.AWS = append(p.AWS, api.Outstanding{What: g.Role, Until: g.Expires})
+			p.AWS = append(p.AWS, api.Outstanding{What: whatOf(g), Until: g.Expires})
 		}
 		return err
 	})
 	return p, unavailable(err)
+}
+
+// whatOf names a grant as people read it.
+func whatOf(g state.Grant) string {
+	what := g.Role
+	if len(g.Through) > 0 {
+		what += " (through " + strings.Join(g.Through, ", ") + ")"
+	}
+	if g.Console {
+		what += " (console)"
+	}
+	return what
 }
 
 func liveSessions(ctx context.Context, q state.Querier, iss, sub string, now time.Time) ([]api.SessionInfo, error) {

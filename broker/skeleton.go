@@ -54,7 +54,7 @@ type operation struct {
 	kind     string          // of its events
 	name     string          // resource in the log, "type/name"
 	decide   *policy.Request // nil: no decision beyond authentication
-	also     *policy.Request // must be permitted as well; nil: nothing more
+	also     []demand        // must be permitted as well
 	actor    *audit.Actor    // nil: the session's
 	loginID  string          // "" : the session's
 	session  string          // ssh_…
@@ -66,12 +66,18 @@ type operation struct {
 	act      func(ctx context.Context, d policy.Decision, action string) (effect, error)
 }
 
+// demand is a further decision that an operation takes.
+type demand struct {
+	name    string // resource in the log, where it is refused; "": the operation's
+	request *policy.Request
+}
+
 // effect is what acting has made: nothing of it leaves before its event is durable (I1).
 type effect struct {
 	reply   any
 	details any
 	apply   func(ctx context.Context, tx store.Tx, event audit.Event) error
-	denied  *api.Problem // the act found that it must not be: recorded as a denial, then answered
+	denied  *api.Problem // the act found that it must not be, or failed half-way: recorded with the details, then answered
 }
 
 // perform runs an operation: authorise, intent, act, outcome, reply.
@@ -79,11 +85,11 @@ func (s *Server) perform(ctx context.Context, c *call, op operation) (any, error
 	event := s.newEvent(c, op)
 	var decision policy.Decision
 	if op.decide != nil {
-		var problem *api.Problem
-		decision, problem = s.decided(op)
+		var refused []refusal
+		decision, refused = s.decisions(op)
 		event.PolicyDigest, event.PolicyIDs = decision.Digest, nonNil(decision.PolicyIDs)
-		if problem != nil {
-			return nil, s.deny(ctx, event, op.details, problem)
+		if len(refused) > 0 {
+			return nil, s.denyEach(ctx, event, op.details, refused)
 		}
 	}
 	if op.external {
@@ -104,8 +110,8 @@ func (s *Server) perform(ctx context.Context, c *call, op operation) (any, error
 	return s.conclude(ctx, c, event, op, made)
 }
 
-// judge turns a decision into the problem that the person reads, or nil.
-func (s *Server) judge(d policy.Decision, op operation) *api.Problem {
+// judge turns a decision about a resource into the problem that the person reads, or nil.
+func (s *Server) judge(d policy.Decision, name string, around policy.Context) *api.Problem {
 	if !d.Allow {
 		kind := api.KindDenied
 		switch d.Cause {
@@ -121,14 +127,14 @@ func (s *Server) judge(d policy.Decision, op operation) *api.Problem {
 		p.PolicyIDs = d.PolicyIDs
 		return p
 	}
-	unmet := d.Obligations.Unmet(op.decide.Context)
+	unmet := d.Obligations.Unmet(around)
 	switch {
 	case unmet.Reason:
-		return api.Errorf(api.KindDenied, "policy asks for a reason for %s", op.name).WithHint("repeat with --reason TEXT")
+		return api.Errorf(api.KindDenied, "policy asks for a reason for %s", name).WithHint("repeat with --reason TEXT")
 	case unmet.Ticket:
-		return api.Errorf(api.KindDenied, "policy asks for a ticket for %s", op.name).WithHint("repeat with --ticket ID")
+		return api.Errorf(api.KindDenied, "policy asks for a ticket for %s", name).WithHint("repeat with --ticket ID")
 	case unmet.StepUp:
-		return api.Errorf(api.KindStepUp, "policy asks for a login of the last %s for %s", d.Obligations.MaxAuthAge, op.name).WithHint("run: sega login")
+		return api.Errorf(api.KindStepUp, "policy asks for a login of the last %s for %s", d.Obligations.MaxAuthAge, name).WithHint("run: sega login")
 	}
 	return nil
 }
@@ -164,7 +170,7 @@ func (c *call) bearer() state.Bearer {
 }
 
 // current is the re-reading of R4: in the transaction that would release, the counters still stand.
-func current(ctx context.Context, tx store.Tx, b state.Bearer) error {
+func current(ctx context.Context, tx store.Querier, b state.Bearer) error {
 	if b.LoginID == "" {
 		return nil // nobody is logged in yet: login looks at the block itself
 	}
@@ -284,6 +290,19 @@ func (s *Server) deny(ctx context.Context, event audit.Event, details any, probl
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
 	defer cancel()
 	return s.close(ctx, event, operation{details: details}, outcomeOf(problem.Kind), problem)
+}
+
+// denyEach records what policy refuses, an event for each resource, and returns the first refusal.
+func (s *Server) denyEach(ctx context.Context, event audit.Event, details any, refused []refusal) error {
+	for i, r := range refused {
+		if i > 0 && r.name == refused[0].name {
+			continue // a second decision on the same thing
+		}
+		if err := s.deny(ctx, r.of(event), details, r.problem); !errors.Is(err, r.problem) {
+			return err
+		}
+	}
+	return refused[0].problem
 }
 
 func outcomeOf(kind api.Kind) audit.Outcome {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"sega/audit"
 	"sega/audit/store"
 	"sega/broker/api"
 	"sega/broker/policy"
@@ -124,20 +125,58 @@ func (g *standing) copyBytes(ctx context.Context, out io.Writer, data []byte) er
 
 // decided is what policy says of an operation, and the problem where it may not be.
 func (s *Server) decided(op operation) (policy.Decision, *api.Problem) {
-	set := s.Policy.Set()
-	d := set.Decide(*op.decide)
-	problem := s.judge(d, op)
-	if problem != nil || op.also == nil {
-		return d, problem
-	}
-	second := set.Decide(*op.also)
-	if problem := s.judge(second, op); problem != nil {
-		return second, problem
-	}
-	for _, id := range second.PolicyIDs {
-		if !slices.Contains(d.PolicyIDs, id) {
-			d.PolicyIDs = append(d.PolicyIDs, id)
-		}
+	d, refused := s.decisions(op)
+	if len(refused) > 0 {
+		return refused[0].decision, refused[0].problem
 	}
 	return d, nil
+}
+
+// refusal is one decision that stands against an operation.
+type refusal struct {
+	name     string // resource in the log
+	decision policy.Decision
+	problem  *api.Problem
+}
+
+// of is the event of the refusal.
+func (r refusal) of(e audit.Event) audit.Event {
+	e.Resource, e.PolicyIDs = r.name, nonNil(r.decision.PolicyIDs)
+	return e
+}
+
+// decisions takes every decision of an operation, by one set of policies: what all of them permit
+// together, and each refusal.
+func (s *Server) decisions(op operation) (all policy.Decision, refused []refusal) {
+	set := s.Policy.Set()
+	for i, q := range append([]demand{{op.name, op.decide}}, op.also...) {
+		if q.name == "" {
+			q.name = op.name
+		}
+		d := set.Decide(*q.request)
+		if problem := s.judge(d, q.name, q.request.Context); problem != nil {
+			refused = append(refused, refusal{q.name, d, problem})
+		}
+		if i == 0 {
+			all = d
+		} else {
+			all = both(all, d)
+		}
+	}
+	return all, refused
+}
+
+// both is what two decisions permit together: by the policies of both, and for the shorter time.
+// Whether their other terms are met each was judged by itself.
+func both(a, b policy.Decision) policy.Decision {
+	a.PolicyIDs = slices.Clone(a.PolicyIDs)
+	for _, id := range b.PolicyIDs {
+		if !slices.Contains(a.PolicyIDs, id) {
+			a.PolicyIDs = append(a.PolicyIDs, id)
+		}
+	}
+	if d := b.Obligations.MaxDuration; d > 0 && (a.Obligations.MaxDuration == 0 || d < a.Obligations.MaxDuration) {
+		a.Obligations.MaxDuration = d
+	}
+	return a
 }

@@ -102,6 +102,8 @@ type minter struct {
 	mu sync.Mutex
 	do func(awssts.Request) (awssts.Result, error)
 	n  int
+
+	from func(before awssts.Result, r awssts.Request) (awssts.Result, error)
 }
 
 func (m *minter) Assume(_ context.Context, r awssts.Request) (awssts.Result, error) {
@@ -110,6 +112,15 @@ func (m *minter) Assume(_ context.Context, r awssts.Request) (awssts.Result, err
 	do := m.do
 	m.mu.Unlock()
 	return do(r)
+}
+
+// AssumeFrom is the next hop of a chain: the test sees by which session it was asked for.
+func (m *minter) AssumeFrom(_ context.Context, before awssts.Result, r awssts.Request) (awssts.Result, error) {
+	m.mu.Lock()
+	m.n++
+	do := m.from
+	m.mu.Unlock()
+	return do(before, r)
 }
 
 func (m *minter) calls() int {

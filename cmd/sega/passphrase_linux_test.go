@@ -52,7 +52,7 @@ func TestReadHidden(t *testing.T) {
 	}{
 		"typed":       {func(t *testing.T, p *os.File) { typeIn(t, p, "horse\n") }, time.Minute, "horse", exitDone},
 		"interrupted": {func(*testing.T, *os.File) { _ = syscall.Kill(os.Getpid(), syscall.SIGINT) }, time.Minute, "", exitCancelled},
-		"nobody":      {func(*testing.T, *os.File) {}, 200 * time.Millisecond, "", exitFailed},
+		"nobody":      {func(*testing.T, *os.File) {}, 2 * time.Second, "", exitFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			person, tty := newTerminal(t)

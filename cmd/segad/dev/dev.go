@@ -218,7 +218,9 @@ func (e *environment) trust() (roles []sts.Role, providers []sts.Provider) {
 	for _, r := range awsRoles {
 		role := sts.Role{ARN: r.ARN, MaxDuration: r.MaxDuration, AllowTag: true, AllowSourceIdentity: true}
 		if r.Mode != api.ModeWebIdentity {
-			role.Trusted = []string{brokerARN}
+			if role.Trusted = trusted[r.Name]; role.Trusted == nil {
+				role.Trusted = []string{brokerARN}
+			}
 			roles = append(roles, role)
 			continue
 		}

@@ -46,8 +46,12 @@ const (
 var awsRoles = []config.Role{
 	{Name: "dev-admin", ARN: "arn:aws:iam::111111111111:role/dev-admin", Description: "everything in the development account", MaxDuration: 4 * time.Hour},
 	{Name: "dev-long", ARN: "arn:aws:iam::111111111111:role/dev-long", Description: "the development account, for long runs", MaxDuration: 12 * time.Hour, Mode: api.ModeWebIdentity},
+	{Name: "dev-audit", ARN: "arn:aws:iam::111111111111:role/dev-audit", Description: "audit of the development account, by way of dev-admin: --chain dev-audit", MaxDuration: time.Hour},
 	{Name: "prod-readonly", ARN: "arn:aws:iam::222222222222:role/prod-readonly", Description: "read production, for those on call", MaxDuration: time.Hour},
 }
+
+// trusted says which principals a role's trust policy names, where it is not the broker.
+var trusted = map[string][]string{"dev-audit": {"arn:aws:iam::111111111111:role/dev-admin", "arn:aws:iam::111111111111:role/dev-long"}}
 
 // makeKeys makes what does not exist yet: TLS, log key, CAs, join token, policies.
 func (e *environment) makeKeys() error {

@@ -33,6 +33,17 @@ func (m *slowMinter) Assume(ctx context.Context, r awssts.Request) (awssts.Resul
 	return result, err
 }
 
+func (m *slowMinter) AssumeFrom(ctx context.Context, before awssts.Result, r awssts.Request) (awssts.Result, error) {
+	result, err := m.next.AssumeFrom(ctx, before, r)
+	m.mu.Lock()
+	gate := m.gate
+	m.mu.Unlock()
+	if gate != nil {
+		gate()
+	}
+	return result, err
+}
+
 func (m *slowMinter) set(gate func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

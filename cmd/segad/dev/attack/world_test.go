@@ -42,6 +42,7 @@ const (
 	otherName   = "bastion-2"
 	brokerARN   = "arn:aws:sts::111111111111:assumed-role/sega-broker/attack"
 	adminARN    = "arn:aws:iam::111111111111:role/dev-admin"
+	auditARN    = "arn:aws:iam::111111111111:role/dev-audit" // trusts dev-admin alone
 	patience    = 20 * time.Second
 )
 
@@ -165,7 +166,7 @@ func (w *world) brokerConfig() broker.Config {
 	return broker.Config{Origin: "https://" + w.web.Listener.Addr().String(), Node: node, Version: "attack", Issuer: w.provider.Issuer(), ClientID: clientID,
 		Scopes: []string{"openid", "profile", "email", "groups"}, RedirectPath: "/callback", DeviceGrant: true, Log: w.log, LogKey: key.VerifierKey(), Policy: rules,
 		Verifier: verifier, Device: w.idp, Minter: w.minter, CAs: w.cas,
-		Roles:      []broker.Role{{Name: "dev-admin", ARN: adminARN, MaxDuration: time.Hour}},
+		Roles:      []broker.Role{{Name: "dev-admin", ARN: adminARN, MaxDuration: time.Hour}, {Name: "dev-audit", ARN: auditARN, ExternalID: "ext-audit", MaxDuration: 4 * time.Hour}},
 		Hosts:      []broker.Host{{Name: "web-1", ID: "web-1", Address: "127.0.0.1:9", Logins: []string{"root"}, Labels: map[string]string{"env": "dev"}}},
 		Bastions:   []broker.Bastion{{Name: bastionName, Address: "127.0.0.1:1", Egress: []string{"127.0.0.1/32"}}, {Name: otherName, Address: "127.0.0.1:1", Egress: []string{"127.0.0.1/32"}}},
 		Recordings: recordings, Times: times, Limits: limits, Now: w.clock.now, Logger: slog.New(slog.NewTextHandler(testLog{t}, nil))}
@@ -235,7 +236,8 @@ func (w *world) startSTS() {
 	var err error
 	key := secret.FromString("the broker's own AWS secret")
 	w.sts, err = sts.New(sts.Config{Listener: listen(t), Callers: []sts.Caller{{AccessKeyID: "ASIAATTACK0000000001", SecretAccessKey: key, ARN: brokerARN}},
-		Roles: []sts.Role{{ARN: adminARN, MaxDuration: time.Hour, Trusted: []string{brokerARN}, AllowTag: true, AllowSourceIdentity: true}}})
+		Roles: []sts.Role{{ARN: adminARN, MaxDuration: time.Hour, Trusted: []string{brokerARN}, AllowTag: true, AllowSourceIdentity: true},
+			{ARN: auditARN, MaxDuration: 4 * time.Hour, Trusted: []string{adminARN}, AllowTag: true, AllowSourceIdentity: true, ExternalID: "ext-audit"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,7 +105,7 @@ type webResponse struct {
 
 // parseWebIdentity checks every parameter on its own.
 func parseWebIdentity(f form) (assumption, *fault) {
-	a := assumption{roleARN: f.values["RoleArn"], sessionName: f.values["RoleSessionName"]}
+	a := assumption{roleARN: f.values["RoleArn"], sessionName: f.values["RoleSessionName"], policy: f.values["Policy"], policyARNs: f.arns}
 	if bad := checkNames(f); bad != nil {
 		return a, bad
 	}

@@ -354,7 +354,7 @@ func TestWebIdentityAttacks(t *testing.T) {
 		{"source identity as a parameter", right, []string{"SourceIdentity", "eve"}, "InvalidQueryParameter"},
 		{"an external ID", right, []string{"ExternalId", "xy"}, "InvalidQueryParameter"},
 		{"ProviderId", right, []string{"ProviderId", "www.amazon.com"}, "InvalidQueryParameter"},
-		{"a session policy", right, []string{"Policy", "{}"}, ""},
+		{"a session policy", right, []string{"Policy", readS3}, ""},
 		{"a session policy that is none", right, []string{"Policy", "{"}, "MalformedPolicyDocument"},
 		{"a managed policy", right, []string{"PolicyArns.member.1.arn", "arn:aws:iam::aws:policy/ReadOnlyAccess"}, ""},
 	}
