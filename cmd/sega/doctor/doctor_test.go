@@ -331,6 +331,26 @@ func TestVariables(t *testing.T) {
 	}
 }
 
+// TestChecksAreDocumented: docs/operations.md lists the names of the checks, in their order.
+func TestChecksAreDocumented(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, row, _ := strings.Cut(string(data), "| `check` |")
+	row, _, _ = strings.Cut(row, ";")
+	var documented, names []string
+	for _, m := range regexp.MustCompile("`([a-z-]+)`").FindAllStringSubmatch(row, -1) {
+		documented = append(documented, m[1])
+	}
+	for _, c := range Checks(newMachine(t).World) {
+		names = append(names, c.Name)
+	}
+	if diff := cmp.Diff(names, documented); diff != "" {
+		t.Errorf("-code +docs/operations.md\n%s", diff)
+	}
+}
+
 // TestStopsWhereNobodyReads: a pipe that is closed ends the telling.
 func TestStopsWhereNobodyReads(t *testing.T) {
 	gone := errors.New("gone")
