@@ -31,7 +31,7 @@ func newCredentialProcess(a *app) *cobra.Command {
 				return err
 			}
 			if a.getenv(processMarker) != "" {
-				return withHint(errors.New("sega credential-process was started by what it had started itself"), "in ~/.aws/config, take it out of the profile that this program uses")
+				return withKind(kindConfig, withHint(errors.New("sega credential-process was started by what it had started itself"), "in ~/.aws/config, take it out of the profile that this program uses"))
 			}
 			if err := os.Setenv(processMarker, "1"); err != nil {
 				return err

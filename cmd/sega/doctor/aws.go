@@ -20,7 +20,7 @@ func (x *exam) awsFiles(context.Context) []Finding {
 		found = append(found, failing("delete that line; sega configure does not touch it", "%s", s))
 	}
 	for _, s := range files.First {
-		found = append(found, warning("give that section another name, or run programs with: sega exec --env", "programs that name no profile take %s before they ask sega exec", s))
+		found = append(found, warning("give that section another name", "%s comes before the endpoint of sega exec, which gives credentials that end instead", s))
 	}
 	switch {
 	case len(files.Profiles) == 0:

@@ -112,7 +112,7 @@ func TestBroken(t *testing.T) {
 		"a profile that is hidden": {func(m *machine) { m.AWS = func() (AWS, error) { return AWS{Hidden: []string{"[dev] hides it"}}, nil } }, "aws-files", Fail, "[dev] hides it", "delete"},
 		"a default profile": {func(m *machine) {
 			m.AWS = func() (AWS, error) { return AWS{First: []string{"role_arn in line 2"}}, nil }
-		}, "aws-files", Warn, "role_arn in line 2", "sega exec --env"},
+		}, "aws-files", Warn, "role_arn in line 2", "another name"},
 		"files that are damaged": {func(m *machine) { m.AWS = func() (AWS, error) { return AWS{}, errors.New("line 3 is no section") } }, "aws-files", Fail, "line 3", "mend it"},
 		"keys in the shell":      {func(m *machine) { m.vars["AWS_ACCESS_KEY_ID"], m.vars["AWS_SESSION_TOKEN"] = "AKIA", "x" }, "aws-environment", Warn, "not sega's", "unset AWS_ACCESS_KEY_ID AWS_SESSION_TOKEN"},
 		"keys that have expired": {func(m *machine) {
