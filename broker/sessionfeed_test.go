@@ -266,6 +266,26 @@ func TestSessionFeedRevokes(t *testing.T) {
 	}
 }
 
+// TestRevocationsWaitForNoHeartbeat: what is revoked here is told at once, and nobody else hears a heartbeat for it.
+func TestRevocationsWaitForNoHeartbeat(t *testing.T) {
+	w := newWorld(t, quick, func(c *Config) { c.Times.Heartbeat, c.Times.RevokeWait = time.Hour, time.Millisecond })
+	w.setPolicy(security)
+	alice, other := w.login(), w.login()
+	f, still := alice.feed(), other.feed()
+	f.until(api.FeedHeartbeat)
+	still.until(api.FeedHeartbeat)
+	sam := w.sam()
+	sam.revokes("session", alice.session.ID)
+	f.until(api.FeedRevoke)
+	if p := f.end(); p.Kind != api.KindRevoked {
+		t.Errorf("ends with %+v", p)
+	}
+	sam.revokes("session", other.session.ID)
+	if got := still.next(); got.Type != api.FeedRevoke {
+		t.Errorf("first came %+v", got)
+	}
+}
+
 // rest reads to the end: revocations, and the last item.
 func (f *followed) rest() (all []api.Revocation, last api.FeedItem) {
 	f.t.Helper()

@@ -82,7 +82,7 @@ func TestRevokeUser(t *testing.T) {
 	returned := time.Now()
 	awaitCut(t, direct, returned, "laptop stolen")
 	awaitCut(t, jump, returned, "laptop stolen")
-	expect(t, r, 0, "dev-bastion", "in force after", "2 sessions cut", "AWS credentials of dev-admin")
+	expect(t, r, 0, "dev-bastion", "in force after", "2 sessions cut", "agent of "+alice, "credentials dropped", "AWS credentials of dev-admin")
 	if ids := append(sessionIDs(t, s, "ssh", alice), sessionIDs(t, s, "login", alice)...); len(ids) != 0 {
 		t.Errorf("alice still has %q", ids)
 	}
