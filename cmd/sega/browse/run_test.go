@@ -119,7 +119,7 @@ func TestEnd(t *testing.T) {
 			w.Await("1 of ")
 			if name == "under way" {
 				l.mu.Lock()
-				l.hold = make(chan struct{})
+				l.hold, l.held = make(chan struct{}), make(chan struct{}, 1)
 				l.mu.Unlock()
 			}
 			for _, k := range strings.SplitAfter(keys, "p") {
@@ -128,6 +128,7 @@ func TestEnd(t *testing.T) {
 			switch name {
 			case "under way":
 				w.Await("asking the broker")
+				<-l.held
 			case "in a replay":
 				w.Await("replay of ssh_")
 			}

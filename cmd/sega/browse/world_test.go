@@ -32,6 +32,7 @@ type fakeLog struct {
 	asked  []url.Values
 	fail   error
 	hold   chan struct{} // where set, answers wait for it or for the end of the request
+	held   chan struct{} // where set, told of each that waits
 	ended  int           // requests that were cancelled while they waited
 }
 
@@ -64,9 +65,12 @@ func (l *fakeLog) Events(ctx context.Context, q url.Values) iter.Seq2[api.Event,
 	return func(yield func(api.Event, error) bool) {
 		l.mu.Lock()
 		l.asked = append(l.asked, q)
-		hold, fail, events := l.hold, l.fail, slices.Clone(l.events)
+		hold, held, fail, events := l.hold, l.held, l.fail, slices.Clone(l.events)
 		l.mu.Unlock()
 		if hold != nil {
+			if held != nil {
+				held <- struct{}{}
+			}
 			select {
 			case <-hold:
 			case <-ctx.Done():

@@ -14,14 +14,19 @@ import (
 var errUnasked = unasked.Done()
 
 // Run shows a model on a terminal until it quits or ctx ends, and leaves the terminal as it was,
-// after a panic too. Where ctx ended it, the error is the context's cause.
+// after a panic too. Where ctx ended it, the error is the context's cause. When it returns, nothing of it reads
+// the terminal any more.
 func Run(ctx context.Context, m tea.Model, in io.Reader, out io.Writer) error {
 	if errUnasked != nil {
 		return errUnasked
 	}
-	_, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(out), tea.WithAltScreen(), tea.WithoutSignalHandler()).Run()
-	if errors.Is(err, tea.ErrProgramKilled) && !errors.Is(err, tea.ErrProgramPanic) && context.Cause(ctx) != nil {
-		return context.Cause(ctx)
+	// Not by tea.WithContext, which kills: a program that is killed does not wait for its reader.
+	p := tea.NewProgram(m, tea.WithInput(in), tea.WithOutput(out), tea.WithAltScreen(), tea.WithoutSignalHandler())
+	quit := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { defer close(quit); p.Quit() }) // returns at the end of Run at the latest
+	_, err := p.Run()
+	if !stop() {
+		<-quit
 	}
-	return err
+	return errors.Join(err, context.Cause(ctx))
 }
