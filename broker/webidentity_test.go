@@ -90,6 +90,29 @@ func TestWebIdentityMode(t *testing.T) {
 	}
 }
 
+// TestChainBeginsByToken: the first role's mode says how a chain begins; what follows is AssumeRole.
+func TestChainBeginsByToken(t *testing.T) {
+	w, calls := chained(t)
+	w.config.WebIdentity = newIssuer(t, 1)
+	for i := range w.config.Roles {
+		if r := &w.config.Roles[i]; r.Name == "first" || r.Name == "second" {
+			r.Mode, r.ExternalID = api.ModeWebIdentity, ""
+		}
+	}
+	w.restart()
+	if rec := w.login().do("POST", api.RouteCredentials, api.CredentialsRequest{Role: "first", Chain: []string{"second"}}); rec.Code != 200 {
+		t.Fatal(rec.Body)
+	}
+	if len(*calls) != 2 || (*calls)[0].WebIdentity == nil || (*calls)[0].WebIdentity.Audience != "sega:first" || (*calls)[1].WebIdentity != nil || (*calls)[1].Before == "" {
+		t.Errorf("calls %+v", *calls)
+	}
+	for _, e := range w.events() {
+		if !strings.Contains(string(e.Details), `"mode":"web-identity"`) {
+			t.Errorf("%s %s: details %s", e.Kind, e.Outcome, e.Details)
+		}
+	}
+}
+
 // TestWebIdentityRevokedMeanwhile (R4): a revocation during the call wins in this mode too.
 func TestWebIdentityRevokedMeanwhile(t *testing.T) {
 	w := newWorld(t, withWeb(t))

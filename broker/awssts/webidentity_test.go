@@ -114,7 +114,7 @@ func TestAssumeWithWebIdentity(t *testing.T) {
 	if diff := cmp.Diff(want, said); diff != "" || len(fmt.Sprint(said["jti"])) < 20 {
 		t.Errorf("token (-want +got):\n%s", diff)
 	}
-	wantResult := Result{AccessKeyID: "ASIAROLE000000000000", AssumedRoleARN: "arn:aws:sts::222222222222:assumed-role/admin/ada@corp.example",
+	wantResult := Result{AccessKeyID: "ASIAROLE000000000000", RoleARN: adminARN, AssumedRoleARN: "arn:aws:sts::222222222222:assumed-role/admin/ada@corp.example",
 		AssumedRoleID: "AROAX:ada@corp.example", SourceIdentity: "ada@corp.example", SessionName: "ada@corp.example", Duration: 12 * time.Hour}
 	if diff := cmp.Diff(wantResult, got, cmpopts.IgnoreFields(Result{}, "SecretAccessKey", "SessionToken", "Expiration")); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
@@ -126,12 +126,51 @@ func TestWebIdentityIsNotChaining(t *testing.T) {
 	f := newFake(t, webGrants(t))
 	m := newMinter(t, f.URL, func(c *Config) { c.Tokens, c.Chained = &notary{}, aws.Bool(true) })
 	got, err := m.Assume(context.Background(), webRequest())
-	if err != nil || got.Duration != 12*time.Hour || len(got.Notices) > 0 || f.signed != 0 {
-		t.Errorf("%v, %v, %q, %d signed calls", err, got.Duration, got.Notices, f.signed)
+	if err != nil || got.Duration != 12*time.Hour || len(got.Notices) > 0 || f.signed != 0 || got.Chained {
+		t.Errorf("%v, %v, %q, %d signed calls, chained %v", err, got.Duration, got.Notices, f.signed, got.Chained)
 	}
 	c, err := m.Plan(request())
 	if err != nil || c.Web != nil || c.Duration != time.Hour {
 		t.Errorf("the other mode: %v, %+v", err, c)
+	}
+}
+
+// TestChainFromAToken: a broker without an AWS identity goes on from the session that its token began, by
+// its credentials and without a token.
+func TestChainFromAToken(t *testing.T) {
+	n := &notary{}
+	f := newFake(t, func(i int, form url.Values) (int, string) {
+		if form.Get("Action") == "AssumeRole" {
+			return grants(i, form)
+		}
+		return 200, webXML(webGrant(t, form))
+	})
+	m := newMinter(t, f.URL, withNotary(n))
+	first, err := m.Assume(context.Background(), webRequest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := webRequest() // the second role's own mode counts only where it comes first
+	r.RoleARN, r.Want = auditARN, time.Hour
+	second, err := m.AssumeFrom(context.Background(), first, r)
+	if err != nil || !second.Chained || second.RoleARN != auditARN || len(n.signed) != 1 || f.signed != 1 {
+		t.Errorf("%v, %+v, %d tokens, %d signed calls", err, second, len(n.signed), f.signed)
+	}
+	if calls := f.calls(); len(calls) != 2 || calls[1].Get("WebIdentityToken") != "" || calls[1].Get("SourceIdentity") != "ada@corp.example" {
+		t.Errorf("%d calls, the last %v", len(calls), calls[len(calls)-1])
+	}
+}
+
+// TestNarrowByToken: session policies are parameters in this mode too.
+func TestNarrowByToken(t *testing.T) {
+	f := newFake(t, webGrants(t))
+	r := webRequest()
+	r.Narrow = Narrow{Policy: `{"Statement":{"Effect":"Allow","Action":"s3:Get*","Resource":"*"}}`, PolicyARNs: []string{ReadOnlyAccess(adminARN)}}
+	if _, err := newMinter(t, f.URL, withNotary(&notary{})).Assume(context.Background(), r); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.calls()[0]; got.Get("Policy") != r.Policy || got.Get("PolicyArns.member.1.arn") != "arn:aws:iam::aws:policy/ReadOnlyAccess" {
+		t.Errorf("sent %q, %q", got.Get("Policy"), got.Get("PolicyArns.member.1.arn"))
 	}
 }
 

@@ -35,6 +35,7 @@ func testLong(t *testing.T, e *devtest.Env) {
 			t.Errorf("%s for %s lives for another %v", tt.role, tt.want, left)
 		}
 	}
+	expect(t, p.Sega("exec", "dev-long", "--chain", "dev-audit", "--", "/usr/bin/aws", "sts", "get-caller-identity"), 0, `"`+auditorARN+`"`)
 	expect(t, p.Sega("roles", "--json"), 0, `"mode":"web-identity"`, `"mode":"assume-role"`)
 	modes := map[string]bool{}
 	for _, event := range p.Events("--kind", "aws.assume", "--user", alice, "--role", "dev-long") {
