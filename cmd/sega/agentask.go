@@ -212,7 +212,7 @@ func (a *app) endpointFromAgent(ctx context.Context, r api.CredentialsRequest) (
 }
 
 func (a *app) grantFromAgent(ctx context.Context, op string, r api.CredentialsRequest) (granted, *agent.Endpoint, error) {
-	q, err := a.question(op, r)
+	q, err := a.question(op, &r)
 	if err != nil {
 		return granted{}, nil, err
 	}
@@ -230,7 +230,7 @@ func (a *app) grantFromAgent(ctx context.Context, op string, r api.CredentialsRe
 
 // processForm returns credentials as credential_process prints them.
 func (a *app) processForm(ctx context.Context, r api.CredentialsRequest) (form []byte, err error) {
-	q, err := a.question(agent.OpProcess, r)
+	q, err := a.question(agent.OpProcess, &r)
 	if err != nil {
 		return nil, err
 	}
@@ -249,9 +249,9 @@ func (a *app) processForm(ctx context.Context, r api.CredentialsRequest) (form [
 	return endpoint.ProcessForm(g.Credentials)
 }
 
-// question asks for credentials at the broker that SEGA_BROKER names, if it names one.
-func (a *app) question(op string, r api.CredentialsRequest) (agent.Request, error) {
-	q := agent.Request{Op: op, Credentials: &r}
+// question is about the login at the broker that SEGA_BROKER names, if it names one.
+func (a *app) question(op string, r *api.CredentialsRequest) (agent.Request, error) {
+	q := agent.Request{Op: op, Credentials: r}
 	if a.getenv("SEGA_BROKER") == "" {
 		return q, nil
 	}

@@ -22,17 +22,20 @@ func (a *app) passphrase(prompt string) (secret.Secret, error) {
 	if err != nil {
 		return secret.Secret{}, withHint(errors.New("nobody can be asked for it: there is no terminal"), "run in a terminal: sega agent unlock")
 	}
-	defer func() { _ = errors.Join(in.Close(), out.Close()) }() // one file on most systems
+	defer func() { _ = out.Close() }()
 	fmt.Fprint(out, prompt)
 	defer fmt.Fprintln(out)
-	return readHidden(in, passphraseTime)
+	return readHidden(in, passphraseTime, func() { _ = in.Close() })
 }
 
 // readHidden reads a line that is not shown. Who interrupts it, or lets the time pass, gets a terminal that
 // shows again what is typed.
-func readHidden(tty *os.File, patience time.Duration) (secret.Secret, error) {
+//
+// Where nobody types, the reading goes on: free is called when the terminal is needed no more.
+func readHidden(tty *os.File, patience time.Duration, free func()) (secret.Secret, error) {
 	state, err := term.GetState(int(tty.Fd()))
 	if err != nil {
+		free()
 		return secret.Secret{}, err
 	}
 	stop := make(chan os.Signal, 1)
@@ -44,6 +47,7 @@ func readHidden(tty *os.File, patience time.Duration) (secret.Secret, error) {
 	}
 	got := make(chan answer, 1)
 	go func() { // ends with the process where nobody types
+		defer free()
 		line, err := term.ReadPassword(int(tty.Fd()))
 		got <- answer{line, err}
 	}()

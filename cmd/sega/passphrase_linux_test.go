@@ -62,7 +62,8 @@ func TestReadHidden(t *testing.T) {
 				awaitHidden(t, tty)
 				c.person(t, person)
 			}()
-			got, err := readHidden(tty, c.patience)
+			freed := make(chan struct{})
+			got, err := readHidden(tty, c.patience, func() { close(freed) })
 			<-done
 			if string(got.Reveal()) != c.want || exitCode(err) != c.code {
 				t.Errorf("%q, %v", got.Reveal(), err)
@@ -74,6 +75,7 @@ func TestReadHidden(t *testing.T) {
 			if shown, err := bufio.NewReader(person).ReadString('\n'); err != nil || shown != "\r\n" {
 				t.Errorf("the terminal has shown %q, %v", shown, err)
 			}
+			<-freed
 		})
 	}
 }

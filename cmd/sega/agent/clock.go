@@ -32,12 +32,20 @@ func laptop() func() reading {
 	}
 }
 
-// set takes the broker's word on its time, and on how long that holds.
-func (c *clock) set(broker time.Time, lease time.Duration) {
+// late is how old a heartbeat may be when it is read.
+const late = 5 * time.Second
+
+// set takes the broker's word on its time, and on how long that holds; not if it has lain unread, as in a
+// laptop that slept: then it was true once. The first one of a connection was asked for just now.
+func (c *clock) set(broker time.Time, lease time.Duration, first bool) bool {
 	now := c.read()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !first && broker.Before(c.broker.Add(c.passed(now)-late)) {
+		return false
+	}
 	c.at, c.broker, c.lease = now, broker, lease
+	return true
 }
 
 // lost ends the lease: what comes next asks the broker.

@@ -127,7 +127,12 @@ func (l *life) follow() {
 	pause := reconnectFirst
 	for l.ctx.Err() == nil {
 		from := l.clock.read()
-		err := l.login.SessionFeed(l.ctx, l.item)
+		first := true
+		err := l.login.SessionFeed(l.ctx, func(item api.FeedItem) error {
+			err := l.item(item, first)
+			first = first && item.Type != api.FeedHeartbeat
+			return err
+		})
 		if l.ctx.Err() != nil {
 			return
 		}
@@ -176,15 +181,17 @@ func (l *life) rest(pause time.Duration) {
 
 var errDropped = errors.New("agent: the login was revoked")
 
-// item takes one item of the feed.
-func (l *life) item(item api.FeedItem) error {
+var errLate = errors.New("agent: the feed has lain unread")
+
+// item takes one item of the feed; first is for a connection's first heartbeat and what comes before it.
+func (l *life) item(item api.FeedItem, first bool) error {
 	switch {
 	case item.Type == api.FeedTrust && item.Trust != nil:
 		l.mu.Lock()
 		l.front = item.Trust.FrontCAs
 		l.mu.Unlock()
 	case item.Type == api.FeedHeartbeat && item.Session != nil:
-		l.heartbeat(item)
+		return l.heartbeat(item, first)
 	case item.Type == api.FeedRevoke && item.Revocation != nil && item.Revocation.SessionID == "":
 		l.revoked(*item.Revocation)
 		return errDropped
@@ -192,17 +199,20 @@ func (l *life) item(item api.FeedItem) error {
 	return nil
 }
 
-func (l *life) heartbeat(item api.FeedItem) {
+func (l *life) heartbeat(item api.FeedItem, first bool) error {
+	if !l.clock.set(item.Session.Now, time.Duration(item.LeaseMS)*time.Millisecond, first) {
+		return errLate
+	}
 	l.mu.Lock()
 	l.stands, l.lostWhy = item.Session.Standing, ""
 	l.session.Expires, l.session.Now = item.Session.Expires, item.Session.Now
 	l.mu.Unlock()
-	l.clock.set(item.Session.Now, time.Duration(item.LeaseMS)*time.Millisecond)
 	select {
 	case <-l.beat:
 	default:
 		close(l.beat)
 	}
+	return nil
 }
 
 // revoked drops everything first, acknowledges second.
@@ -265,5 +275,6 @@ func (l *life) describe(s *Status) {
 	l.mu.Lock()
 	session, why := l.session, l.lostWhy
 	l.mu.Unlock()
+	session.Now = l.clock.now().UTC()
 	s.Origin, s.Session, s.LogSize, s.FeedAlive, s.Roles, s.Why = l.login.Origin(), &session, l.login.LogSize(), l.clock.leased(), l.wallet.list(), why
 }

@@ -178,10 +178,21 @@ func TestSleep(t *testing.T) {
 	}, func(t *testing.T, l *life) {
 		mustGet(t, l, "dev")
 		b.with(func(b *broker) { b.silent = true })
+		old := api.FeedItem{Type: api.FeedHeartbeat, LeaseMS: 30_000, Session: &api.FeedSession{Now: b.now(), Expires: b.now().Add(time.Hour), Standing: "s1"}}
 		asleep.Store(int64(time.Hour))
 		time.Sleep(time.Hour)
 		if l.clock.leased() {
 			t.Error("the lease outlived the sleep")
+		}
+		b.items <- old
+		synctest.Wait()
+		if l.clock.leased() {
+			t.Error("a heartbeat that has lain unread prolongs the lease")
+		}
+		b.with(func(b *broker) { b.silent = false })
+		time.Sleep(time.Second)
+		if !l.clock.leased() {
+			t.Error("the feed did not come back")
 		}
 	})
 }

@@ -16,6 +16,7 @@ const Version = 1
 // What a client may ask for.
 const (
 	OpStatus      = "status"      // → Reply.Status
+	OpSession     = "session"     // → Reply.Status of the login, or why there is none
 	OpCredentials = "credentials" // Request.Credentials → Reply.Granted
 	OpProcess     = "process"     // Request.Credentials → the form of credential_process in the place of a Reply, or a Reply with a problem
 	OpEndpoint    = "endpoint"    // Request.Credentials → Reply.Granted and Reply.Endpoint

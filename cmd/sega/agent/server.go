@@ -231,6 +231,11 @@ func (s *Server) do(ctx context.Context, r Request) Reply {
 	switch r.Op {
 	case OpStatus:
 		return s.status()
+	case OpSession:
+		if _, err := s.forBroker(ctx, r.Broker); err != nil {
+			return failed(err)
+		}
+		return s.status()
 	case OpCredentials, OpProcess, OpEndpoint:
 		return s.credentials(ctx, r)
 	case OpReload:

@@ -99,7 +99,8 @@ func TestRevokeUser(t *testing.T) {
 	}
 	shut("after the revocation")
 	e.Stop()
-	expect(t, p.Sega("exec", "dev-admin", "--", "true"), 7) // no answer is no leave
+	expect(t, p.Sega("exec", "--no-agent", "dev-admin", "--", "true"), 7) // no answer is no leave
+	expect(t, p.Sega("exec", "dev-admin", "--", "true"), 6)               // the agent remembers
 	expect(t, s.Sega("sessions"), 7)
 	e.Start()
 	shut("after the restart")
