@@ -33,7 +33,7 @@ var doors = []struct {
 	{"GET", api.RouteEvents, "reviewer"}, {"GET", api.RouteLog, "reviewer"}, {"GET", "/v1/recordings/", "reviewer"},
 	{"GET", api.RouteFeed, "bastion"}, {"POST", api.RouteAck, "bastion"}, {"POST", api.RouteHop, "bastion"},
 	{"POST", api.RouteFront, "bastion"}, {"POST", api.RouteReport, "bastion"},
-	{"GET", api.RouteCount, "reviewer"},
+	{"GET", api.RouteCount, "reviewer"}, {"GET", api.RouteSessionFeed, "person"}, {"POST", api.RouteSessionAck, "person"},
 	{"GET", "/tlog/tile/", ""}, {"GET", "/tlog/tile/entries/", "reviewer"}, {"GET", api.RouteRollups, "reviewer"}, {"GET", "/v1/audit/proof/", "reviewer"},
 }
 
@@ -116,7 +116,7 @@ func (w *world) knock(method, path, query string, body []byte, p *person) *httpt
 	follow := (&url.URL{RawQuery: rawQuery}).Query().Get(api.ParamFollow)
 	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Millisecond) // ends a feed, and what follows
 	defer cancel()
-	if !strings.HasPrefix(path, "/v1/recordings/") && path != api.RouteFeed && follow != "1" {
+	if !strings.HasPrefix(path, "/v1/recordings/") && !strings.HasSuffix(path, "/feed") && follow != "1" {
 		ctx = w.t.Context()
 	}
 	r = r.WithContext(ctx)
