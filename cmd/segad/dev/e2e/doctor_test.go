@@ -98,7 +98,7 @@ func testDoctor(t *testing.T, e *devtest.Env) {
 		t.Errorf("looking changed the folder:\n%s", diff)
 	}
 	text := p.Run("env", "HOME="+p.home, "sega", "doctor")
-	expect(t, text, 0, "ok    broker ", "ok    login            alice@example.com, with MFA, until ", "you may use 2 of 3 AWS roles", "TLS 1.3")
+	expect(t, text, 0, "ok    broker ", "ok    login            alice@example.com, with MFA, until ", "ok    roles            you may use ", "TLS 1.3")
 	testDoctorBroken(t, e, p)
 }
 
