@@ -36,9 +36,9 @@ func TestCompletion(t *testing.T) {
 		who         *devtest.Person
 		typed, want string
 	}{
-		{p, "sega exec dev-a", "sega exec dev-admin "},
+		{p, "sega exec dev-ad", "sega exec dev-admin "},
 		{p, "sega env --format pow", "sega env --format powershell "},
-		{p, "sega env --chain=dev-a", "sega env --chain=dev-admin "},
+		{p, "sega env --chain=dev-ad", "sega env --chain=dev-admin "},
 		{p, "sega ssh dev-h", "sega ssh dev-host "},
 		{p, "sega ssh root@d", "sega ssh root@dev-host "},
 		{s, "sega revoke user ali", "sega revoke user alice@example.com "},
