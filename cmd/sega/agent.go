@@ -119,6 +119,9 @@ func (a *app) agentStatus(ctx context.Context, asJSON bool) error {
 	for _, h := range s.Roles {
 		rows = append(rows, []string{"holds", h.Role + " until " + clock(h.Expires)})
 	}
+	if !s.SSHUntil.IsZero() {
+		rows = append(rows, []string{"holds", "SSH key, certified until " + clock(s.SSHUntil)})
+	}
 	return table(a.out, []string{"socket", socket}, rows)
 }
 

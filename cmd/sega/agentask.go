@@ -54,9 +54,14 @@ func (a *app) askAgent(ctx context.Context, r agent.Request) (reply agent.Reply,
 	return reply, err
 }
 
+// agentless reports whether no agent is wanted, or none can be.
+func (a *app) agentless() bool {
+	return !agent.Supported || a.noAgent || a.getenv("SEGA_NO_AGENT") != ""
+}
+
 // withAgent makes a call to the agent: again where none was running, or where it lacks the key.
 func (a *app) withAgent(ctx context.Context, call func(socket string) (*api.Problem, error)) error {
-	if !agent.Supported || a.noAgent || a.getenv("SEGA_NO_AGENT") != "" {
+	if a.agentless() {
 		return errNoAgent
 	}
 	socket, err := a.socket()

@@ -62,7 +62,7 @@ func TestSSHConfigNamesHosts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Match originalhost sega-bastion exec ", "    HostName bastion.example\n    Port 2222\n    HostKeyAlias bastion-1\n", "HostKeyAlias web-1\n    User deploy\n", "HostKeyAlias web-2\n    IdentityFile", "HostKeyAlias web-3\n    IdentityFile"} {
+	for _, want := range []string{"Match originalhost sega-bastion exec ", "    HostName bastion.example\n    Port 2222\n    HostKeyAlias bastion-1\n", "HostKeyAlias web-1\n    User deploy\n", "HostKeyAlias web-2\n    IdentityAgent", "HostKeyAlias web-3\n    IdentityAgent"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

@@ -117,18 +117,26 @@ func (s *session) sshConfig(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := nameable(dir, self); err != nil {
+	socket, err := s.app.socket()
+	if err != nil {
+		return "", err
+	}
+	if err := nameable(dir, self, socket); err != nil {
 		return "", err
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "# sega: hosts of %s, made %s\n# made by: sega configure --ssh --print\n", s.saved().Origin, s.app.now().UTC().Format(time.RFC3339))
-	common := sshCommon(dir)
-	fmt.Fprintf(&b, "Match originalhost sega-bastion exec \"%s\"\n    HostName %s\n    Port %s\n    HostKeyAlias %s\n    User sega\n%s", renewCommand(dir, self), bastion, port, p.Configuration.BastionName, common)
+	keys, renew := agent.SSHSocket(socket), renewCommand(dir, self)
+	if s.app.agentless() {
+		keys, renew = "none", renew+" --no-agent"
+	}
+	common := sshCommon(dir, keys)
+	fmt.Fprintf(&b, "Match originalhost sega-bastion exec \"%s\"\n    HostName %s\n    Port %s\n    HostKeyAlias %s\n    User sega\n%s", renew, bastion, port, p.Configuration.BastionName, common)
 	for _, h := range v.Hosts {
 		if !h.Allowed || !plainName(h.Name) {
 			continue
 		}
-		fmt.Fprintf(&b, "Match originalhost %s exec \"%s\"\n    ProxyJump sega-bastion\n    HostKeyAlias %s\n", h.Name, renewCommand(dir, self), h.Name)
+		fmt.Fprintf(&b, "Match originalhost %s exec \"%s\"\n    ProxyJump sega-bastion\n    HostKeyAlias %s\n", h.Name, renew, h.Name)
 		if len(h.Logins) == 1 && plainName(h.Logins[0]) {
 			fmt.Fprintf(&b, "    User %s\n", h.Logins[0])
 		}
@@ -141,8 +149,8 @@ func (s *session) sshConfig(ctx context.Context) (string, error) {
 // nameable refuses paths that ssh_config(5) has no way to write.
 func nameable(paths ...string) error {
 	for _, p := range paths {
-		if strings.ContainsAny(p, "\"\r\n") {
-			return withKind(kindConfig, withHint(fmt.Errorf("ssh_config cannot name %q: it holds a double quote or a line's end", p), "set SEGA_HOME to another folder"))
+		if strings.ContainsAny(p, "\"\r\n") || strings.Contains(p, "${") {
+			return withKind(kindConfig, withHint(fmt.Errorf("ssh_config cannot name %q: it holds a double quote, a line's end or ${", p), "set SEGA_HOME to another folder"))
 		}
 	}
 	return nil
@@ -157,11 +165,12 @@ func renewCommand(dir, self string) string {
 	return "SEGA_HOME=" + quote(dir) + " " + quote(self) + " ssh --renew"
 }
 
-func sshCommon(dir string) string {
+// sshCommon is for key and certificate in the agent, and for files where there is none.
+func sshCommon(dir, socket string) string {
 	var b strings.Builder
 	for _, line := range []string{
-		"IdentityFile " + confQuote(filepath.Join(dir, "ssh", "id")), "CertificateFile " + confQuote(filepath.Join(dir, "ssh", "id-cert.pub")),
-		"IdentitiesOnly yes", "IdentityAgent none", "UserKnownHostsFile " + confQuote(filepath.Join(dir, "ssh", "known_hosts")), "GlobalKnownHostsFile /dev/null",
+		"IdentityAgent " + confQuote(socket), "IdentityFile " + confQuote(filepath.Join(dir, "ssh", "id")), "CertificateFile " + confQuote(filepath.Join(dir, "ssh", "id-cert.pub")),
+		"IdentitiesOnly no", "UserKnownHostsFile " + confQuote(filepath.Join(dir, "ssh", "known_hosts")), "GlobalKnownHostsFile /dev/null",
 		"StrictHostKeyChecking yes", "UpdateHostKeys no", "PreferredAuthentications publickey",
 	} {
 		b.WriteString("    " + line + "\n")
@@ -171,9 +180,21 @@ func sshCommon(dir string) string {
 
 func confQuote(path string) string { return `"` + strings.ReplaceAll(path, "%", "%%") + `"` }
 
-// renewSSH keeps key and certificate of the ssh_config block fresh. The key is made anew with each
-// certificate. It lies in a file, as OpenSSH wants it there, and is worth as long as its certificate.
+// renewSSH keeps key and certificate of the ssh_config block fresh: in the agent's memory, or in a file
+// where there is none. The key is made anew with each certificate, and is worth as long.
 func (a *app) renewSSH(ctx context.Context, o sshOptions) error {
+	q, err := a.question(agent.OpSSH, nil)
+	if err != nil {
+		return err
+	}
+	q.Reason, q.Ticket = o.reason, o.ticket
+	if _, err := a.askAgent(ctx, q); !errors.Is(err, errNoAgent) {
+		return errors.Join(err, a.dropSSH()) // what lies there from a time without an agent
+	}
+	return a.renewSSHFiles(ctx, o)
+}
+
+func (a *app) renewSSHFiles(ctx context.Context, o sshOptions) error {
 	certFile, err := a.path("ssh", "id-cert.pub")
 	if err != nil {
 		return err

@@ -89,7 +89,7 @@ func TestConfigThroughSSH(t *testing.T) {
 				t.Fatal(err)
 			}
 			config := filepath.Join(t.TempDir(), "config")
-			text := fmt.Sprintf("Match originalhost web-1 exec \"%s\"\n    HostName 127.0.0.1\n%sMatch all\n", renewCommand(dir, self), sshCommon(dir))
+			text := fmt.Sprintf("Match originalhost web-1 exec \"%s\"\n    HostName 127.0.0.1\n%sMatch all\n", renewCommand(dir, self), sshCommon(dir, filepath.Join(dir, "agent", "ssh")))
 			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -103,14 +103,14 @@ func TestConfigThroughSSH(t *testing.T) {
 				t.Errorf("the renewing command ran with %q, %v", got, err)
 			}
 			lines := strings.Split(string(out), "\n")
-			for _, option := range []string{"hostname 127.0.0.1", "stricthostkeychecking true", "globalknownhostsfile /dev/null", "identitiesonly yes", "updatehostkeys false"} {
+			for _, option := range []string{"hostname 127.0.0.1", "stricthostkeychecking true", "globalknownhostsfile /dev/null", "identitiesonly no", "updatehostkeys false"} {
 				if !contains(lines, option) {
 					t.Errorf("no %q in\n%s", option, out)
 				}
 			}
 			unescaped := strings.NewReplacer("%%", "%")
-			for option, file := range map[string]string{"identityfile": "id", "certificatefile": "id-cert.pub", "userknownhostsfile": "known_hosts"} {
-				want := option + " " + filepath.Join(dir, "ssh", file)
+			for option, file := range map[string]string{"identityfile": "ssh/id", "certificatefile": "ssh/id-cert.pub", "userknownhostsfile": "ssh/known_hosts", "identityagent": "agent/ssh"} {
+				want := option + " " + filepath.Join(dir, file)
 				if !contains(lines, want) && !contains(strings.Split(unescaped.Replace(string(out)), "\n"), want) {
 					t.Errorf("no %q in\n%s", want, out)
 				}
@@ -121,7 +121,7 @@ func TestConfigThroughSSH(t *testing.T) {
 
 // TestNameable: what the block could not name is refused, and not written as something else.
 func TestNameable(t *testing.T) {
-	for path, ok := range map[string]bool{"/home/me/.config/sega": true, `C:\Users\me\sega`: true, "/a b/%h/it's": true, `/quo"te`: false, "/a\nProxyCommand x": false, "/a\rb": false} {
+	for path, ok := range map[string]bool{"/home/me/.config/sega": true, `C:\Users\me\sega`: true, "/a b/%h/it's": true, `/quo"te`: false, "/a\nProxyCommand x": false, "/a\rb": false, "/${HOME}": false, "/$HOME": true} {
 		if err := nameable("/bin/sega", path); (err == nil) != ok {
 			t.Errorf("%q: %v", path, err)
 		}

@@ -197,7 +197,7 @@ func TestSSHKey(t *testing.T) {
 	alive(t, b, func(t *testing.T, l *life) {
 		serial := func() string {
 			t.Helper()
-			k, err := l.sshKey(t.Context())
+			k, err := l.sshKey(t.Context(), "", "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -220,7 +220,7 @@ func TestSSHKey(t *testing.T) {
 		}
 		b.items <- revocation()
 		<-l.done
-		if _, err := l.sshKey(t.Context()); !api.IsKind(err, api.KindRevoked) && !errors.Is(err, context.Canceled) {
+		if _, err := l.sshKey(t.Context(), "", ""); !api.IsKind(err, api.KindRevoked) && !errors.Is(err, context.Canceled) {
 			t.Errorf("%v", err)
 		}
 		l.ssh.mu.Lock()

@@ -276,5 +276,5 @@ func (l *life) describe(s *Status) {
 	session, why := l.session, l.lostWhy
 	l.mu.Unlock()
 	session.Now = l.clock.now().UTC()
-	s.Origin, s.Session, s.LogSize, s.FeedAlive, s.Roles, s.Why = l.login.Origin(), &session, l.login.LogSize(), l.clock.leased(), l.wallet.list(), why
+	s.Origin, s.Session, s.LogSize, s.FeedAlive, s.Roles, s.SSHUntil, s.Why = l.login.Origin(), &session, l.login.LogSize(), l.clock.leased(), l.wallet.list(), l.ssh.until(), why
 }

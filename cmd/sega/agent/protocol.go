@@ -20,6 +20,7 @@ const (
 	OpCredentials = "credentials" // Request.Credentials → Reply.Granted
 	OpProcess     = "process"     // Request.Credentials → the form of credential_process in the place of a Reply, or a Reply with a problem
 	OpEndpoint    = "endpoint"    // Request.Credentials → Reply.Granted and Reply.Endpoint
+	OpSSH         = "ssh"         // Request.Reason and Ticket: make sure of an SSH key whose certificate lives
 	OpReload      = "reload"      // the stored session is another one now
 	OpForget      = "forget"      // the session has ended: drop all
 	OpLock        = "lock"        // drop all and answer nothing until OpUnlock
@@ -39,6 +40,8 @@ type Request struct {
 	Op          string                  `json:"op"`
 	Broker      string                  `json:"broker,omitempty"` // origin, where it must be this one
 	Credentials *api.CredentialsRequest `json:"credentials,omitempty"`
+	Reason      string                  `json:"reason,omitempty"` // OpSSH, like Ticket: of the certificate
+	Ticket      string                  `json:"ticket,omitempty"`
 	Key         secret.Secret           `json:"key,omitzero"`
 	Process     int                     `json:"process,omitempty"` // OpEndpoint: PID that lives as long as the endpoint is wanted
 }
@@ -78,7 +81,8 @@ type Status struct {
 	FeedAlive bool        `json:"feed_alive"` // warm answers are given
 	SSHSocket string      `json:"ssh_socket,omitempty"`
 	Roles     []Held      `json:"roles"`
-	Why       string      `json:"why,omitempty"` // the state is not StateReady, or the feed does not live
+	SSHUntil  time.Time   `json:"ssh_until,omitzero"` // end of the SSH key's certificate
+	Why       string      `json:"why,omitempty"`      // the state is not StateReady, or the feed does not live
 }
 
 // States of an agent.

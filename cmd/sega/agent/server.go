@@ -238,6 +238,8 @@ func (s *Server) do(ctx context.Context, r Request) Reply {
 		return s.status()
 	case OpCredentials, OpProcess, OpEndpoint:
 		return s.credentials(ctx, r)
+	case OpSSH:
+		return s.ensureSSH(ctx, r)
 	case OpReload:
 		s.leave(api.Errorf(api.KindUnauthenticated, "there is another login now").WithHint("run the command again"), false)
 		return s.status()

@@ -3,7 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -41,17 +41,19 @@ func (h *heldKey) drop() int {
 }
 
 // sshKey returns the login's key. A certificate that was given under another standing, or that nobody knows
-// to stand, is got anew: the broker decides again.
-func (l *life) sshKey(ctx context.Context) (Key, error) {
+// to stand, is got anew: the broker decides again. So is one for a reason or a ticket of its own.
+func (l *life) sshKey(ctx context.Context, reason, ticket string) (Key, error) {
 	l.ssh.making.Lock()
 	defer l.ssh.making.Unlock()
-	if k, ok := l.warmKey(); ok {
+	if k, ok := l.warmKey(); ok && reason == "" && ticket == "" {
 		return k, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, keyTime)
 	defer cancel()
 	standing := l.standing()
-	made, err := NewKey(ctx, l.certify)
+	made, err := NewKey(ctx, func(ctx context.Context, public ssh.PublicKey) (*ssh.Certificate, error) {
+		return l.certify(ctx, public, reason, ticket)
+	})
 	if err != nil {
 		return Key{}, err
 	}
@@ -62,6 +64,16 @@ func (l *life) sshKey(ctx context.Context) (Key, error) {
 	}
 	l.ssh.key, l.ssh.standing = &made, standing
 	return made.copy(), nil
+}
+
+// until is when the certificate that is held ends; the zero time where none is.
+func (h *heldKey) until() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.key == nil {
+		return time.Time{}
+	}
+	return time.Unix(int64(h.key.Certificate.ValidBefore), 0).UTC()
 }
 
 func (l *life) warmKey() (Key, bool) {
@@ -82,8 +94,8 @@ func (k Key) copy() Key {
 }
 
 // certify has a key certified for the login.
-func (l *life) certify(ctx context.Context, public ssh.PublicKey) (*ssh.Certificate, error) {
-	answer, err := l.login.Certificate(ctx, api.CertificateRequest{PublicKey: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public)))})
+func (l *life) certify(ctx context.Context, public ssh.PublicKey, reason, ticket string) (*ssh.Certificate, error) {
+	answer, err := l.login.Certificate(ctx, api.CertificateRequest{PublicKey: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public))), Reason: reason, Ticket: ticket})
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +111,18 @@ func (l *life) frontCAs() (sshca.Bundle, error) {
 		lines = l.login.FrontCAs()
 	}
 	return sshca.ParseBundle(lines)
+}
+
+// ensureSSH makes sure of a key before OpenSSH asks for it: what fails is said by whoever asked, not by ssh.
+func (s *Server) ensureSSH(ctx context.Context, r Request) Reply {
+	l, err := s.forBroker(ctx, r.Broker)
+	if err == nil {
+		_, err = l.sshKey(ctx, r.Reason, r.Ticket)
+	}
+	if err != nil {
+		return failed(err)
+	}
+	return Reply{}
 }
 
 // serveSSH answers one of OpenSSH's programs with the key of whoever is logged in.
@@ -117,7 +141,7 @@ func (s *Server) serveSSH(ctx context.Context, conn *net.UnixConn) {
 			if err != nil {
 				return Key{}, err
 			}
-			return l.sshKey(ctx)
+			return l.sshKey(ctx, "", "")
 		},
 		Front: func() (sshca.Bundle, error) {
 			l, err := s.current(ctx)
@@ -133,7 +157,7 @@ func (s *Server) serveSSH(ctx context.Context, conn *net.UnixConn) {
 			return time.Time{} // before anything is valid
 		},
 	}
-	if err := ring.Serve(conn); err != nil && !errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
-		s.cfg.Logger.Info("an SSH client was let go", "error", fmt.Sprint(err))
+	if err := ring.Serve(conn); !errors.Is(err, io.EOF) && ctx.Err() == nil {
+		s.cfg.Logger.Info("an SSH client was let go", "error", err)
 	}
 }
