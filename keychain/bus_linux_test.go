@@ -145,6 +145,69 @@ func TestProbe(t *testing.T) {
 	}
 }
 
+// Of two daemons of KWallet the newer is asked, and what it says counts.
+func TestKWalletOfPlasma6(t *testing.T) {
+	b := newFakeBus(t, func(b *fakeBus) { b.daemon = "/modules/kwalletd6" })
+	if err := keep(kwallet{desktop: b.desktop(false)}, "aa", testKey()); err != nil {
+		t.Error(err)
+	}
+	b.mu.Lock()
+	b.locked = true
+	b.mu.Unlock()
+	if _, err := (kwallet{desktop: b.desktop(false)}).load("aa"); !errors.Is(err, errLocked) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What was chosen at the first use stays, whatever appears, goes or comes first later.
+func TestRememberedChoiceIsNotProbedAnew(t *testing.T) {
+	nothing := func(b *fakeBus) { b.noAlias, b.off = true, true }
+	everything := func(b *fakeBus) { b.noAlias, b.off = false, false }
+	secrets := map[string]bool{"OpenSession": true, "ReadAlias": true, "CreateItem": true}
+	wallet := map[string]bool{"isEnabled": true, "open": true, "writePassword": true}
+	for name, tc := range map[string]struct {
+		first, later func(*fakeBus)
+		want         string
+		err          error             // of later uses
+		never        []map[string]bool // calls of later uses
+	}{
+		"a file, then a keyring appears":         {nothing, everything, BackendFile, nil, []map[string]bool{secrets, wallet}},
+		"KWallet, then what is probed before it": {func(b *fakeBus) { b.noAlias = true }, everything, BackendKWallet, nil, []map[string]bool{secrets}},
+		"KWallet, which is switched off":         {func(b *fakeBus) { b.noAlias = true }, func(b *fakeBus) { b.noAlias, b.off = false, true }, BackendKWallet, ErrUnavailable, []map[string]bool{secrets}},
+		"a service that is locked later":         {everything, func(b *fakeBus) { b.locked = true }, BackendSecretService, ErrUnavailable, []map[string]bool{wallet}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newFakeBus(t, tc.first)
+			t.Setenv("DBUS_SESSION_BUS_ADDRESS", b.address)
+			t.Setenv("DISPLAY", "")
+			t.Setenv("WAYLAND_DISPLAY", "")
+			s := newStore(t, func(c *Config) { c.Backend = "" })
+			put(t, s, "a", "1")
+			b.mu.Lock()
+			tc.later(b)
+			b.calls = nil
+			b.mu.Unlock()
+			for range 2 {
+				if err := reopen(t, s).Put("a", secret.FromString("2")); !errors.Is(err, tc.err) {
+					t.Errorf("got %v, want %v", err, tc.err)
+				}
+			}
+			if got := reopen(t, s).Describe(); got.Backend != tc.want {
+				t.Errorf("%+v, want %s", got, tc.want)
+			}
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			for _, call := range b.calls {
+				for _, never := range tc.never {
+					if never[call] {
+						t.Errorf("probed anew: %v", b.calls)
+					}
+				}
+			}
+		})
+	}
+}
+
 // What merely opens the store asks no bus, so that it costs a warm call nothing.
 func TestOpenTouchesNoBus(t *testing.T) {
 	b := newFakeBus(t, nil)

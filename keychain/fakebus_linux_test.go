@@ -23,7 +23,8 @@ type fakeBus struct {
 	noAlias bool   // there is no default collection
 	locked  bool   // needs a prompt to unlock
 	dismiss bool   // the person dismisses the prompt
-	off     bool   // KWallet is switched off, kwalletd6 not there
+	off     bool   // KWallet is switched off
+	daemon  dbus.ObjectPath
 
 	mu      sync.Mutex
 	items   map[string][]byte
@@ -38,7 +39,7 @@ func newFakeBus(t *testing.T, change func(*fakeBus)) *fakeBus {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "b")
-	b := &fakeBus{address: "unix:path=" + socket, items: map[string][]byte{}}
+	b := &fakeBus{address: "unix:path=" + socket, items: map[string][]byte{}, daemon: "/modules/kwalletd5"}
 	if change != nil {
 		change(b)
 	}
@@ -107,6 +108,9 @@ func (b *fakeBus) messages(c net.Conn, r *bufio.Reader) {
 		if err != nil {
 			reply.Type, reply.Body = dbus.TypeError, []any{err.Error()}
 			reply.Headers[dbus.FieldErrorName] = dbus.MakeVariant("org.example.Error")
+			if errors.Is(err, errAbsent) {
+				reply.Headers[dbus.FieldErrorName] = dbus.MakeVariant(busUnknown)
+			}
 		}
 		b.send(c, reply)
 		if member == "Prompt" {
@@ -183,8 +187,8 @@ func (b *fakeBus) create(args []any) []any {
 }
 
 func (b *fakeBus) wallet(member string, path dbus.ObjectPath, args []any) ([]any, error) {
-	if path != "/modules/kwalletd5" {
-		return nil, errors.New("no such service")
+	if path != b.daemon {
+		return nil, errAbsent
 	}
 	switch member {
 	case "isEnabled":

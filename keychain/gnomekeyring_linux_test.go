@@ -1,10 +1,7 @@
 package keychain
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -19,59 +16,19 @@ import (
 
 // gnome is a session bus of the test's own with Debian's gnome-keyring on it.
 type gnome struct {
-	t       *testing.T
-	dir     string
-	address string
-	daemon  *exec.Cmd
+	*sessionBus
+	daemon *exec.Cmd
 }
-
-// busConfig is a session bus that starts nothing by itself.
-const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig><type>session</type><listen>unix:path=%s</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>
-`
 
 const (
 	keyringPassword   = "horse"
 	defaultCollection = dbus.ObjectPath("/org/freedesktop/secrets/collection/login")
 )
 
-// newGnome starts the bus, and makes it the session's for this test.
 func newGnome(t *testing.T) *gnome {
 	t.Helper()
-	needPrograms(t, "dbus-daemon", "gnome-keyring-daemon")
-	dir, err := os.MkdirTemp("", "gk") // t.TempDir may exceed a socket's 108 bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	g := &gnome{t: t, dir: dir, address: "unix:path=" + filepath.Join(dir, "bus")}
-	config := filepath.Join(dir, "bus.conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, busConfig, filepath.Join(dir, "bus")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for k, v := range map[string]string{"HOME": dir, "XDG_RUNTIME_DIR": dir, "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": "",
-		"DBUS_SESSION_BUS_ADDRESS": g.address, "DISPLAY": "", "WAYLAND_DISPLAY": "", "SSH_CONNECTION": "", "GNOME_KEYRING_CONTROL": ""} {
-		t.Setenv(k, v)
-	}
-	cmd := exec.Command("dbus-daemon", "--config-file="+config, "--nofork", "--print-address")
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { end(cmd) })
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil { // it prints the address when it listens
-		t.Fatalf("dbus-daemon: %v", err)
-	}
-	return g
-}
-
-func end(cmd *exec.Cmd) {
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
+	needPrograms(t, "gnome-keyring-daemon")
+	return &gnome{sessionBus: newSessionBus(t)}
 }
 
 // start starts the daemon and waits until it is on the bus. With a password it makes the default
@@ -89,11 +46,7 @@ func (g *gnome) start(password string) {
 	}
 	daemon := g.daemon
 	g.t.Cleanup(func() { end(daemon) })
-	g.await("gnome-keyring is on the bus", func() bool {
-		var owned bool
-		g.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.NameHasOwner", []any{secretsName}, &owned)
-		return owned
-	})
+	g.awaitName(secretsName)
 }
 
 // started is a desktop whose default keyring is there and unlocked.
@@ -101,38 +54,6 @@ func started(t *testing.T) *gnome {
 	g := newGnome(t)
 	g.start(keyringPassword)
 	return g
-}
-
-func (g *gnome) await(what string, ok func() bool) {
-	g.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); {
-		if time.Now().After(end) {
-			g.t.Fatalf("in vain: %s", what)
-		}
-		time.Sleep(20 * time.Millisecond) // between two looks at the condition
-	}
-}
-
-// connect is a connection of the test's own, for what sega never does.
-func (g *gnome) connect() *dbus.Conn {
-	g.t.Helper()
-	c, err := dbus.Dial(g.address)
-	if err == nil {
-		err = errors.Join(c.Auth(nil), c.Hello())
-	}
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	return c
-}
-
-func (g *gnome) call(dest string, path dbus.ObjectPath, method string, args []any, results ...any) {
-	g.t.Helper()
-	c := g.connect()
-	defer c.Close()
-	if err := c.Object(dest, path).Call(method, 0, args...).Store(results...); err != nil {
-		g.t.Fatal(err)
-	}
 }
 
 func (g *gnome) lock() {

@@ -43,6 +43,9 @@ func (k kwallet) open() (*openWallet, error) {
 		if err == nil {
 			return w, nil
 		}
+		if !errors.Is(err, errAbsent) {
+			break
+		}
 	}
 	b.close()
 	return nil, err
@@ -52,7 +55,8 @@ func (w *openWallet) wallet(method string, args []any, results ...any) error {
 	return w.call(w.name, w.path, walletIface+method, args, results...)
 }
 
-// unlock opens the wallet; the daemon asks a person where it is closed.
+// unlock opens the wallet; the daemon asks a person where it is closed, and where it is open and the
+// person wants to be asked about programs.
 func (w *openWallet) unlock() error {
 	var name string
 	var isOpen bool
@@ -65,12 +69,12 @@ func (w *openWallet) unlock() error {
 	open := func() error { return w.wallet("open", []any{name, int64(0), walletApp}, &w.handle) }
 	var err error
 	switch {
+	case w.desktop.person:
+		err = w.ask(open)
 	case isOpen:
 		err = open()
-	case !w.desktop.person:
-		err = errLocked
 	default:
-		err = w.ask(open)
+		err = errLocked
 	}
 	if err != nil {
 		return err
