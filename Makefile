@@ -12,11 +12,15 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 TESTFLAGS ?=
 ONLY ?=
 
-.PHONY: build man demo test soak bench lint fuzz
+BIN ?= bin
 
-build:
-	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags "$(LDFLAGS) $(ENTRY)" -o bin/sega ./cmd/sega
-	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o bin/segad ./cmd/segad
+.PHONY: build sega man demo test soak bench lint fuzz cross
+
+build: sega
+	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o $(BIN)/segad ./cmd/segad
+
+sega:
+	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags "$(LDFLAGS) $(ENTRY)" -o $(BIN)/sega ./cmd/sega
 
 man:
 	rm -rf man
@@ -38,6 +42,10 @@ soak:
 bench:
 	scripts/deps test
 	go run ./cmd/segad/dev/bench -only "$(ONLY)"
+
+# sega for macOS, Windows and the other architectures
+cross:
+	scripts/cross
 
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
