@@ -44,6 +44,7 @@ type issued struct {
 	secret, token secret.Secret
 	principal     principal
 	expires       time.Time
+	chained       bool // made by an assumed role
 }
 
 // keepExpired is how long an expired session still answers ExpiredToken, and not as unknown.
@@ -67,7 +68,7 @@ func issue(a assumption, p principal, now time.Time) issued {
 			userID: uniqueID("AROA", a.roleARN) + ":" + a.sessionName, role: a.roleARN,
 			sourceIdentity: a.sourceIdentity, transitive: a.inherited(p),
 		},
-		expires: now.Add(a.duration).UTC().Truncate(time.Second),
+		expires: now.Add(a.duration).UTC().Truncate(time.Second), chained: p.session(),
 	}
 }
 
@@ -99,6 +100,7 @@ type record struct {
 	SourceIdentity string    `json:"source_identity"`
 	Transitive     []tag     `json:"transitive_tags"`
 	Expires        time.Time `json:"expires"`
+	Chained        bool      `json:"chained"`
 }
 
 // load reads the state file; a missing one is an empty state.
@@ -116,7 +118,7 @@ func load(path string) (map[string]issued, error) {
 		return nil, fmt.Errorf("sts: the state file %s is not of this program; move it away", path)
 	}
 	for _, r := range records {
-		sessions[r.KeyID] = issued{keyID: r.KeyID, secret: secret.FromString(r.Secret), token: secret.FromString(r.Token), expires: r.Expires,
+		sessions[r.KeyID] = issued{keyID: r.KeyID, secret: secret.FromString(r.Secret), token: secret.FromString(r.Token), expires: r.Expires, chained: r.Chained,
 			principal: principal{arn: r.ARN, userID: r.UserID, role: r.Role, sourceIdentity: r.SourceIdentity, transitive: r.Transitive}}
 	}
 	return sessions, nil
@@ -130,7 +132,7 @@ func save(path string, sessions map[string]issued) error {
 	records := make([]record, 0, len(sessions))
 	for _, s := range sessions {
 		p := s.principal
-		records = append(records, record{s.keyID, string(s.secret.Reveal()), string(s.token.Reveal()), p.arn, p.userID, p.role, p.sourceIdentity, p.transitive, s.expires})
+		records = append(records, record{s.keyID, string(s.secret.Reveal()), string(s.token.Reveal()), p.arn, p.userID, p.role, p.sourceIdentity, p.transitive, s.expires, s.chained})
 	}
 	data, err := json.Marshal(records)
 	if err != nil {
