@@ -12,6 +12,7 @@ const (
 	KindSessionRenew    = "session.renew"
 	KindAWSAssume       = "aws.assume"
 	KindAWSReuse        = "aws.reuse"
+	KindAWSConsole      = "aws.console"
 	KindSSHCert         = "ssh.cert"
 	KindSSHHop          = "ssh.hop"
 	KindSSHFront        = "ssh.front"
@@ -42,7 +43,7 @@ const (
 // Kinds returns the closed list of kinds that may be written, sorted.
 func Kinds() []string {
 	kinds := []string{
-		KindUserLogin, KindUserLogout, KindSessionRenew, KindAWSAssume, KindAWSReuse,
+		KindUserLogin, KindUserLogout, KindSessionRenew, KindAWSAssume, KindAWSReuse, KindAWSConsole,
 		KindSSHCert, KindSSHHop, KindSSHFront, KindSSHRefuse,
 		KindSessionStart, KindSessionCommand, KindSessionEnd, KindRecordingHeads,
 		KindSFTPOpen, KindSFTPClose, KindSFTPRemove, KindSFTPRename, KindForwardOpen, KindForwardClose,
@@ -56,7 +57,7 @@ func Kinds() []string {
 // KnownKind reports whether kind is in Kinds.
 func KnownKind(kind string) bool {
 	switch kind {
-	case KindUserLogin, KindUserLogout, KindSessionRenew, KindAWSAssume, KindAWSReuse,
+	case KindUserLogin, KindUserLogout, KindSessionRenew, KindAWSAssume, KindAWSReuse, KindAWSConsole,
 		KindSSHCert, KindSSHHop, KindSSHFront, KindSSHRefuse,
 		KindSessionStart, KindSessionCommand, KindSessionEnd, KindRecordingHeads,
 		KindSFTPOpen, KindSFTPClose, KindSFTPRemove, KindSFTPRename, KindForwardOpen, KindForwardClose,

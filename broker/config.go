@@ -41,6 +41,12 @@ type Minter interface {
 	AssumeFrom(ctx context.Context, before awssts.Result, r awssts.Request) (awssts.Result, error)
 }
 
+// Consoles opens AWS's web console; *awssts.Console is one.
+type Consoles interface {
+	Place(roleARN string, p awssts.Page) (awssts.Place, error)
+	SignIn(ctx context.Context, session awssts.Result, at awssts.Place) (awssts.SignIn, error)
+}
+
 // Recordings reads recordings, as ciphertext; *bucket.Dir and *bucket.Cloud are two.
 type Recordings interface {
 	// Reader returns a recording from a byte on. Read again after io.EOF it goes on with what has come
@@ -125,7 +131,8 @@ type Config struct {
 	Verifier              Verifier
 	Device                DeviceFlow
 	Minter                Minter
-	WebIdentity           *Issuer // for roles in the mode web-identity; nil: there are none
+	WebIdentity           *Issuer  // for roles in the mode web-identity; nil: there are none
+	Consoles              Consoles // nil: nobody gets a console
 	CAs                   CAs
 	Roles                 []Role
 	Hosts                 []Host

@@ -186,6 +186,7 @@ func (s *Server) endpoints() []endpoint {
 		{"GET", api.RouteRoles, authSession, s.roles},
 		{"POST", api.RouteCredentials, authSession, s.credentials},
 		{"POST", api.RouteReuse, authSession, s.reuse},
+		{"POST", api.RouteConsole, authSession, s.console},
 		{"GET", api.RouteHosts, authSession, s.hosts},
 		{"POST", api.RouteCertificate, authSession, s.certificate},
 		{"GET", api.RouteSessions, authSession, s.sessions},

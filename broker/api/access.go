@@ -213,11 +213,16 @@ type ConsoleRequest struct {
 // Console is that address. Whoever has it is that person in the console: a secret, for 15 minutes.
 type Console struct {
 	URL       secret.Secret `json:"url"`
-	LogoutURL string        `json:"logout_url"` // to be opened before, where the browser is logged in already; it leads nowhere further
-	Expires   time.Time     `json:"expires"`    // of the console session
-	Role      string        `json:"role"`
-	RoleARN   string        `json:"role_arn"`
-	Notices   []string      `json:"notices"`
+	LogoutURL string        `json:"logout_url"` // to be opened before, where the browser is logged in already
+	Expires   time.Time     `json:"expires"`    // of the console session, at the latest
+
+	// LogoutLeadsOn: LogoutURL with "&redirect_uri=" and URL, escaped, behind it logs out and goes on to URL.
+	// Else it leads nowhere further.
+	LogoutLeadsOn bool `json:"logout_leads_on"`
+
+	Role    string   `json:"role"`
+	RoleARN string   `json:"role_arn"`
+	Notices []string `json:"notices"`
 }
 
 // Wire implements Revealer.

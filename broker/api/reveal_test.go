@@ -34,6 +34,7 @@ var revealers = []struct {
 	{api.RenewRequest{IDToken: hidden("1"), AccessToken: hidden("2")}, map[string]string{"id_token": "1", "access_token": "2"}},
 	{api.Session{Token: hidden("1"), LoginID: "ses_1", Groups: []string{"g"}, Expires: time.Unix(1e9, 0).UTC()}, map[string]string{"token": "1"}},
 	{api.Credentials{AccessKeyID: "ASIA", SecretAccessKey: hidden("1"), SessionToken: hidden("2"), Notices: []string{}}, map[string]string{"secret_access_key": "1", "session_token": "2"}},
+	{api.Console{URL: hidden("1"), LogoutURL: "https://l", Role: "r", Notices: []string{}}, map[string]string{"url": "1"}},
 	{api.EnrollRequest{Token: hidden("1"), Name: "n", Kind: "bastion"}, map[string]string{"token": "1"}},
 	{api.MachineSession{Token: hidden("1"), SessionID: "ses_1"}, map[string]string{"token": "1"}},
 }

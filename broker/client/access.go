@@ -61,6 +61,11 @@ func (c *Client) Reuse(ctx context.Context, r api.ReuseRequest) (api.Reuse, erro
 	return fetch[api.Reuse](ctx, c, post(api.RouteReuse, r))
 }
 
+// Console asks for an address that opens the AWS console. It is never repeated by itself.
+func (c *Client) Console(ctx context.Context, r api.ConsoleRequest) (api.Console, error) {
+	return fetch[api.Console](ctx, c, post(api.RouteConsole, r))
+}
+
 // Hosts lists the SSH targets.
 func (c *Client) Hosts(ctx context.Context) (api.Hosts, error) {
 	return fetch[api.Hosts](ctx, c, get(api.RouteHosts, nil, typeJSON))

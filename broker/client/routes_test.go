@@ -87,6 +87,9 @@ func TestRoutesOfAccess(t *testing.T) {
 			seen{Method: "POST", Path: "/v1/aws/credentials", Proof: true, Token: true, Body: `{"role":"admin"}`}},
 		"reuse": {api.Reuse{SecondsLeft: 900}, func(c *Client) (any, error) { return c.Reuse(ctx, api.ReuseRequest{Role: "r"}) },
 			seen{Method: "POST", Path: "/v1/aws/reuse", Proof: true, Token: true, Body: `{"role":"r","access_key_id":""}`}},
+		"console": {api.Console{URL: secret.FromString(bodyCanary)}, func(c *Client) (any, error) {
+			return c.Console(ctx, api.ConsoleRequest{CredentialsRequest: api.CredentialsRequest{Role: "r", Chain: []string{"s"}}, Service: "s3"})
+		}, seen{Method: "POST", Path: "/v1/aws/console", Proof: true, Token: true, Body: `{"role":"r","chain":["s"],"service":"s3"}`}},
 		"hosts": {api.Hosts{Hosts: []api.Host{{Name: "h"}}}, func(c *Client) (any, error) { return c.Hosts(ctx) }, seen{Method: "GET", Path: "/v1/hosts", Proof: true, Token: true}},
 		"session ack": {api.Empty{}, func(c *Client) (any, error) { return api.Empty{}, c.SessionAck(ctx, api.Ack{Index: 4, Closed: 2}) },
 			seen{Method: "POST", Path: "/v1/session/ack", Proof: true, Token: true, Body: `{"index":4,"closed":2}`}},

@@ -67,6 +67,9 @@ func openBroker(ctx context.Context, path string, file config.Broker, log *slog.
 	if p.config.Minter, err = openAWS(ctx, path, file, p.config.WebIdentity); err != nil {
 		return p, err
 	}
+	if p.config.Consoles, err = awssts.NewConsole(awssts.ConsoleConfig{Endpoint: file.AWS.FederationEndpoint, Issuer: file.Origin}); err != nil {
+		return p, err
+	}
 	if p.log, err = openLog(ctx, path, file, &p.config, log); err != nil {
 		return p, err
 	}

@@ -79,6 +79,8 @@ type AWS struct {
 	Endpoint    string `yaml:"endpoint,omitempty"`
 	Credentials string `yaml:"credentials,omitempty"` // path of a shared credentials file; else the SDK's default chain
 	Chained     *bool  `yaml:"chained,omitempty"`     // whether the broker is an assumed role itself; else AWS is asked
+
+	FederationEndpoint string `yaml:"federation_endpoint,omitempty"` // of consoles, for tests; else AWS's own
 }
 
 // CA names the key files of the four CAs and the file of their passphrase.

@@ -59,6 +59,7 @@ type environment struct {
 	hopCA    ssh.PublicKey
 	provider *provider.Provider
 	sts      *sts.Server
+	console  *sts.Console
 	group    *errgroup.Group
 	running  []*process
 }
@@ -68,6 +69,7 @@ type Dev struct {
 	Broker   string            `json:"broker"`
 	Issuer   string            `json:"issuer"`
 	STS      string            `json:"sts"`
+	Console  string            `json:"console"` // of AWS, its federation endpoint too
 	Bastion  string            `json:"bastion"` // host:port
 	Database string            `json:"database"`
 	Host     DevHost           `json:"host"`
@@ -209,7 +211,23 @@ func (e *environment) startSTS(ctx context.Context) error {
 		return errors.Join(err, l.Close())
 	}
 	e.group.Go(func() error { return e.sts.Run(ctx) })
+	if err := e.startConsole(ctx); err != nil {
+		return err
+	}
 	return sts.WriteEndpointRules(e.file("aws"), e.sts.URL())
+}
+
+// startConsole starts what stands in for AWS's console and its federation endpoint.
+func (e *environment) startConsole(ctx context.Context) error {
+	l, err := e.listen("console")
+	if err != nil {
+		return err
+	}
+	if e.console, err = sts.NewConsole(e.sts, l); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	e.group.Go(func() error { return e.console.Run(ctx) })
+	return nil
 }
 
 // trust is what IAM knows: the roles, whom each trusts, and the broker as OIDC provider where a role wants it.
@@ -336,7 +354,7 @@ func banner(addr string) error {
 
 // announce writes dev.json when everything answers.
 func (e *environment) announce() error {
-	d := Dev{Broker: e.origin(), Issuer: e.provider.Issuer(), STS: e.sts.URL(), Bastion: e.address("bastion"), Database: e.database(),
+	d := Dev{Broker: e.origin(), Issuer: e.provider.Issuer(), STS: e.sts.URL(), Console: e.console.URL(), Bastion: e.address("bastion"), Database: e.database(),
 		Host: DevHost{Name: hostName, Login: e.login}, Users: e.saved.Users, PIDs: map[string]int{}, Env: map[string]string{
 			"SEGA_BROKER": e.origin(), "SEGA_CA_FILE": e.file("ca.pem"), "SEGA_DEV": e.data,
 			"AWS_REGION": region, "AWS_DEFAULT_REGION": region, "AWS_EC2_METADATA_DISABLED": "true",

@@ -89,7 +89,7 @@ func (e *environment) makeSaved() error {
 	}
 	e.saved.AWSKeyID, e.saved.AWSSecret = "ASIADEV"+base32.StdEncoding.EncodeToString(randomBytes(10))[:13], randomText(30)
 	e.saved.Ports = map[string]int{}
-	for _, name := range []string{"provider", "sts", "broker", "bastion", "host"} {
+	for _, name := range []string{"provider", "sts", "console", "broker", "bastion", "host"} {
 		if e.saved.Ports[name], err = freePort(); err != nil {
 			return err
 		}

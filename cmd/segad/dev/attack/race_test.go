@@ -15,7 +15,7 @@ import (
 )
 
 // releases are the kinds of events with which something is handed out or opened.
-var releases = []string{"user.login", "session.renew", "aws.assume", "aws.reuse", "ssh.cert", "ssh.hop", "session.start"}
+var releases = []string{"user.login", "session.renew", "aws.assume", "aws.reuse", "aws.console", "ssh.cert", "ssh.hop", "session.start"}
 
 // TestRevokedInTheLastMoment lets a revocation commit between each decision and its event: what was
 // decided on is not handed out, and the log says why (R4).
@@ -85,6 +85,8 @@ func (p *person) release(kind string, m *machine) shot {
 	case "aws.reuse":
 		had := into[api.Credentials](p.t, p.send(p.credentials()))
 		return p.post(api.RouteReuse, api.ReuseRequest{Role: "dev-admin", AccessKeyID: had.AccessKeyID})
+	case "aws.console":
+		return p.console()
 	case "ssh.cert":
 		return p.certificate()
 	}

@@ -84,6 +84,8 @@ type world struct {
 	provider *provider.Provider
 	idp      *idp.Provider
 	sts      *sts.Server
+	console  *sts.Console
+	consoles *awssts.Console
 	minter   *slowMinter
 	log      *faultyLog
 	cas      broker.CAs
@@ -165,7 +167,7 @@ func (w *world) brokerConfig() broker.Config {
 	times.RevokeWait = 20 * time.Millisecond // most worlds have no bastion that could answer
 	return broker.Config{Origin: "https://" + w.web.Listener.Addr().String(), Node: node, Version: "attack", Issuer: w.provider.Issuer(), ClientID: clientID,
 		Scopes: []string{"openid", "profile", "email", "groups"}, RedirectPath: "/callback", DeviceGrant: true, Log: w.log, LogKey: key.VerifierKey(), Policy: rules,
-		Verifier: verifier, Device: w.idp, Minter: w.minter, CAs: w.cas,
+		Verifier: verifier, Device: w.idp, Minter: w.minter, Consoles: w.consoles, CAs: w.cas,
 		Roles:      []broker.Role{{Name: "dev-admin", ARN: adminARN, MaxDuration: time.Hour}, {Name: "dev-audit", ARN: auditARN, ExternalID: "ext-audit", MaxDuration: 4 * time.Hour}},
 		Hosts:      []broker.Host{{Name: "web-1", ID: "web-1", Address: "127.0.0.1:9", Logins: []string{"root"}, Labels: map[string]string{"env": "dev"}}},
 		Bastions:   []broker.Bastion{{Name: bastionName, Address: "127.0.0.1:1", Egress: []string{"127.0.0.1/32"}}, {Name: otherName, Address: "127.0.0.1:1", Egress: []string{"127.0.0.1/32"}}},
@@ -251,6 +253,13 @@ func (w *world) startSTS() {
 		t.Fatal(err)
 	}
 	w.minter = &slowMinter{next: minter}
+	if w.console, err = sts.NewConsole(w.sts, listen(t)); err != nil {
+		t.Fatal(err)
+	}
+	runUntilCleanup(t, w.console.Run)
+	if w.consoles, err = awssts.NewConsole(awssts.ConsoleConfig{Endpoint: w.console.URL(), Issuer: "https://attack.sega.invalid"}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func listen(t testing.TB) net.Listener {
