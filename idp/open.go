@@ -28,6 +28,12 @@ func OpenBrowser(address string) error {
 	if err != nil {
 		return err
 	}
+	return StartBrowser(commands)
+}
+
+// StartBrowser starts the first of several commands that can be started and does not fail at once, as
+// OpenBrowser does. ErrNoBrowser where there is none.
+func StartBrowser(commands [][]string) error {
 	var failures []error
 	for _, argv := range commands {
 		err := start(argv)

@@ -48,7 +48,7 @@ var commands = []struct {
 	name string
 	make func(*app) *cobra.Command
 }{
-	{"login", newLogin}, {"logout", newLogout}, {"status", newStatus}, {"roles", newRoles}, {"exec", newExec}, {"env", newEnv}, {"credential-process", newCredentialProcess},
+	{"login", newLogin}, {"logout", newLogout}, {"status", newStatus}, {"roles", newRoles}, {"exec", newExec}, {"env", newEnv}, {"credential-process", newCredentialProcess}, {"console", newConsole},
 	{"hosts", newHosts}, {"ssh", newSSH}, {"configure", newConfigure}, {"agent", newAgent}, {"doctor", newDoctor},
 	{"sessions", newSessions}, {"revoke", newRevoke}, {"unblock", newUnblock},
 	{"audit", newAudit},
