@@ -31,10 +31,10 @@ func main() {
 	os.Exit(code)
 }
 
-// ended returns a context that one of the signals ends. One that was ignored when sega started goes
-// on being ignored: a job in the background of a script is not to hear its Ctrl-C.
+// ended returns a context that one of the signals ends. One that was ignored or blocked when sega
+// started stays so: a job in the background of a script is not to hear its Ctrl-C.
 func ended(signals ...os.Signal) (context.Context, context.CancelFunc) {
-	signals = slices.DeleteFunc(signals, func(s os.Signal) bool { return inherited.Ignored(s.(syscall.Signal)) })
+	signals = slices.DeleteFunc(signals, func(s os.Signal) bool { return inherited.Withheld(s.(syscall.Signal)) })
 	if len(signals) == 0 {
 		return context.WithCancel(context.Background())
 	}

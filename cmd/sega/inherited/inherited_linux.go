@@ -30,8 +30,10 @@ func entry()
 
 var _ = entry
 
-// Ignored reports whether a signal was ignored when sega started.
-func Ignored(s syscall.Signal) bool { return s > 0 && s <= lastSignal && actions[s][0] == ignore }
+// Withheld reports whether a signal was ignored or blocked when sega started: it is not for sega.
+func Withheld(s syscall.Signal) bool { return ignored(s) || mask&(1<<(s-1)) != 0 }
+
+func ignored(s syscall.Signal) bool { return actions[s][0] == ignore }
 
 // Environ is the environment in its order, with what stands there twice or names nothing; os.Environ
 // leaves that out.
@@ -59,7 +61,7 @@ func Restore() error {
 	}
 	var errs []error
 	for s := syscall.Signal(1); s <= lastSignal; s++ {
-		if Ignored(s) {
+		if ignored(s) {
 			errs = append(errs, setIgnored(s))
 		}
 	}

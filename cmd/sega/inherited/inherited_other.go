@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// Ignored reports whether a signal was ignored when sega started, as far as Go knows: SIGHUP and SIGINT.
-func Ignored(s syscall.Signal) bool { return signal.Ignored(s) }
+// Withheld reports whether a signal was ignored when sega started, as far as Go knows: SIGHUP and SIGINT.
+func Withheld(s syscall.Signal) bool { return signal.Ignored(s) }
 
 // Environ is the environment as Go has it.
 func Environ() []string { return os.Environ() }
