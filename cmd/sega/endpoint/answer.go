@@ -79,7 +79,10 @@ func statusOf(k api.Kind) int {
 	case api.KindUnreachable, api.KindUnavailable:
 		return http.StatusServiceUnavailable
 	}
-	return k.Status()
+	if status := k.Status(); status != http.StatusInternalServerError || k == api.KindInternal {
+		return status
+	}
+	return http.StatusForbidden // a kind that only this machine has: somebody must do something
 }
 
 // problemOf is what the SDK is told. What is no Problem may hold what must not leave.

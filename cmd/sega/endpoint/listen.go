@@ -23,14 +23,22 @@ const (
 	drainedTime = time.Second
 )
 
-// Listen opens a TCP address that is Local; port 0 is a free one.
-func Listen(ctx context.Context, address string) (net.Listener, error) {
+// Check reads an address on which credentials may be given (Local), like 127.0.0.1:0.
+func Check(address string) (netip.AddrPort, error) {
 	a, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("%q is not an address with a port, like 127.0.0.1:0", address)
+		return a, fmt.Errorf("%q is not an address with a port, like 127.0.0.1:0", address)
 	}
 	if !Local(a.Addr()) {
-		return nil, fmt.Errorf("%s can be reached from elsewhere: credentials are given on loopback addresses, 169.254.169.254, fd00:ec2::254 and 169.254.170.2 alone", a.Addr())
+		return a, fmt.Errorf("%s can be reached from elsewhere: credentials are given on loopback addresses, 169.254.169.254, fd00:ec2::254 and 169.254.170.2 alone", a.Addr())
+	}
+	return a, nil
+}
+
+// Listen opens a TCP address that passes Check; port 0 is a free one.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	if _, err := Check(address); err != nil {
+		return nil, err
 	}
 	var lc net.ListenConfig
 	return lc.Listen(ctx, "tcp", address)

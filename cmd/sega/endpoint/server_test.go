@@ -184,6 +184,7 @@ func TestErrors(t *testing.T) {
 		"unreachable": {api.Errorf(api.KindUnreachable, "the broker does not answer"), 503, "unreachable", "the broker does not answer"},
 		"unavailable": {api.Errorf(api.KindUnavailable, "the log is full"), 503, "unavailable", "the log is full"},
 		"too many":    {api.Errorf(api.KindRateLimited, "too many requests"), 429, "rate_limited", "too many requests"},
+		"ours":        {api.Errorf("agent_locked", "the agent is locked"), 403, "agent_locked", "the agent is locked"},
 		"a cause":     {api.Errorf(api.KindInternal, "internal error").WithCause(errors.New("canary")), 500, "internal", "internal error"},
 		"any other":   {errors.New("canary"), 500, "internal", "internal error of sega"},
 		"escapes":     {api.Errorf(api.KindDenied, "a\x1b[2Jb\nc\u202ed"), 403, "denied", "a [2Jb c d"},
