@@ -4,11 +4,15 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -20,7 +24,9 @@ const (
 	awsPeer   = "aws configure export-credentials (its own cache)"
 	role      = "dev-admin"
 	megabyte  = 1e6
-	maxCLI    = 12 // MB
+	maxCLI    = 12  // MB
+	maxWarm   = 3.5 // times a bare Go process
+	parallel  = 100 // cold calls at once
 	truePath  = "/bin/true"
 	bareEmpty = "package main\n\nfunc main() {}\n"
 )
@@ -44,14 +50,11 @@ func (b *bench) start() error {
 	if err != nil {
 		return err
 	}
-	source, bare := filepath.Join(b.dir, "bare.go"), filepath.Join(b.dir, "bare")
-	if err := os.WriteFile(source, []byte(bareEmpty), 0o600); err != nil {
+	bare, err := b.bareGo()
+	if err != nil {
 		return err
 	}
-	if err := b.build(bare, source); err != nil {
-		return err
-	}
-	walls, err := b.time(cliCalls, program{argv: []string{filepath.Join(bin, "sega"), "--version"}}, program{argv: []string{bare}})
+	walls, err := b.time(cliCalls, program{argv: []string{filepath.Join(bin, "sega"), "--version"}}, bare)
 	if err != nil {
 		return err
 	}
@@ -60,20 +63,61 @@ func (b *bench) start() error {
 	return nil
 }
 
-// credentialProcess is a hand-out of cached credentials without an agent: the broker is asked.
+// bareGo builds a Go program that does nothing.
+func (b *bench) bareGo() (program, error) {
+	source, bare := filepath.Join(b.dir, "bare.go"), filepath.Join(b.dir, "bare")
+	if err := os.WriteFile(source, []byte(bareEmpty), 0o600); err != nil {
+		return program{}, err
+	}
+	return program{argv: []string{bare}}, b.build(bare, source)
+}
+
+// credentialProcess is a warm hand-out by the agent, and one without it, for which the broker is asked.
 func (b *bench) credentialProcess() error {
 	e, env, err := b.alice()
 	if err != nil {
 		return err
 	}
-	walls, err := b.time(cliCalls, program{argv: []string{filepath.Join(e.bin, "sega"), "credential-process", role}, env: env})
+	argv := []string{filepath.Join(e.bin, "sega"), "credential-process", role}
+	if err := b.warm("cli.credential_process.warm", maxWarm, program{argv: argv, env: env}); err != nil {
+		return err
+	}
+	walls, err := b.time(cliCalls, program{argv: append(argv, "--no-agent"), env: env})
 	if err != nil {
 		return err
 	}
-	p50 := result("cli.credential_process.cached", millis(median(walls[0])), "ms").unmeasured(awsPeer)
-	p99 := result("cli.credential_process.cached.p99", millis(quantile(walls[0], 0.99)), "ms")
+	b.add(result("cli.credential_process.no_agent", millis(median(walls[0])), "ms"), result("cli.credential_process.no_agent.p99", millis(quantile(walls[0], 0.99)), "ms"))
+	return nil
+}
+
+// status is what a prompt shows.
+func (b *bench) status() error {
+	e, env, err := b.alice()
+	if err != nil {
+		return err
+	}
+	return b.warm("cli.status.warm", 0, program{argv: []string{filepath.Join(e.bin, "sega"), "status", "--json"}, env: env})
+}
+
+// warm measures a program that the agent answers against a bare Go process and the AWS CLI's own cache.
+// most is how many times the bare process it may take; 0: not judged.
+func (b *bench) warm(name string, most float64, p program) error {
+	bare, err := b.bareGo()
+	if err != nil {
+		return err
+	}
+	walls, err := b.time(cliCalls, p, bare)
+	if err != nil {
+		return err
+	}
+	took, least := millis(median(walls[0])), millis(median(walls[1]))
+	p50 := result(name, took, "ms").against(bareGo, least)
+	if most > 0 {
+		p50 = p50.atMost(most * least)
+	}
+	aws := result(name+".aws", took, "ms").unmeasured(awsPeer)
 	if _, err := os.Stat(awsPath); err == nil {
-		peer, err := b.awsCLI(e)
+		peer, err := b.awsCLI(b.env)
 		if err != nil {
 			return err
 		}
@@ -81,9 +125,9 @@ func (b *bench) credentialProcess() error {
 		if err != nil {
 			return err
 		}
-		p50 = p50.against(awsPeer, millis(median(walls[0])))
+		aws = aws.against(awsPeer, millis(median(walls[0])))
 	}
-	b.add(p50, p99)
+	b.add(p50, result(name+".p99", millis(quantile(walls[0], 0.99)), "ms").against(bareGo, millis(quantile(walls[1], 0.99))), aws)
 	return nil
 }
 
@@ -122,6 +166,70 @@ func (b *bench) exec() error {
 		result("cli.exec.p99", millis(quantile(walls[0], 0.99)), "ms").against("true", millis(quantile(walls[1], 0.99))),
 		result("cli.exec.overhead", with-without, "ms"))
 	return nil
+}
+
+// singleFlight is how many times AWS is asked by as many cold calls at once, with the agent and without.
+func (b *bench) singleFlight() error {
+	e, env, err := b.alice()
+	if err != nil {
+		return err
+	}
+	for name, flags := range map[string][]string{"cli.singleflight": nil, "cli.singleflight.no_agent": {"--no-agent"}} {
+		before, err := b.assumed(e, env)
+		if err != nil {
+			return err
+		}
+		// A reason of its own makes them cold: what was got for another one is not handed out.
+		argv := append([]string{filepath.Join(e.bin, "sega"), "credential-process", role, "--reason", name}, flags...)
+		answers, wall, err := b.atOnce(program{argv: argv, env: env})
+		if err != nil {
+			return err
+		}
+		after, err := b.assumed(e, env)
+		if err != nil {
+			return err
+		}
+		b.add(result(name, float64(after-before), "AssumeRole").atMost(1), result(name+".answers", float64(answers), "different").atMost(1),
+			result(name+".wall", millis(wall), "ms"))
+	}
+	return nil
+}
+
+// assumed is how many credentials the broker has got for alice.
+func (b *bench) assumed(e *environment, env []string) (int, error) {
+	c := exec.CommandContext(b.ctx, filepath.Join(e.bin, "sega"), "audit", "query", "kind:aws.assume outcome:success", "--count-by", "kind", "--json")
+	c.Env = env
+	out, err := c.Output()
+	if err != nil {
+		return 0, err
+	}
+	var line struct{ Count int }
+	if len(bytes.TrimSpace(out)) == 0 {
+		return 0, nil
+	}
+	err = json.Unmarshal(out, &line)
+	return line.Count, err
+}
+
+// atOnce runs a program as often as parallel says, all at the same time, and returns how many different
+// things they print.
+func (b *bench) atOnce(p program) (different int, wall time.Duration, err error) {
+	var all errgroup.Group
+	outs := make([]string, parallel)
+	from := time.Now()
+	for i := range outs {
+		all.Go(func() error {
+			c := exec.CommandContext(b.ctx, p.argv[0], p.argv[1:]...)
+			c.Env = p.env
+			out, err := c.Output()
+			outs[i] = string(out)
+			return err
+		})
+	}
+	err = all.Wait()
+	wall = time.Since(from)
+	slices.Sort(outs)
+	return len(slices.Compact(outs)), wall, err
 }
 
 // alice logs alice in by the real command and returns her environment.

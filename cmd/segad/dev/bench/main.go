@@ -75,7 +75,7 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"cli.size", (*bench).size}, {"cli.start", (*bench).start},
-		{"cli.credential_process", (*bench).credentialProcess}, {"cli.exec", (*bench).exec}, {"cli.configure", (*bench).configure},
+		{"cli.credential_process", (*bench).credentialProcess}, {"cli.status", (*bench).status}, {"cli.singleflight", (*bench).singleFlight}, {"cli.exec", (*bench).exec}, {"cli.configure", (*bench).configure},
 		{"broker.cert", (*bench).certificates}, {"broker.assume", (*bench).assume},
 		{"broker.feed", (*bench).idleFeeds},
 		{"audit.append", (*bench).appends}, {"audit.query", (*bench).queries},
