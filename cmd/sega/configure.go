@@ -189,7 +189,7 @@ func (a *app) renewSSH(ctx context.Context, o sshOptions) error {
 	}
 	q.Reason, q.Ticket = o.reason, o.ticket
 	if _, err := a.askAgent(ctx, q); !errors.Is(err, errNoAgent) {
-		return errors.Join(err, a.dropSSH()) // what lies there from a time without an agent
+		return err
 	}
 	return a.renewSSHFiles(ctx, o)
 }

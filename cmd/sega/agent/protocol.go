@@ -31,6 +31,7 @@ const (
 // Kinds of problems that only an agent has.
 const (
 	KindLocked   api.Kind = "agent_locked"    // until somebody runs `sega agent unlock`
+	KindOther    api.Kind = "agent_other"     // the login is at another broker than Request.Broker
 	KindNeedsKey api.Kind = "agent_needs_key" // a person must be asked for the key of the stored secrets: fetch it and OpUnlock
 )
 

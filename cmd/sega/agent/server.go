@@ -363,7 +363,7 @@ func (s *Server) forBroker(ctx context.Context, origin string) (*life, error) {
 		return nil, err
 	}
 	if origin != "" && origin != l.login.Origin() {
-		return nil, api.Errorf(api.KindUnauthenticated, "you are not logged in to %s", origin).WithHint("SEGA_BROKER names another broker than the one you are logged in to\n  run: sega login")
+		return nil, api.Errorf(KindOther, "you are not logged in to %s", origin).WithHint("run: sega login")
 	}
 	return l, nil
 }

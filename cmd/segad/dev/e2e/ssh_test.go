@@ -27,14 +27,17 @@ type route struct {
 	is   string // how the log calls it
 }
 
-// routes are the ways that a person has, with the certificate that `sega ssh --renew` keeps.
+// routes are the ways that a person has, with the key in the agent or with files, which `sega ssh --renew --no-agent` keeps.
 func routes(t *testing.T, p *devtest.Person) []route {
 	t.Helper()
 	dir := t.TempDir()
 	conf := p.Sega("configure", "--ssh", "--print")
 	expect(t, conf, 0)
 	configured := write(t, filepath.Join(dir, "configured"), conf.Out)
-	expect(t, p.Sega("ssh", "--renew"), 0)
+	conf = p.Sega("configure", "--ssh", "--print", "--no-agent")
+	expect(t, conf, 0)
+	agentless := write(t, filepath.Join(dir, "agentless"), conf.Out)
+	expect(t, p.Sega("ssh", "--renew", "--no-agent"), 0)
 	addr, port, err := net.SplitHostPort(p.Bastion)
 	if err != nil {
 		t.Fatal(err)
@@ -59,6 +62,7 @@ Host %[2]s
 		{"jump by hand", []string{"ssh", "-F", hand, "-J", "anybody@" + p.Bastion, login + "@" + p.Host.Name}, "jump"},
 		{"percent", []string{"ssh", "-F", hand, "-p", port, login + "%" + p.Host.Name + "@" + addr}, "direct"},
 		{"plus", []string{"ssh", "-F", hand, "-p", port, login + "+" + p.Host.Name + "@" + addr}, "direct"},
+		{"configured without agent", []string{"ssh", "-F", agentless, p.Host.Name}, "jump"},
 	}
 }
 
