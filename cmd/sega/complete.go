@@ -36,7 +36,7 @@ func (a *app) flagCompleters() map[string]completer {
 	return map[string]completer{
 		"sega env --format": completeWords(slices.Sorted(maps.Keys(envFormats))...), "sega audit export --format": completeWords(formatCast2, formatCast3, formatText, formatRaw),
 		"--chain": a.first(rolesList), "--role": a.first(rolesList), "--host": a.first(hostsList), "--user": a.first(usersList), "--session": a.first(sessionsList),
-		"--region": completeWords(regions()...), "--browser": completeWords("brave", "chrome", "chromium", "edge", "firefox", "vivaldi"),
+		"--region": completeWords(regions()...), "--browser": completeWords(isolatedNames()...),
 	}
 }
 

@@ -68,6 +68,8 @@ func TestCompleted(t *testing.T) {
 		"no files where none are read": {"status _", "", none},
 		"files where they are":         {"audit verify _", "", files},
 		"a file of a policy":           {"exec --policy _", "", files},
+		"roles of a console":           {"console dev", "dev-admin", none},
+		"browsers of a console":        {"console dev-admin --browser ch", "chrome chromium", none},
 		"commands":                     {"revo", "revoke", none},
 	} {
 		t.Run(name, func(t *testing.T) {

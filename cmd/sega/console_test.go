@@ -191,7 +191,7 @@ func TestIsolated(t *testing.T) {
 			}
 		})
 	}
-	for _, name := range []string{"firefox", "chrome", "chromium", "brave", "edge", "vivaldi"} {
+	for _, name := range isolatedNames() {
 		b, ok := isolatedBrowser(name)
 		if !ok || len(b.commands) == 0 || b.mac == "" || len(b.windows) == 0 || b.firefox != (name == "firefox") {
 			t.Errorf("%s: %+v", name, b)

@@ -20,6 +20,11 @@ type isolated struct {
 	windows  []string // below the folders of programs
 }
 
+// isolatedNames are those that isolatedBrowser knows, in order.
+func isolatedNames() []string {
+	return []string{"brave", "chrome", "chromium", "edge", "firefox", "vivaldi"}
+}
+
 // isolatedBrowser finds a browser by name.
 func isolatedBrowser(name string) (isolated, bool) {
 	switch name {

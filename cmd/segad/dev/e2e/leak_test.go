@@ -100,6 +100,8 @@ func (w *witness) mainJob() {
 	w.must(0, w.alice, "sega", "exec", "dev-admin", "--", "/usr/bin/aws", "sts", "get-caller-identity")
 	w.must(0, w.alice, "sega", "exec", "dev-long", "-d", "4h", "--", "/usr/bin/aws", "sts", "get-caller-identity") // by a token of the broker
 	w.must(3, w.alice, "sega", "exec", "prod-readonly", "--", "true")
+	w.must(0, w.alice, "sega", "exec", "dev-admin", "--chain", "dev-audit", "--read-only", "--", "/usr/bin/aws", "sts", "get-caller-identity")
+	w.console()
 	for _, args := range [][]string{{"status"}, {"roles"}, {"hosts"}, {"configure", "--ssh", "--print"}, {"audit", "query", "--json"}} {
 		w.run(w.alice, false, "sega", args...)
 	}
@@ -115,6 +117,40 @@ func (w *witness) mainJob() {
 	w.keepSession("alice's second", w.alice)
 	w.review(carols)
 	w.must(0, sams, "sega", "logout")
+}
+
+// console prints a sign-in address, and gives another one to a browser, whose own command line must not
+// hold it.
+func (w *witness) console() {
+	w.t.Helper()
+	r := w.run(w.alice, true, "sega", "console", "dev-admin", "--print")
+	expect(w.t, r, 0)
+	w.secret("sign-in token of sega console", signInToken(w.t, r.Out))
+	led := filepath.Join(w.t.TempDir(), "led")
+	browser := filepath.Join(filepath.Dir(led), "browser")
+	script := "#!/bin/sh\n/usr/bin/python3 -c '\nimport sys, urllib.request\nclass No(urllib.request.HTTPRedirectHandler):\n  def redirect_request(self, *a): return None\n" +
+		"try: urllib.request.build_opener(No).open(sys.argv[1])\nexcept urllib.error.HTTPError as e: open(sys.argv[2], \"w\").write(e.headers[\"Location\"])\n' \"$1\" " + led + "\n"
+	if err := os.WriteFile(browser, []byte(script), 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	w.must(0, w.alice, "env", "BROWSER="+browser, "sega", "console", "dev-admin", "--no-logout")
+	devtest.Eventually(w.t, patience, "the browser was led nowhere", func() error {
+		raw, err := os.ReadFile(led)
+		if err == nil && len(raw) == 0 {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+	w.secret("sign-in token that a browser was led to", signInToken(w.t, read(w.t, led)))
+}
+
+func signInToken(t *testing.T, address string) string {
+	t.Helper()
+	u, err := url.Parse(strings.TrimSpace(address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Query().Get("SigninToken")
 }
 
 // review plays, shows and verifies what alice did.
