@@ -190,7 +190,7 @@ func (s *served) startMetadata(ctx context.Context, group *errgroup.Group) ([][2
 		return nil, err
 	}
 	group.Go(func() error { return endpoint.Serve(ctx, at, m) })
-	return [][2]string{{"AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://" + at.Addr().String() + "/"}}, nil
+	return [][2]string{{"AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://" + at.Addr().String() + "/"}, {"AWS_EC2_METADATA_DISABLED", "false"}}, nil
 }
 
 // listen opens an address, with what to do where the system does not let us.

@@ -45,6 +45,8 @@ type Options struct {
 
 	Database         string // of the broker, as in its file; "": sega.db in the folder
 	DatabasePassword string // path of the password for it
+
+	SessionLife time.Duration // of every AWS session; 0: as asked for
 }
 
 // environment is one run of `segad dev up`.
@@ -204,7 +206,7 @@ func (e *environment) startSTS(ctx context.Context) error {
 		return err
 	}
 	roles, providers := e.trust()
-	e.sts, err = sts.New(sts.Config{Listener: l, Region: region, Roles: roles, Providers: providers, StateFile: e.file("sts.json"), Log: e.log,
+	e.sts, err = sts.New(sts.Config{Listener: l, Region: region, Roles: roles, Providers: providers, StateFile: e.file("sts.json"), Log: e.log, Life: e.SessionLife,
 		HTTP:    &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}},
 		Callers: []sts.Caller{{AccessKeyID: e.saved.AWSKeyID, SecretAccessKey: secret.FromString(e.saved.AWSSecret), ARN: brokerARN}}})
 	if err != nil {

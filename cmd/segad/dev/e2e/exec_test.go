@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,13 +67,14 @@ func testProfile(t *testing.T, e *devtest.Env) {
 
 // envForms read one line of each format of `sega env` back.
 var envForms = map[string]struct {
+	remove  string // begins a line that removes a variable
 	line    *regexp.Regexp
 	unquote *strings.Replacer
 }{
-	"shell":      {regexp.MustCompile(`^export (\w+)='(.*)'$`), strings.NewReplacer(`'\''`, `'`)},
-	"fish":       {regexp.MustCompile(`^set -gx (\w+) '(.*)'$`), strings.NewReplacer(`\\`, `\`, `\'`, `'`)},
-	"powershell": {regexp.MustCompile(`^\$Env:(\w+) = '(.*)'$`), strings.NewReplacer(`''`, `'`)},
-	"dotenv":     {regexp.MustCompile(`^(\w+)="(.*)"$`), strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\$`, `$`)},
+	"shell":      {"unset AWS_", regexp.MustCompile(`^export (\w+)='(.*)'$`), strings.NewReplacer(`'\''`, `'`)},
+	"fish":       {"set -e AWS_", regexp.MustCompile(`^set -gx (\w+) '(.*)'$`), strings.NewReplacer(`\\`, `\`, `\'`, `'`)},
+	"powershell": {"Remove-Item Env:AWS_", regexp.MustCompile(`^\$Env:(\w+) = '(.*)'$`), strings.NewReplacer(`''`, `'`)},
+	"dotenv":     {"", regexp.MustCompile(`^(\w+)=([^"'\\$ ]*)$`), strings.NewReplacer()},
 }
 
 func testEnv(t *testing.T, e *devtest.Env) {
@@ -91,6 +93,9 @@ func testEnv(t *testing.T, e *devtest.Env) {
 		expect(t, r, 0)
 		got := map[string]string{}
 		for line := range strings.Lines(r.Out) {
+			if form.remove != "" && strings.HasPrefix(line, form.remove) {
+				continue
+			}
 			m := form.line.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
 			if m == nil {
 				t.Fatalf("%s: a line is not of its form", format)
@@ -121,7 +126,27 @@ func testStale(t *testing.T, e *devtest.Env) {
 	for _, name := range stale {
 		argv = append(argv, name+"=stale")
 	}
-	r := p.Run("env", append(argv, "sega", "exec", "dev-admin", "--", "env")...)
+	for delivery, keys := range map[string]bool{"--no-agent": true, "--env": true, "--env=false": false} {
+		got := childOf(t, p, argv, delivery)
+		expires, err := time.Parse(time.RFC3339, got["AWS_CREDENTIAL_EXPIRATION"])
+		if left := time.Until(expires); keys && (err != nil || left < 0 || left > time.Hour) {
+			t.Errorf("%s: expiration in %v, %v", delivery, left, err)
+		}
+		if haveKey, haveEndpoint := got["AWS_ACCESS_KEY_ID"] != "", got["AWS_CONTAINER_CREDENTIALS_FULL_URI"] != ""; haveKey != keys || haveEndpoint == keys {
+			t.Errorf("%s: key %v, endpoint %v", delivery, haveKey, haveEndpoint)
+		}
+		for name, value := range map[string]string{"AWS_PAGER": "cat", "AWS_MAX_ATTEMPTS": "2", "AWS_REGION": "us-east-1", "SEGA_ROLE": "dev-admin", "SEGA_SESSION": status.LoginID} {
+			if got[name] != value {
+				t.Errorf("%s: %s is %q, want %q", delivery, name, got[name], value)
+			}
+		}
+	}
+}
+
+// childOf returns the environment of a command under sega, started in one that argv adds to.
+func childOf(t *testing.T, p *devtest.Person, argv []string, flag string) map[string]string {
+	t.Helper()
+	r := p.Run("env", append(slices.Clone(argv), "sega", "exec", "dev-admin", flag, "--", "env")...)
 	expect(t, r, 0)
 	got := map[string]string{}
 	for line := range strings.Lines(r.Out) {
@@ -134,13 +159,5 @@ func testStale(t *testing.T, e *devtest.Env) {
 		}
 		got[name] = value
 	}
-	expires, err := time.Parse(time.RFC3339, got["AWS_CREDENTIAL_EXPIRATION"])
-	if left := time.Until(expires); err != nil || left < 0 || left > time.Hour {
-		t.Errorf("expiration in %v, %v", left, err)
-	}
-	for name, value := range map[string]string{"AWS_PAGER": "cat", "AWS_MAX_ATTEMPTS": "2", "AWS_REGION": "us-east-1", "SEGA_ROLE": "dev-admin", "SEGA_SESSION": status.LoginID} {
-		if got[name] != value {
-			t.Errorf("%s is %q, want %q", name, got[name], value)
-		}
-	}
+	return got
 }

@@ -40,6 +40,7 @@ type Config struct {
 	HTTP      *http.Client     // by which their keys are fetched, with the trust that it takes; nil: the system's
 	StateFile string           // issued sessions, mode 0600; empty: they end with the process
 	Now       func() time.Time // nil: time.Now
+	Life      time.Duration    // of every session, whatever is asked for, so that what runs can be seen to outlive one; zero: as asked
 	Log       *slog.Logger     // nil: none
 }
 

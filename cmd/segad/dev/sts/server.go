@@ -229,6 +229,9 @@ func (s *Server) assume(p principal, f form, c *Call) (any, *fault) {
 // begin makes a session of what p was authorised for, and stores it.
 func (s *Server) begin(a assumption, p principal) (issued, *fault) {
 	session := issue(a, p, s.cfg.Now())
+	if s.cfg.Life > 0 {
+		session.expires = s.cfg.Now().Add(s.cfg.Life).UTC().Truncate(time.Second)
+	}
 	if err := s.keep(session); err != nil {
 		s.cfg.Log.Error("session not stored", "error", err)
 		return session, &fault{"InternalFailure", http.StatusInternalServerError, "The request processing has failed because of an unknown error."}

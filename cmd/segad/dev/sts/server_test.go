@@ -489,3 +489,16 @@ func TestGET(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestLife: where a life is set, every session ends with it, whatever was asked for.
+func TestLife(t *testing.T) {
+	b := start(t, func(c *Config) { c.Life = 20 * time.Second })
+	got := b.call(t, broker, assumeForm("DurationSeconds", "3600"))
+	if left := got.Result.Expiration.Sub(b.clock.now()); left > 20*time.Second || left <= 19*time.Second {
+		t.Errorf("it lives for %s", left)
+	}
+	b.clock.add(20 * time.Second)
+	if got := b.call(t, got.creds(), whoami); got.Code != "ExpiredToken" {
+		t.Errorf("after that: %v", got)
+	}
+}
