@@ -84,6 +84,9 @@ func (a *app) withAgent(ctx context.Context, call func(socket string) (*api.Prob
 		}
 		problem, err = call(socket)
 	}
+	if err == nil && problem != nil && problem.Kind == agent.KindOther {
+		return errNoAgent // the one that there is serves another broker
+	}
 	if err == nil && problem != nil {
 		return problem
 	}

@@ -36,6 +36,7 @@ func manSections(c *cobra.Command) []manSection {
 			{"SEGA_CA_FILE", "PEM file that alone is trusted for the broker's certificate; default: the system's trust"},
 			{"SEGA_HOME", "sega's folder; default: sega in the user's configuration folder"},
 			{"SEGA_KEYRING_BACKEND", "where the key of the stored secrets goes"},
+			{"SEGA_CONSOLE_BROWSER", "browser of sega console, like --browser"},
 			{"SEGA_NO_AGENT", "set to anything, it is --no-agent"},
 			{"SEGA_AUDIT_IDENTITY", "file with a reviewer's age identity, which opens recordings"},
 			{"SEGA_ERRORS", "json: errors are one JSON object on stderr"},

@@ -109,7 +109,7 @@ func TestUsage(t *testing.T) {
 	p := somebody(t)
 	for _, argv := range [][]string{
 		{"sega", "status", "extra"}, {"sega", "login", "a", "b"}, {"sega", "login", "--paste", "--device", "localhost"}, {"sega", "login", "http://localhost"}, {"sega", "exec"}, {"sega", "exec", "role", "true"},
-		{"sega", "exec", "--", "true"}, {"sega", "env"}, {"sega", "credential-process"}, {"sega", "console"}, {"sega", "ssh"}, {"sega", "configure"}, {"sega", "revoke"}, {"sega", "revoke", "user"},
+		{"sega", "exec", "--", "true"}, {"sega", "env"}, {"sega", "credential-process"}, {"sega", "console"}, {"sega", "ssh"}, {"sega", "configure", "--ssh"}, {"sega", "revoke"}, {"sega", "revoke", "user"},
 		{"sega", "revoke", "planet", "x"}, {"sega", "unblock"}, {"sega", "unblock", "user"}, {"sega", "audit"}, {"sega", "audit", "show"}, {"sega", "audit", "frobnicate"}, {"sega", "sessions", "extra"},
 		{"segad", "broker"}, {"segad", "bastion"}, {"segad", "ca", "init"}, {"segad", "policy", "check"}, {"segad", "dev", "login"}, {"segad", "dev", "up", "extra"},
 	} {

@@ -33,8 +33,12 @@ func TestPolicy(t *testing.T) {
 	t.Parallel()
 	e := devtest.Up(t)
 	p, s := e.LoggedIn(alice), e.LoggedIn(sam)
-	use := []string{"exec", "dev-admin", "--duration", "15m", "--", "true"} // never from the cache
-	expect(t, p.Sega(use...), 0)
+	n := 0
+	use := func() []string { // never what was handed out before
+		n++
+		return []string{"exec", "dev-admin", "--reason", fmt.Sprint("trial ", n), "--", "true"}
+	}
+	expect(t, p.Sega(use()...), 0)
 	expect(t, p.Sega("credential-process", "dev-admin"), 0)
 	file := filepath.Join(e.Data, "policy", "trial.cedar")
 
@@ -43,8 +47,16 @@ func TestPolicy(t *testing.T) {
 	if status, body := readyz(t, e); status != http.StatusOK {
 		t.Errorf("readyz with a set that loads: %d %s", status, body)
 	}
-	expect(t, p.Sega(use...), 3, "trial-errs")
-	expect(t, p.Sega("credential-process", "dev-admin"), 3, "trial-errs") // the cached ones as well
+	expect(t, p.Sega(use()...), 3, "trial-errs")
+	expect(t, p.Sega("credential-process", "dev-admin", "--no-agent"), 3, "trial-errs")
+	// The agent hears of it with the next heartbeat, and asks anew before it hands out what it holds.
+	devtest.Eventually(t, patience, "the agent goes on", func() error {
+		r := p.Sega("credential-process", "dev-admin")
+		if r.Code != 3 || !strings.Contains(r.Err, "trial-errs") {
+			return fmt.Errorf("exit %d: %s", r.Code, r.Err)
+		}
+		return nil
+	})
 	expect(t, p.Sega("ssh", e.Host.Name, "--", "echo unharmed"), 0, "unharmed")
 	denials := s.Events("--kind", "aws.assume", "--outcome", "denied")
 	if len(denials) == 0 {
@@ -59,7 +71,7 @@ func TestPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := awaitReload(t, s, "success", 1)
-	expect(t, p.Sega(use...), 0)
+	expect(t, p.Sega(use()...), 0)
 	digest := field(good, "policy_digest")
 	failures := 0
 	for name, text := range map[string]string{
@@ -79,7 +91,7 @@ func TestPolicy(t *testing.T) {
 		if status != http.StatusServiceUnavailable || !strings.Contains(body, "policy") || !strings.Contains(body, "trial.cedar") {
 			t.Errorf("a file that %s: readyz %d %s", name, status, body)
 		}
-		expect(t, p.Sega(use...), 0)
+		expect(t, p.Sega(use()...), 0)
 		expect(t, p.Sega("exec", "prod-readonly", "--", "true"), 3)
 		expect(t, p.Run("segad", "policy", "check", filepath.Dir(file)), 1, "trial.cedar")
 	}
@@ -93,14 +105,14 @@ func TestPolicy(t *testing.T) {
 		return nil
 	})
 	expect(t, p.Run("segad", "policy", "check", filepath.Dir(file)), 0, digest)
-	expect(t, p.Sega(use...), 0)
+	expect(t, p.Sega(use()...), 0)
 
 	// Without any policy everything is denied, which is a set like another.
 	testNoPolicy(t, e, p, use)
 }
 
 // testNoPolicy takes the folder away: the last good set stays; an empty one is refused or denies.
-func testNoPolicy(t *testing.T, e *devtest.Env, p *devtest.Person, use []string) {
+func testNoPolicy(t *testing.T, e *devtest.Env, p *devtest.Person, use func() []string) {
 	t.Helper()
 	dir := filepath.Join(e.Data, "policy")
 	if err := os.Rename(dir, dir+".away"); err != nil {
@@ -112,7 +124,7 @@ func testNoPolicy(t *testing.T, e *devtest.Env, p *devtest.Person, use []string)
 		}
 		return nil
 	})
-	expect(t, p.Sega(use...), 0)
+	expect(t, p.Sega(use()...), 0)
 	if err := os.Rename(dir+".away", dir); err != nil {
 		t.Fatal(err)
 	}
