@@ -59,9 +59,6 @@ func (a *app) exec(ctx context.Context, o execOptions, role string, argv []strin
 	if err != nil {
 		return err
 	}
-	if o.fixed && r.Seconds == 0 && need > 0 { // a longer session may be had for the asking
-		r.Seconds = min(max(int(need.Seconds()), 900), 12*3600)
-	}
 	if len(argv) == 0 {
 		argv = []string{shell(a.getenv)}
 	}
@@ -69,7 +66,7 @@ func (a *app) exec(ctx context.Context, o execOptions, role string, argv []strin
 	if err != nil {
 		return err
 	}
-	g, at, err := a.obtainForChild(ctx, r, o.fixed)
+	g, at, err := a.obtainForChild(ctx, r, o.fixed, need)
 	if err != nil {
 		return err
 	}
@@ -110,16 +107,38 @@ func parseNeed(s string) (time.Duration, error) {
 
 // obtainForChild returns credentials, and where a child gets further ones for as long as it runs; nil
 // where there is no such place: without an agent, or where variables are wanted.
-func (a *app) obtainForChild(ctx context.Context, r api.CredentialsRequest, fixed bool) (granted, *agent.Endpoint, error) {
+func (a *app) obtainForChild(ctx context.Context, r api.CredentialsRequest, fixed bool, need time.Duration) (granted, *agent.Endpoint, error) {
 	if !fixed {
 		g, at, err := a.endpointFromAgent(ctx, r)
 		if !errors.Is(err, errNoAgent) {
 			return g, at, err
 		}
 	}
-	g, err := a.obtain(ctx, r)
+	g, err := a.obtainFor(ctx, r, need)
 	return g, nil, err
 }
+
+// startMargin is what may pass between the asking and the start.
+const startMargin = 5 * time.Minute
+
+// obtainFor asks for credentials that last as long as is needed, where nobody has said how long they are
+// to last.
+func (a *app) obtainFor(ctx context.Context, r api.CredentialsRequest, need time.Duration) (granted, error) {
+	if need == 0 || r.Seconds != 0 {
+		return a.obtain(ctx, r)
+	}
+	r.Seconds = sessionSeconds(need + startMargin)
+	g, err := a.obtain(ctx, r)
+	if err != nil || len(g.Notices) > 0 || g.Expiration.Sub(a.now()) >= need {
+		return g, err
+	}
+	// They were cached, and have lived for a while. Of another length there are none yet.
+	r.Seconds = sessionSeconds(need + 2*startMargin - time.Duration(a.now().Unix()%int64(startMargin.Seconds()))*time.Second)
+	return a.obtain(ctx, r)
+}
+
+// sessionSeconds is a length that AWS knows.
+func sessionSeconds(d time.Duration) int { return min(max(int(d.Seconds()), 900), 12*3600) }
 
 // delivery is how a child gets its credentials: from an endpoint, or as variables that end.
 type delivery struct {

@@ -22,7 +22,7 @@ func TestBare(t *testing.T) {
 		run  func(t *testing.T, w *world)
 	}{
 		{"state", testState}, {"signal", testSignal}, {"code", testCode}, {"start", testStart}, {"stream", testStream},
-		{"outlive", testOutlive}, {"outside", testOutside}, {"environment", testEnvironment}, {"nested", testNested}, {"shell", testShell}, {"terminal", testTerminal},
+		{"outlive", testOutlive}, {"outside", testOutside}, {"environment", testEnvironment}, {"nested", testNested}, {"shell", testShell}, {"terminal", testTerminal}, {"sub-shell", testSubShell},
 	} {
 		t.Run(group.name, func(t *testing.T) { group.run(t, w.on(t)) })
 	}

@@ -167,6 +167,19 @@ func testTerminal(t *testing.T, w *world) {
 	}
 }
 
+// testSubShell works in a shell within a shell, each with job control.
+func testSubShell(t *testing.T, w *world) {
+	got := dialogue(t, w, nil, []step{
+		{"export SHELL=/bin/bash HOME=$PWD; echo \"PS1='in> '\" >.bashrc; unset PS1\n", "PS1\r\n"},
+		{"sega exec dev-admin\n", "in> "}, {"echo I am $SEGA_ROLE\n", "I am dev-admin\r\n"}, {"", "in> "},
+		{"sleep 1000\n", "sleep 1000\r\n"}, {"sleeps", ""}, {"\x1a", "Stopped"}, {"", "in> "}, {"fg >/dev/null\n", "/dev/null\r\n"}, {"sleeps", ""}, {"\x03", "in> "},
+		{"exit 7\n", "exit\r\n"}, {"echo code $?\n", "code 7\r\n"}, {"echo role $SEGA_ROLE.\n", "role .\r\n"},
+	})
+	if !strings.Contains(got, "[1]+  Stopped") {
+		t.Errorf("%q", got)
+	}
+}
+
 func dialogue(t *testing.T, w *world, prefix []string, steps []step) string {
 	t.Helper()
 	s := openScreen(t, w, prefix)

@@ -161,3 +161,47 @@ func childOf(t *testing.T, p *devtest.Person, argv []string, flag string) map[st
 	}
 	return got
 }
+
+// testDelivery: what would be asked before the endpoint takes its place, and what would end too early
+// does not begin.
+func testDelivery(t *testing.T, e *devtest.Env) {
+	p := e.LoggedIn(alice)
+	other := write(t, filepath.Join(t.TempDir(), "credentials"), "[default]\naws_access_key_id = AKIAEXAMPLE0000000AB\naws_secret_access_key = canary\n")
+	r := p.Run("env", "AWS_SHARED_CREDENTIALS_FILE="+other, "sega", "exec", "dev-admin", "--", "/usr/bin/aws", "sts", "get-caller-identity")
+	expect(t, r, 0, `"`+aliceARN+`"`, "aws_access_key_id in section [default] of "+other+" comes before what would renew the credentials: they end at ")
+	if strings.Contains(r.Out+r.Err, "canary") {
+		t.Error("a secret of the other file is shown")
+	}
+	r = p.Run("env", "AWS_SHARED_CREDENTIALS_FILE="+other, "sega", "exec", "dev-admin", "--env", "--", "true")
+	expect(t, r, 0)
+	if strings.Contains(r.Err, "default") {
+		t.Errorf("with variables it says %q", r.Err)
+	}
+
+	marker := filepath.Join(t.TempDir(), "ran")
+	expect(t, p.Sega("exec", "dev-admin", "--need", "13h", "--", "touch", marker), 4, "your login ends at ", "13h0m0s are needed", "run: sega login")
+	expect(t, p.Sega("exec", "dev-admin", "--env", "--need", "2h", "--", "touch", marker), 3, "the credentials of dev-admin end at ", "without --env")
+	expect(t, p.Sega("exec", "dev-admin", "--no-agent", "--need", "2h", "--", "touch", marker), 3, "the credentials of dev-admin end at ")
+	expect(t, p.Run("test", "-e", marker), 1)
+	expect(t, p.Sega("exec", "dev-admin", "--need", "2h", "--", "touch", marker), 0)
+	expect(t, p.Sega("exec", "dev-long", "--env", "--need", "2h", "--", "touch", marker), 0) // asks for as long
+	expect(t, p.Run("test", "-e", marker), 0)
+	expect(t, p.Sega("exec", "dev-admin", "--", "no-such-command"), 127, "sega: no-such-command: ")
+	expect(t, p.Sega("exec", "dev-admin", "--", "/etc/passwd"), 126, "sega: /etc/passwd: ")
+}
+
+// testServe: all roles on one port, each for whom policy lets.
+func testServe(t *testing.T, e *devtest.Env) {
+	for _, flag := range []string{"--no-agent", "--no-agent=false"} {
+		p := e.LoggedIn(alice)
+		env, _ := serving(t, p, flag)
+		for role, want := range map[string]string{"dev-admin": aliceARN, "prod-readonly": "no policy permits assume", "no-such-role": "no role"} {
+			r := p.Run("env", "AWS_CONTAINER_AUTHORIZATION_TOKEN="+env["AWS_CONTAINER_AUTHORIZATION_TOKEN"], "AWS_CONTAINER_CREDENTIALS_FULL_URI="+env["SEGA_ENDPOINT"]+role,
+				"AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_CONFIG_FILE=/dev/null", "/usr/bin/aws", "sts", "get-caller-identity")
+			if !strings.Contains(r.Out+r.Err, want) {
+				t.Errorf("%s, %s: exit %d\n%s%s", flag, role, r.Code, r.Out, r.Err)
+			}
+		}
+	}
+	expect(t, e.LoggedIn(alice).Sega("serve", "prod-readonly"), 3, `group "oncall"`)
+}

@@ -17,7 +17,7 @@ func TestSega(t *testing.T) {
 		name string
 		run  func(t *testing.T, e *devtest.Env)
 	}{
-		{"exec", testExec}, {"long", testLong}, {"env", testEnv}, {"profile", testProfile}, {"stale", testStale},
+		{"exec", testExec}, {"long", testLong}, {"env", testEnv}, {"profile", testProfile}, {"stale", testStale}, {"delivery", testDelivery}, {"serve", testServe},
 		{"configure", testConfigure}, {"configure at once", testConfigureAtOnce}, {"import", testImport},
 		{"ssh", testSSH}, {"copy", testCopy}, {"tools", testTools}, {"signal", testSignal}, {"identity", testIdentity},
 		{"shell", testShell}, {"hangup", testHangup}, {"forward", testForward},
