@@ -274,8 +274,9 @@ func newLogout(a *app) *cobra.Command {
 				}
 				s.revokeRefresh(cmd.Context())
 			}
-			a.tellAgent(cmd.Context(), agent.OpForget)
-			if forgetErr := errors.Join(a.forget(), a.dropSSH(), a.dropLists()); forgetErr != nil {
+			forgetErr := errors.Join(a.forget(), a.dropSSH(), a.dropLists())
+			a.tellAgent(cmd.Context(), agent.OpForget) // which finds nothing to open any more
+			if forgetErr != nil {
 				return forgetErr
 			}
 			if err != nil {
