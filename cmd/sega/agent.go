@@ -112,7 +112,7 @@ func (a *app) agentStatus(ctx context.Context, asJSON bool) error {
 	if s.Session != nil {
 		feed := "live: warm answers need no network"
 		if !s.FeedAlive {
-			feed = "lost: the broker is asked each time"
+			feed = "lost: the broker is asked each time, at the latest when its lease has ended"
 		}
 		rows = append(rows, []string{"broker", s.Origin}, []string{"person", personName(s.Session.Person)}, []string{"login ends", clock(s.Session.NotAfter)}, []string{"feed", feed})
 	}
@@ -134,6 +134,7 @@ func (a *app) runAgent(ctx context.Context, behind bool, idle time.Duration) err
 	var starter io.WriteCloser
 	log := a.err
 	if behind {
+		letGo()
 		starter = os.NewFile(readyFD, "starter")
 		f, err := a.agentLog()
 		if err != nil {
