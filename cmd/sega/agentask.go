@@ -69,6 +69,12 @@ func (a *app) withAgent(ctx context.Context, call func(socket string) (*api.Prob
 		return err
 	}
 	problem, err := call(socket)
+	if errors.Is(err, agent.ErrVersion) { // left by another version of sega
+		if _, err := agent.Call(ctx, socket, agent.Request{Op: agent.OpStop}); err != nil {
+			return withKind(kindAgent, err)
+		}
+		err = agent.ErrNotRunning
+	}
 	if errors.Is(err, agent.ErrNotRunning) {
 		if !a.mayHaveLogin() {
 			return errNoAgent

@@ -20,7 +20,14 @@ func (l agentLogin) Session() api.Status {
 	return api.Status{LoginID: s.LoginID, Person: s.Person, Groups: s.Groups, Method: s.Method, MFA: s.MFA, AuthTime: s.AuthTime, Expires: s.Expires, NotAfter: s.NotAfter}
 }
 
-func (l agentLogin) Renew(ctx context.Context) error { return l.renew(ctx) }
+func (l agentLogin) Renew(ctx context.Context) error {
+	err := l.renew(ctx)
+	switch kindOf(err) {
+	case kindLogin, kindMissing, kindDamaged, kindIDPDenied: // only a login mends it
+		return api.Errorf(api.KindUnauthenticated, "the session cannot be renewed").WithCause(err)
+	}
+	return err
+}
 
 func (l agentLogin) FrontCAs() []string {
 	p, err := l.app.pinned()

@@ -32,10 +32,16 @@ type child struct {
 	path string
 }
 
-// add opens an endpoint for a process.
-func (c *children) add(ctx context.Context, pid int, r api.CredentialsRequest) (*Endpoint, error) {
+// add opens an endpoint for a person's process.
+func (c *children) add(ctx context.Context, p api.Person, pid int, r api.CredentialsRequest) (*Endpoint, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.person != personKey(p) {
+		return nil, api.Errorf(api.KindUnauthenticated, "somebody else has logged in meanwhile").WithHint("run the command again")
+	}
+	if pid <= 0 { // kill(2) takes it for many
+		return nil, api.Errorf(api.KindInvalid, "an endpoint for which process?")
+	}
 	if err := c.open(ctx); err != nil {
 		return nil, err
 	}
@@ -96,11 +102,14 @@ func (c *children) live() bool {
 	return false
 }
 
+// personKey is who somebody is (R2).
+func personKey(p api.Person) string { return p.Issuer + "\x00" + p.Subject }
+
 // are makes them children of a person: what another one's were given is void.
 func (c *children) are(p api.Person) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	person := p.Issuer + "\x00" + p.Subject
+	person := personKey(p)
 	if c.person != person && c.server != nil {
 		c.server.Forget()
 		c.paths = nil

@@ -5,13 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"syscall"
 	"time"
 )
 
-// ErrNotRunning is for a socket at which nobody answers.
+// ErrNotRunning is for a socket at which nobody answers, or whose agent has ended before it answered.
 var ErrNotRunning = errors.New("agent: none is running")
+
+// ErrVersion is for an agent that speaks another version of the protocol: it takes OpStop.
+var ErrVersion = errors.New("agent: the one that runs is of another version of sega")
 
 // ErrStranger is for a socket at which another user answers: nothing was sent there.
 var ErrStranger = errors.New("agent: somebody else's process answers at the socket")
@@ -24,7 +29,7 @@ func Call(ctx context.Context, socket string, r Request) (Reply, error) {
 	var reply Reply
 	line, err := exchange(ctx, socket, r)
 	if err == nil {
-		err = decode(line, &reply)
+		reply, err = understand(line, r.Op)
 	}
 	return reply, err
 }
@@ -37,7 +42,26 @@ func Process(ctx context.Context, socket string, r Request) (form []byte, reply 
 	if err != nil || bytes.HasPrefix(line, []byte(processBegin)) {
 		return line, Reply{}, err
 	}
-	return nil, reply, decode(line, &reply)
+	reply, err = understand(line, r.Op)
+	return nil, reply, err
+}
+
+// understand reads a reply. That to OpStop is the same in every version.
+func understand(line []byte, op string) (Reply, error) {
+	var reply Reply
+	if err := decode(line, &reply); err != nil {
+		return Reply{}, err
+	}
+	if reply.V != Version && op != OpStop {
+		return Reply{}, ErrVersion
+	}
+	return reply, nil
+}
+
+// hungUp reports whether the other end has gone before it answered: an agent that stops lets those go
+// that it has not heard yet.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // exchange sends a request and returns the line that answers it.
@@ -63,6 +87,9 @@ func exchange(ctx context.Context, socket string, r Request) ([]byte, error) {
 	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
+	}
+	if hungUp(err) {
+		return nil, fmt.Errorf("%w: %w", ErrNotRunning, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("agent: ask: %w", err)

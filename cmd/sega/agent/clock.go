@@ -48,7 +48,7 @@ func (c *clock) set(broker time.Time, lease time.Duration, first bool) bool {
 	return true
 }
 
-// lost ends the lease: what comes next asks the broker.
+// lost ends the lease before its time: what comes next asks the broker.
 func (c *clock) lost() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

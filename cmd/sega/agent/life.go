@@ -30,7 +30,7 @@ type Login interface {
 	Origin() string
 	FrontCAs() []string              // authorized_keys lines, as the broker told them at the login
 	Session() api.Status             // as it was told last
-	Renew(ctx context.Context) error // by a refresh at the identity provider
+	Renew(ctx context.Context) error // by a refresh at the identity provider; KindUnauthenticated where that is over for good
 	LogSize() int64                  // of the audit log, as it was seen last
 	Close()
 }
@@ -136,7 +136,9 @@ func (l *life) follow() {
 		if l.ctx.Err() != nil {
 			return
 		}
-		l.clock.lost()
+		if !silent(err) {
+			l.clock.lost()
+		}
 		if !l.survives(err) {
 			return
 		}
@@ -149,6 +151,12 @@ func (l *life) follow() {
 	}
 }
 
+// silent reports whether the broker was not heard any more, in which case its lease goes on (R12). Whatever
+// else it has said, or was not understood, ends that.
+func silent(err error) bool {
+	return api.IsKind(err, api.KindUnreachable) || api.IsKind(err, api.KindUnavailable)
+}
+
 // survives reports whether the login may go on after the feed has ended with an error; else it ends.
 func (l *life) survives(err error) bool {
 	switch p := api.AsProblem(err); p.Kind {
@@ -156,16 +164,27 @@ func (l *life) survives(err error) bool {
 		l.end(p)
 		return false
 	case api.KindUnauthenticated:
-		err := l.login.Renew(l.ctx) // the hour may be over without a renewal: a laptop that slept
-		if err == nil {
-			l.renewed()
-		}
-		if err == nil || api.IsKind(err, api.KindUnreachable) {
-			return true
-		}
+		return l.revives(p)
+	}
+	return true
+}
+
+// revives renews a session whose hour is over, as after a laptop's sleep. Only a plain no ends the login:
+// where nobody answers, or the refresh token cannot be read now, there is another attempt.
+func (l *life) revives(expired *api.Problem) bool {
+	err := l.login.Renew(l.ctx)
+	switch p := api.AsProblem(err); {
+	case err == nil:
+		l.renewed()
+		return true
+	case p.Kind == api.KindRevoked || p.Kind == api.KindDenied:
 		l.end(p)
 		return false
+	case p.Kind == api.KindUnauthenticated:
+		l.end(expired)
+		return false
 	}
+	l.logger.Warn("the session was not renewed", "error", err)
 	return true
 }
 
@@ -276,5 +295,6 @@ func (l *life) describe(s *Status) {
 	session, why := l.session, l.lostWhy
 	l.mu.Unlock()
 	session.Now = l.clock.now().UTC()
-	s.Origin, s.Session, s.LogSize, s.FeedAlive, s.Roles, s.SSHUntil, s.Why = l.login.Origin(), &session, l.login.LogSize(), l.clock.leased(), l.wallet.list(), l.ssh.until(), why
+	alive := l.clock.leased() && why == ""
+	s.Origin, s.Session, s.LogSize, s.FeedAlive, s.Roles, s.SSHUntil, s.Why = l.login.Origin(), &session, l.login.LogSize(), alive, l.wallet.list(), l.ssh.until(), why
 }

@@ -12,6 +12,42 @@ import (
 	"sega/broker/api"
 )
 
+// TestLease: who does not hear the broker any more has its lease (R12); what the broker says ends it.
+func TestLease(t *testing.T) {
+	for name, c := range map[string]struct {
+		err   error
+		asked int
+	}{
+		"no network":       {api.Errorf(api.KindUnreachable, "x"), 0},
+		"the broker stops": {api.Errorf(api.KindUnavailable, "x"), 0},
+		"another feed":     {api.Errorf(api.KindConflict, "x"), 1},
+		"something else":   {errors.New("x"), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBroker()
+			alive(t, b, func(t *testing.T, l *life) {
+				mustGet(t, l, "dev")
+				b.with(func(b *broker) { b.feedErr = c.err })
+				b.cut <- c.err
+				synctest.Wait()
+				mustGet(t, l, "dev")
+				if _, asked := b.count(); asked != c.asked {
+					t.Errorf("the broker was asked %d times", asked)
+				}
+				var s Status
+				if l.describe(&s); s.FeedAlive {
+					t.Error("the feed is said to live")
+				}
+				time.Sleep(31 * time.Second)
+				b.with(func(b *broker) { b.reuseErr = api.Errorf(api.KindUnreachable, "x") })
+				if _, err := l.wallet.get(t.Context(), api.CredentialsRequest{Role: "dev"}); !api.IsKind(err, api.KindUnreachable) {
+					t.Errorf("after the lease: %v", err)
+				}
+			})
+		})
+	}
+}
+
 func revocation() api.FeedItem {
 	return api.FeedItem{Type: api.FeedRevoke, LeaseMS: 30_000, Revocation: &api.Revocation{Index: 41, EventID: "e", Issuer: "i", Subject: "s", Reason: "laptop stolen"}}
 }
@@ -32,6 +68,20 @@ func TestRevoked(t *testing.T) {
 			t.Errorf("%v: %v", p.Kind, p)
 		}
 		if diff := cmp.Diff([]api.Ack{{Index: 41, Closed: 2}}, b.acked); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestRevokedCounts: the receipt counts what was held, whoever is the first to drop it.
+func TestRevokedCounts(t *testing.T) {
+	b := newBroker()
+	alive(t, b, func(t *testing.T, l *life) {
+		mustGet(t, l, "dev")
+		l.wallet.empty() // as life.run does when it hears of the end
+		b.items <- revocation()
+		synctest.Wait()
+		if diff := cmp.Diff([]api.Ack{{Index: 41, Closed: 1}}, b.acked); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -88,7 +138,9 @@ func TestFeedEnds(t *testing.T) {
 		"revoked":              {api.Errorf(api.KindRevoked, "x"), nil, false, api.KindRevoked},
 		"expired, renewable":   {api.Errorf(api.KindUnauthenticated, "x"), nil, true, ""},
 		"expired, IdP is away": {api.Errorf(api.KindUnauthenticated, "x"), api.Errorf(api.KindUnreachable, "x"), true, ""},
-		"ended":                {api.Errorf(api.KindUnauthenticated, "x"), errors.New("invalid_grant"), false, api.KindUnauthenticated},
+		"ended":                {api.Errorf(api.KindUnauthenticated, "x"), api.Errorf(api.KindUnauthenticated, "y"), false, api.KindUnauthenticated},
+		"expired and revoked":  {api.Errorf(api.KindUnauthenticated, "x"), api.Errorf(api.KindRevoked, "y"), false, api.KindRevoked},
+		"expired, no keychain": {api.Errorf(api.KindUnauthenticated, "x"), errors.New("locked"), true, ""},
 		"an older broker":      {api.Errorf(api.KindNotFound, "x"), nil, true, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -79,7 +79,7 @@ type Status struct {
 	Origin    string      `json:"origin,omitempty"` // from here on: where there is a session
 	Session   *api.Status `json:"session,omitempty"`
 	LogSize   int64       `json:"log_size"`
-	FeedAlive bool        `json:"feed_alive"` // warm answers are given
+	FeedAlive bool        `json:"feed_alive"` // else warm answers end with the lease, if they have not
 	SSHSocket string      `json:"ssh_socket,omitempty"`
 	Roles     []Held      `json:"roles"`
 	SSHUntil  time.Time   `json:"ssh_until,omitzero"` // end of the SSH key's certificate

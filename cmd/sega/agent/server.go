@@ -28,6 +28,9 @@ const maxCalls = 256
 // restEvery is how often an agent looks whether it is still wanted.
 const restEvery = 5 * time.Second
 
+// takeTime is how long a new agent waits for one that is about to end; takePoll is between two looks.
+const takeTime, takePoll = 3 * time.Second, 10 * time.Millisecond
+
 // readTime is how long a client may take to say what it wants.
 const readTime = 5 * time.Second
 
@@ -56,7 +59,7 @@ type Server struct {
 	started time.Time
 	ctx     context.Context // of the whole agent
 	stop    context.CancelFunc
-	calls   chan struct{}
+	shut    func() // closes the sockets
 	busy    sync.WaitGroup
 
 	opening sync.Mutex // held while a session is opened, so that it is opened once
@@ -64,6 +67,7 @@ type Server struct {
 	mu      sync.Mutex
 	life    *life // nil: nobody is logged in, or it was not looked yet
 	locked  bool
+	era     int       // counts what has ended a login here: one that was opened before is not taken
 	touched time.Time // by the monotonic clock
 
 	children children
@@ -80,7 +84,7 @@ func Run(ctx context.Context, cfg Config, ready func()) error {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	l, release, err := listen(cfg.Socket)
+	l, release, err := listen(ctx, cfg.Socket)
 	if err != nil {
 		return err
 	}
@@ -89,10 +93,11 @@ func Run(ctx context.Context, cfg Config, ready func()) error {
 	if err != nil {
 		return err
 	}
-	s := &Server{cfg: cfg, started: time.Now(), ctx: ctx, stop: stop, calls: make(chan struct{}, maxCalls), touched: time.Now()}
+	s := &Server{cfg: cfg, started: time.Now(), ctx: ctx, stop: stop, touched: time.Now()}
+	s.shut = func() { _, _ = l.Close(), keys.Close() }
 	s.children.source, s.children.serve = source{s}, s.busy.Go
 	defer s.close()
-	unlisten := context.AfterFunc(ctx, func() { _, _ = l.Close(), keys.Close() })
+	unlisten := context.AfterFunc(ctx, s.shut)
 	defer unlisten()
 	s.busy.Go(func() { s.rest(ctx) })
 	s.busy.Go(func() { _ = s.accept(ctx, keys, s.serveSSH) })
@@ -105,23 +110,24 @@ func Run(ctx context.Context, cfg Config, ready func()) error {
 // SSHSocket is where OpenSSH finds the agent at a socket.
 func SSHSocket(socket string) string { return filepath.Join(filepath.Dir(socket), "ssh") }
 
-// accept answers whoever comes until ctx ends.
+// accept answers whoever comes until ctx ends, maxCalls at once.
 func (s *Server) accept(ctx context.Context, l *net.UnixListener, answer func(context.Context, *net.UnixConn)) error {
+	calls := make(chan struct{}, maxCalls)
 	for {
 		conn, err := l.AcceptUnix()
 		if err != nil {
-			if ctx.Err() != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return nil
 			}
 			return fmt.Errorf("agent: accept: %w", err)
 		}
 		select {
-		case s.calls <- struct{}{}:
+		case calls <- struct{}{}:
 		case <-ctx.Done():
-			return errors.Join(nil, conn.Close())
+			return conn.Close()
 		}
 		s.busy.Go(func() {
-			defer func() { <-s.calls }()
+			defer func() { <-calls }()
 			answer(ctx, conn)
 		})
 	}
@@ -129,7 +135,7 @@ func (s *Server) accept(ctx context.Context, l *net.UnixListener, answer func(co
 
 // listen takes the socket of one agent: the kernel's lock beside it says whose it is, so that what a
 // dead one left can go.
-func listen(socket string) (*net.UnixListener, func(), error) {
+func listen(ctx context.Context, socket string) (*net.UnixListener, func(), error) {
 	dir := filepath.Dir(socket)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("agent: make the folder: %w", err)
@@ -138,22 +144,41 @@ func listen(socket string) (*net.UnixListener, func(), error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("agent: look at the folder: %w", err)
 	}
-	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 {
+	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ours(info) {
 		return nil, nil, fmt.Errorf("agent: %s is not a folder of yours alone: run chmod 700 %s", dir, dir)
 	}
 	lock := flock.New(socket+".lock", flock.SetPermissions(0o600))
-	mine, err := lock.TryLock()
-	if err != nil {
-		return nil, nil, fmt.Errorf("agent: take the lock: %w", err)
-	}
-	if !mine {
-		return nil, nil, ErrRunning
+	if err := take(ctx, lock, socket); err != nil {
+		return nil, nil, err
 	}
 	l, err := listenAlone(socket)
 	if err != nil {
 		return nil, nil, errors.Join(err, lock.Unlock())
 	}
 	return l, func() { _ = l.Close(); _ = lock.Unlock() }, nil
+}
+
+// take takes the lock, also of an agent that is about to end and answers nobody any more.
+func take(ctx context.Context, lock *flock.Flock, socket string) error {
+	ctx, cancel := context.WithTimeout(ctx, takeTime)
+	defer cancel()
+	for {
+		mine, err := lock.TryLock()
+		if err != nil {
+			return fmt.Errorf("agent: take the lock: %w", err)
+		}
+		if mine {
+			return nil
+		}
+		if _, err := Call(ctx, socket, Request{Op: OpStatus}); !errors.Is(err, ErrNotRunning) {
+			return ErrRunning
+		}
+		select {
+		case <-ctx.Done():
+			return ErrRunning
+		case <-time.After(takePoll):
+		}
+	}
 }
 
 // listenAlone listens in the place of a dead agent's socket. The lock is held.
@@ -174,7 +199,7 @@ func (s *Server) close() {
 	l := s.life
 	s.mu.Unlock()
 	if l != nil {
-		l.stop(api.Errorf(api.KindUnavailable, "the agent is stopping").WithHint("run the command again"))
+		l.stop(stopping())
 	}
 	s.busy.Wait()
 }
@@ -225,7 +250,7 @@ func (s *Server) touch() {
 
 // do carries out one request.
 func (s *Server) do(ctx context.Context, r Request) Reply {
-	if r.V != Version {
+	if r.V != Version && r.Op != OpStop { // which is how another version gets rid of this one
 		return failed(api.Errorf(api.KindInvalid, "this agent is of another version of sega").WithHint("run: sega agent stop"))
 	}
 	switch r.Op {
@@ -253,12 +278,23 @@ func (s *Server) do(ctx context.Context, r Request) Reply {
 	case OpUnlock:
 		return s.unlock(r.Key)
 	case OpStop:
+		s.shut() // whoever comes now finds none running
+		s.leave(stopping(), false)
 		return Reply{}
 	}
 	return failed(api.Errorf(api.KindInvalid, "this agent does not know how to %q", r.Op).WithHint("run: sega agent stop"))
 }
 
-func failed(err error) Reply { return Reply{Problem: api.AsProblem(err)} }
+func failed(err error) Reply {
+	if errors.Is(err, context.Canceled) { // the agent's own end does that
+		err = stopping()
+	}
+	return Reply{Problem: api.AsProblem(err)}
+}
+
+func stopping() *api.Problem {
+	return api.Errorf(api.KindUnavailable, "the agent is stopping").WithHint("run the command again")
+}
 
 func lockedProblem() *api.Problem {
 	return api.Errorf(KindLocked, "the agent is locked").WithHint("run: sega agent unlock")
@@ -269,6 +305,7 @@ func (s *Server) leave(why *api.Problem, locked bool) {
 	s.mu.Lock()
 	l := s.life
 	s.life, s.locked = nil, locked
+	s.era++
 	s.mu.Unlock()
 	if l != nil {
 		l.stop(why)
@@ -291,7 +328,7 @@ func (s *Server) current(ctx context.Context) (*life, error) {
 	s.opening.Lock()
 	defer s.opening.Unlock()
 	s.mu.Lock()
-	old, locked := s.life, s.locked
+	old, locked, era := s.life, s.locked, s.era
 	s.mu.Unlock()
 	if locked {
 		return nil, lockedProblem()
@@ -312,14 +349,28 @@ func (s *Server) current(ctx context.Context) (*life, error) {
 	s.children.are(login.Session().Person)
 	l := begin(login, s.cfg.read, s.cfg.Logger)
 	l.ready(ctx)
+	if p := s.adopt(l, era); p != nil {
+		l.stop(p)
+		return nil, p
+	}
+	return l, nil
+}
+
+// adopt takes a login that was opened in an era; not where that has ended meanwhile.
+func (s *Server) adopt(l *life, era int) *api.Problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.locked {
-		go l.stop(lockedProblem())
-		return nil, lockedProblem()
+	switch {
+	case s.locked:
+		s.cfg.Lock() // the key may have been fetched after it was forgotten
+		return lockedProblem()
+	case s.ctx.Err() != nil:
+		return stopping()
+	case s.era != era:
+		return api.Errorf(api.KindUnavailable, "the login has changed meanwhile").WithHint("run the command again")
 	}
 	s.life = l
-	return l, nil
+	return nil
 }
 
 func (s *Server) credentials(ctx context.Context, r Request) Reply {
@@ -337,7 +388,7 @@ func (s *Server) credentials(ctx context.Context, r Request) Reply {
 	session := l.login.Session()
 	reply := Reply{Granted: &Granted{Credentials: c, LoginID: session.LoginID, LoginEnds: session.NotAfter}}
 	if r.Op == OpEndpoint {
-		if reply.Endpoint, err = s.children.add(s.ctx, r.Process, *r.Credentials); err != nil {
+		if reply.Endpoint, err = s.children.add(s.ctx, session.Person, r.Process, *r.Credentials); err != nil {
 			return failed(err)
 		}
 	}
@@ -391,7 +442,7 @@ func (s *Server) status() Reply {
 // rest stops the agent when nobody has asked for long and no child is left that may, or when nobody can
 // find it any more.
 func (s *Server) rest(ctx context.Context) {
-	tick := time.NewTicker(min(restEvery, s.cfg.Idle/4))
+	tick := time.NewTicker(min(restEvery, max(s.cfg.Idle/4, time.Millisecond)))
 	defer tick.Stop()
 	mine, err := os.Lstat(s.cfg.Socket)
 	for {

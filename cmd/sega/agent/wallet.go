@@ -56,8 +56,9 @@ type wallet struct {
 	flights singleflight.Group
 	behind  sync.WaitGroup
 
-	mu   sync.Mutex
-	held map[string]*held
+	mu      sync.Mutex
+	held    map[string]*held
+	emptied int // credentials that the end of the login has dropped
 }
 
 func newWallet(ctx context.Context, m Minter, c *clock, standing func() string) *wallet {
@@ -274,16 +275,17 @@ func (w *wallet) drop(key string) {
 	}
 }
 
-// empty drops all and returns how many credentials that were. After the login's end nothing comes in.
+// empty drops all at the login's end, after which nothing comes in. It returns how many credentials that were,
+// whoever was the first to drop them.
 func (w *wallet) empty() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := len(w.held)
+	w.emptied += len(w.held)
 	for key, h := range w.held {
 		wipe(h.creds)
 		delete(w.held, key)
 	}
-	return n
+	return w.emptied
 }
 
 // list says what is held.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 
 	"sega/broker/api"
@@ -11,6 +12,8 @@ import (
 
 // maxMessage bounds a line, in bytes: a request carries a session policy at most.
 const maxMessage = 1 << 20
+
+var errLong = fmt.Errorf("that is too long for the agent: more than %d bytes", maxMessage)
 
 var errMessage = errors.New("the other end of the agent's socket speaks something else")
 
@@ -20,6 +23,9 @@ func send(w io.Writer, v api.Revealer) error {
 	if err != nil {
 		return err
 	}
+	if len(line) >= maxMessage {
+		return errLong
+	}
 	_, err = w.Write(append(line, '\n'))
 	return err
 }
@@ -27,10 +33,10 @@ func send(w io.Writer, v api.Revealer) error {
 // receive reads the line of one message.
 func receive(r io.Reader) ([]byte, error) {
 	line, err := bufio.NewReader(io.LimitReader(r, maxMessage)).ReadBytes('\n')
-	if err != nil && (!errors.Is(err, io.EOF) || len(line) == 0) {
-		return nil, err
+	if errors.Is(err, io.EOF) && len(line) > 0 { // half an answer is none
+		return nil, io.ErrUnexpectedEOF
 	}
-	return line, nil
+	return line, err
 }
 
 func decode(line []byte, v any) error {

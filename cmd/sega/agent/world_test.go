@@ -26,6 +26,7 @@ type broker struct {
 	life     time.Duration
 	standing string
 	id       string
+	subject  string
 	minted   int
 	asked    []string // access keys shown to Reuse
 	acked    []api.Ack
@@ -141,7 +142,7 @@ func (b *broker) Close()         { b.closed <- struct{}{} }
 func (b *broker) Session() api.Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return api.Status{LoginID: b.id, Person: api.Person{Email: "alice@example.com"}, Expires: b.now().Add(time.Hour), NotAfter: b.notAfter}
+	return api.Status{LoginID: b.id, Person: api.Person{Subject: b.subject, Email: "alice@example.com"}, Expires: b.now().Add(time.Hour), NotAfter: b.notAfter}
 }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
