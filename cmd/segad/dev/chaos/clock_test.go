@@ -12,42 +12,54 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"sega/cmd/segad/dev/devtest"
 )
 
-// clockVar sets a wrong clock: a duration in seconds, for the program that wrongClock builds.
+// clockVar sets a wrong clock: a duration in seconds, for the program that wrongClock builds, or the path
+// of a file that holds one, which is read whenever the program looks at the clock.
 const clockVar = "CHAOS_CLOCK_SECONDS"
 
-// wrongClock builds sega with a standard library whose time.Now is off by what clockVar says: a
+// clockProgram is built once.
+var clockProgram struct {
+	sync.Once
+	dir string
+	err error
+}
+
+// wrongClock is a sega with a standard library whose time.Now is off by what clockVar says: a
 // static program reads the clock without asking anybody who could lie to it.
 func wrongClock(t *testing.T) string {
 	t.Helper()
-	root, err := exec.Command("go", "env", "GOROOT").Output()
-	if err != nil {
-		t.Fatal(err)
+	clockProgram.Do(func() {
+		if clockProgram.dir, clockProgram.err = os.MkdirTemp("", "sega-clock-"); clockProgram.err == nil {
+			clockProgram.err = buildWrongClock(clockProgram.dir)
+		}
+	})
+	if clockProgram.err != nil {
+		t.Fatal(clockProgram.err)
 	}
-	source := filepath.Join(strings.TrimSpace(string(root)), "src", "time", "time.go")
-	data, err := os.ReadFile(source)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const read = "\tsec, nsec, mono := runtimeNow()\n"
-	if !bytes.Contains(data, []byte(read)) {
-		t.Fatalf("%s does not read the clock as expected", source)
-	}
-	data = bytes.Replace(data, []byte(read), []byte(read+"\tsec += clockOff()\n"), 1)
-	data = append(data, []byte(`
+	return filepath.Join(clockProgram.dir, "sega")
+}
+
+// clockOff is what time.Now gets to ask.
+const clockOff = `
 func clockOff() (off int64) {
-	s, _ := syscall.Getenv("`+clockVar+`")
+	s, _ := syscall.Getenv("` + clockVar + `")
+	if len(s) > 0 && s[0] == '/' {
+		s = clockFile(s)
+	}
 	sign := int64(1)
 	for i := 0; i < len(s); i++ {
 		if s[i] == '-' {
@@ -58,21 +70,50 @@ func clockOff() (off int64) {
 	}
 	return sign * off
 }
-`)...)
-	data = bytes.Replace(data, []byte("import (\n"), []byte("import (\n\t\"syscall\"\n"), 1)
-	dir := t.TempDir()
+
+func clockFile(path string) string {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer syscall.Close(fd)
+	var buf [16]byte
+	n, err := syscall.Read(fd, buf[:])
+	if err != nil {
+		return ""
+	}
+	return string(buf[:n])
+}
+`
+
+func buildWrongClock(dir string) error {
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return err
+	}
+	source := filepath.Join(strings.TrimSpace(string(root)), "src", "time", "time.go")
+	data, err := os.ReadFile(source)
+	if err != nil {
+		return err
+	}
+	const read = "\tsec, nsec, mono := runtimeNow()\n"
+	if !bytes.Contains(data, []byte(read)) {
+		return fmt.Errorf("%s does not read the clock as expected", source)
+	}
+	data = bytes.Replace(data, []byte(read), []byte(read+"\tsec += clockOff()\n"), 1)
+	data = bytes.Replace(append(data, clockOff...), []byte("import (\n"), []byte("import (\n\t\"syscall\"\n"), 1)
 	changed, overlay := filepath.Join(dir, "time.go"), filepath.Join(dir, "overlay.json")
-	writeFile(t, changed, data)
 	raw, err := json.Marshal(map[string]any{"Replace": map[string]string{source: changed}})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	writeFile(t, overlay, raw)
-	program := filepath.Join(dir, "sega")
-	if out, err := exec.Command("go", "build", "-overlay", overlay, "-o", program, "sega/cmd/sega").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	if err := errors.Join(os.WriteFile(changed, data, 0o600), os.WriteFile(overlay, raw, 0o600)); err != nil {
+		return err
 	}
-	return program
+	if out, err := exec.Command("go", "build", "-overlay", overlay, "-o", filepath.Join(dir, "sega"), "sega/cmd/sega").CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // TestWrongClock runs everything that a person does on a laptop whose clock is hours off. Proofs

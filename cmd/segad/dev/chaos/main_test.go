@@ -17,6 +17,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	devtest.CleanUp()
+	_ = os.RemoveAll(clockProgram.dir)
 	os.Exit(code)
 }
 

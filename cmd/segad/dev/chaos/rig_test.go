@@ -104,6 +104,9 @@ func (r *rig) readFiles(data string) {
 		&file.CA.Access, &file.CA.Hop, &file.CA.Front, &file.CA.Host, &file.CA.Passphrase, &bfile.CAFile} {
 		*p = config.Path(name, *p)
 	}
+	for i, key := range file.Issuer.Keys {
+		file.Issuer.Keys[i] = config.Path(name, key)
+	}
 	file.Node, file.Database, file.Recordings = brokerNode, r.path("sega.db"), r.path("recordings")
 	file.Listen = freeAddress(r.t)
 	file.Origin = "https://" + file.Listen
