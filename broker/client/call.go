@@ -222,6 +222,9 @@ func (c *Client) judge(resp *http.Response, k call) error {
 		return api.Errorf(api.KindInternal, "%s answers with a redirect, which sega does not follow", c.origin).
 			WithHint("check the broker's address (SEGA_BROKER); in a network that asks for a login of its own, open a page in the browser first").WithCause(ErrForeign)
 	}
+	if t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); resp.StatusCode == http.StatusOK && (err != nil || t != k.accept) {
+		return c.notSega("another content type than " + k.accept).WithCause(ErrForeign) // a captive portal knows of no checkpoints either
+	}
 	if !k.immutable || resp.StatusCode != http.StatusOK {
 		if err := c.witness(resp); err != nil {
 			return err
@@ -229,9 +232,6 @@ func (c *Client) judge(resp *http.Response, k call) error {
 	}
 	if resp.StatusCode != http.StatusOK {
 		return c.problem(resp)
-	}
-	if t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || t != k.accept {
-		return c.notSega("another content type than " + k.accept).WithCause(ErrForeign)
 	}
 	return nil
 }

@@ -270,3 +270,19 @@ func TestRepeatAfterBrokenConnection(t *testing.T) {
 		})
 	}
 }
+
+// TestCaptivePortal: a page in the place of an answer is told as somebody else's, whether or not checkpoints are looked at.
+func TestCaptivePortal(t *testing.T) {
+	b := newBroker(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<html>")
+	})
+	for name, on := range map[string]func([]byte) error{"before a login": nil, "after it": func([]byte) error { return nil }} {
+		t.Run(name, func(t *testing.T) {
+			_, err := b.client(t, func(c *Config) { c.OnCheckpoint = on }).Roles(t.Context())
+			if !errors.Is(err, ErrForeign) && !errors.Is(api.AsProblem(err).Cause, ErrForeign) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}

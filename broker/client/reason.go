@@ -32,7 +32,7 @@ func Reason(err error) string {
 		return "the proxy does not answer: " + Reason(op.Err)
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "its name is not known"
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout(), unanswered(err):
 		return "no answer in time"
 	case errors.As(err, &dns):
 		return "no name server answers"
@@ -69,8 +69,11 @@ func rootCause(err error) error {
 // broken reports whether the connection was lost, as opposed to never made or refused.
 func broken(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNABORTED) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || unanswered(err)
 }
+
+// unanswered reports whether the other side has not answered the pings of HTTP/2; net/http has no type for it.
+func unanswered(err error) bool { return rootCause(err).Error() == "http2: client connection lost" }
 
 // proxyError is the refusal of a proxy to connect; net/http has no type for it.
 type proxyError struct{ status int }
