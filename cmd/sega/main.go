@@ -31,12 +31,22 @@ func main() {
 	os.Exit(code)
 }
 
-// ended returns a context that one of the signals ends. One that was ignored or blocked when sega
-// started stays so: a job in the background of a script is not to hear its Ctrl-C.
+// ended returns a context that one of the signals ends, as cancelled by the person. One that was ignored or
+// blocked when sega started stays so: a job in the background of a script is not to hear its Ctrl-C.
 func ended(signals ...os.Signal) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.Background())
 	signals = slices.DeleteFunc(signals, func(s os.Signal) bool { return inherited.Withheld(s.(syscall.Signal)) })
 	if len(signals) == 0 {
-		return context.WithCancel(context.Background())
+		return ctx, func() { cancel(nil) }
 	}
-	return signal.NotifyContext(context.Background(), signals...)
+	got := make(chan os.Signal, 1)
+	signal.Notify(got, signals...)
+	go func() { // ends with the process, or with stop
+		select {
+		case <-got:
+			cancel(errCancelled)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { signal.Stop(got); cancel(nil) }
 }
