@@ -26,20 +26,25 @@ type consoleOptions struct {
 
 func newConsole(a *app) *cobra.Command {
 	var o consoleOptions
-	c := &cobra.Command{Use: "console ROLE", Short: "Open the AWS console as a role", GroupID: groupAccess, Args: exactly("ROLE"),
+	c := &cobra.Command{Use: "console [ROLE]", Short: "Open the AWS console as a role", GroupID: groupAccess, Args: atMost(1),
 		Example: "  sega console dev-admin\n  sega console dev-admin --service s3 --region eu-west-1\n  sega console dev-admin --browser firefox     # in a container of the role's own",
 		Long: "Open AWS's web console as a role, without a password. A browser that is signed in already is signed out first, for AWS asks for that;\n" +
 			"with --browser each role has a container or profile of its own instead, side by side with the others. The sign-in address is a secret:\n" +
-			"the browser is handed an address of this machine that leads there once.",
+			"the browser is handed an address of this machine that leads there once.\n" + pickHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			way, err := o.way(a)
 			if err != nil {
 				return err
 			}
-			r, err := o.request(args[0])
+			role, _, err := a.role(cmd, args, &o.roleOptions)
 			if err != nil {
 				return err
 			}
+			r, err := o.request(role)
+			if err != nil {
+				return err
+			}
+			a.remember(role)
 			return a.openConsole(cmd.Context(), api.ConsoleRequest{CredentialsRequest: r, Service: o.service, Path: o.path, Region: o.region}, way, o)
 		}}
 	o.flags(c)
