@@ -97,7 +97,11 @@ func TestFaults(t *testing.T) {
 // many of them and of one.
 func TestFaultsRolling(t *testing.T) {
 	t.Parallel()
-	testFaults(t, filled(t, audit.SegmentSize-1), load{writers: 1, appends: 2, events: 20, stride: 29})
+	stride := 61
+	if soak {
+		stride = 7
+	}
+	testFaults(t, filled(t, audit.SegmentSize-1), load{writers: 1, appends: 2, events: 20, stride: stride})
 }
 
 func testFaults(t *testing.T, almost string, what load) {

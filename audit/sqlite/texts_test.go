@@ -104,7 +104,11 @@ func TestTextRebuiltMeanwhile(t *testing.T) {
 	}()
 	x := query.Or{query.Text{Value: "outage"}, query.Text{Value: "ops-"}, query.Text{Value: "select"}, query.Text{Value: "rm -rf"}}
 	want := wanted(events, x)
-	for range 60 {
+	rounds := 10
+	if soak {
+		rounds = 100
+	}
+	for range rounds {
 		if diff := cmp.Diff(want, found(t, l, x)); diff != "" {
 			t.Error(diff)
 			break
