@@ -23,7 +23,7 @@ const (
 )
 
 func newAgent(a *app) *cobra.Command {
-	var run, foreground bool
+	var detach, run, foreground bool
 	var idle time.Duration
 	c := &cobra.Command{Use: "agent", Short: "Hold session and credentials in memory, for fast answers and renewal", GroupID: groupAccess, Args: atMost(0),
 		Long: "The agent is started on demand by whatever needs it, outlives the shell, and stops when nobody has asked for long.\n" +
@@ -31,16 +31,20 @@ func newAgent(a *app) *cobra.Command {
 			"Without a subcommand it says how it is. --no-agent, or SEGA_NO_AGENT=1, makes a command work without it.",
 		Example: "  sega agent status\n  sega agent lock\n  sega agent --foreground",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if detach {
+				return withKind(kindAgent, a.detachAgent())
+			}
 			if run || foreground {
 				return withKind(kindAgent, a.runAgent(cmd.Context(), run, idle))
 			}
 			return a.agentStatus(cmd.Context(), a.json)
 		}}
+	c.Flags().BoolVar(&detach, "detach", false, "start the agent, and end")
 	c.Flags().BoolVar(&run, "run", false, "be the agent, behind whoever has started it")
 	c.Flags().BoolVar(&foreground, "foreground", false, "be the agent, in this terminal")
 	c.Flags().DurationVar(&idle, "idle", agent.DefaultIdle, "with --foreground: stop after so long without a question")
-	if err := c.Flags().MarkHidden("run"); err != nil {
-		panic(err) // the flag is two lines above
+	if err := errors.Join(c.Flags().MarkHidden("detach"), c.Flags().MarkHidden("run")); err != nil {
+		panic(err) // the flags are four lines above
 	}
 	for _, sub := range []struct{ use, op, short, said string }{
 		{"lock", agent.OpLock, "Drop everything and answer nothing until it is unlocked", "the agent is locked"},

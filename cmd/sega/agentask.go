@@ -156,7 +156,10 @@ func (a *app) startAgent(ctx context.Context, socket string) error {
 	return a.spawnAgent(ctx)
 }
 
-// spawnAgent starts `sega agent --run` in a session of its own and waits until it answers, or says why not.
+// spawnAgent has `sega agent --run` started in a session of its own and waits until it answers, or says why not.
+//
+// A process in between starts it and ends, so that it is nobody's child: what sega exec becomes would have a
+// child that it has never started, and wait(2) for it for hours.
 func (a *app) spawnAgent(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -171,15 +174,14 @@ func (a *app) spawnAgent(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = r.Close() }()
-	c := exec.Command(self, "agent", "--run")
-	c.Dir, c.ExtraFiles, c.SysProcAttr = "/", []*os.File{w}, ownSession()
+	c := exec.Command(self, "agent", "--detach")
+	c.Dir, c.ExtraFiles = "/", []*os.File{w}
 	c.Env = agentEnv(a.env(), dir, a.getenv)
-	err = c.Start()
+	err = c.Run()
 	_ = w.Close()
 	if err != nil {
 		return err
 	}
-	go func() { _ = c.Wait() }() // where it gives up before we do
 	stop := context.AfterFunc(ctx, func() { _ = r.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	said, err := io.ReadAll(io.LimitReader(r, 4096))
@@ -190,6 +192,17 @@ func (a *app) spawnAgent(ctx context.Context) error {
 		return fmt.Errorf("the agent does not get ready: %w", err)
 	}
 	return fmt.Errorf("the agent does not start: %s", strings.TrimSpace(string(said)))
+}
+
+// detachAgent starts the agent with the starter's pipe, and waits for nothing.
+func (a *app) detachAgent() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	c := exec.Command(self, "agent", "--run")
+	c.ExtraFiles, c.SysProcAttr = []*os.File{os.NewFile(readyFD, "starter")}, ownSession()
+	return c.Start()
 }
 
 // agentEnv is our environment for a process that outlives us and works elsewhere: paths are whole, and

@@ -312,7 +312,12 @@ func (s *Server) leave(why *api.Problem, locked bool) {
 	}
 }
 
-func (s *Server) unlock(key secret.Secret) Reply {
+func (s *Server) unlock(sent secret.Secret) Reply {
+	key, err := keyOfWire(sent)
+	if err != nil {
+		return failed(err)
+	}
+	defer key.Wipe()
 	if err := s.cfg.Unlock(key); err != nil {
 		return failed(err)
 	}

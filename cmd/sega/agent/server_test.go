@@ -154,7 +154,7 @@ func TestLock(t *testing.T) {
 	r := start(t, newBroker(), func(c *Config) {
 		c.Lock = func() { locked++ }
 		c.Unlock = func(key secret.Secret) error {
-			if string(key.Reveal()) != "key" {
+			if string(key.Reveal()) != "a key\x00\xff\xfe" {
 				return api.Errorf(KindNeedsKey, "x")
 			}
 			return nil
@@ -175,7 +175,7 @@ func TestLock(t *testing.T) {
 	if kind := r.kind(wantDev(OpCredentials)); kind != KindLocked {
 		t.Errorf("after another key: %q", kind)
 	}
-	r.must(Request{Op: OpUnlock, Key: secret.FromString("key")})
+	r.must(Request{Op: OpUnlock, Key: secret.FromString("a key\x00\xff\xfe")})
 	r.must(wantDev(OpCredentials))
 }
 

@@ -2,12 +2,14 @@ package agent
 
 import (
 	"bufio"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 
 	"sega/broker/api"
+	"sega/keychain/secret"
 )
 
 // maxMessage bounds a line, in bytes: a request carries a session policy at most.
@@ -55,7 +57,16 @@ func (r Request) Wire() any {
 	return struct {
 		plain
 		Key string `json:"key,omitempty"`
-	}{plain(r), string(r.Key.Reveal())}
+	}{plain(r), base64.StdEncoding.EncodeToString(r.Key.Reveal())} // a key is bytes, of which JSON would make others
+}
+
+// keyOfWire reads a key as a Request carries it.
+func keyOfWire(key secret.Secret) (secret.Secret, error) {
+	raw, err := base64.StdEncoding.DecodeString(string(key.Reveal()))
+	if err != nil { // it quotes what it has read
+		return secret.Secret{}, api.Errorf(api.KindInvalid, "the key is not base64")
+	}
+	return secret.New(raw), nil
 }
 
 // Wire implements api.Revealer.

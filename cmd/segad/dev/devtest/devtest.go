@@ -84,7 +84,7 @@ type Env struct {
 
 	up    *exec.Cmd
 	done  chan struct{} // closed when up has ended
-	out   *bytes.Buffer
+	out   *output
 	homes string
 }
 
@@ -126,7 +126,7 @@ func (e *Env) With(t testing.TB) *Env {
 // Start starts the environment and waits until everything answers.
 func (e *Env) Start() {
 	e.T.Helper()
-	e.out = &bytes.Buffer{}
+	e.out = &output{}
 	e.up = exec.Command(filepath.Join(e.Bin, "segad"), append([]string{"dev", "up", "--data", e.Data}, e.Args...)...)
 	e.up.Stdout, e.up.Stderr = e.out, e.out
 	// A group of its own, and gone with the test process.
