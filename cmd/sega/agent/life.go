@@ -113,6 +113,7 @@ func (l *life) run() {
 		select {
 		case <-l.ctx.Done():
 			l.wallet.empty()
+			l.logger.Info("a login has ended here", "login_id", l.login.Session().LoginID, "kind", l.over().Kind, "why", l.over().Detail)
 			<-following
 			return
 		case <-tick.C:

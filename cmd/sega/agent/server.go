@@ -31,6 +31,9 @@ const restEvery = 5 * time.Second
 // takeTime is how long a new agent waits for one that is about to end; takePoll is between two looks.
 const takeTime, takePoll = 3 * time.Second, 10 * time.Millisecond
 
+// acceptPause is between a failure to take a connection and the next attempt.
+const acceptPause = time.Second
+
 // readTime is how long a client may take to say what it wants.
 const readTime = 5 * time.Second
 
@@ -119,7 +122,13 @@ func (s *Server) accept(ctx context.Context, l *net.UnixListener, answer func(co
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			return fmt.Errorf("agent: accept: %w", err)
+			// As where this process or the machine has no file descriptors left, for a while.
+			s.cfg.Logger.Warn("nobody can be let in", "error", err)
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
 		}
 		select {
 		case calls <- struct{}{}:

@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -301,6 +303,48 @@ func TestSilentClients(t *testing.T) {
 		r.dial(r.socket)
 	}
 	r.must(wantDev(OpCredentials)) // when those before have had their time
+}
+
+// TestNoDescriptors: an agent outlives a moment in which it can open nothing.
+func TestNoDescriptors(t *testing.T) {
+	r := start(t, newBroker(), nil)
+	r.must(Request{Op: OpStatus})
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	few := limit
+	few.Cur = min(limit.Cur, 256)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	var all []*os.File
+	relief := sync.OnceFunc(func() {
+		for _, f := range all {
+			_ = f.Close()
+		}
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+	})
+	defer relief()
+	for {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			break
+		}
+		all = append(all, f)
+	}
+	_ = all[0].Close()
+	conn := r.dial(r.socket) // takes the last one
+	_, _ = io.WriteString(conn, `{"v":1,"op":"status"}`+"\n")
+	_ = conn.SetReadDeadline(time.Now().Add(acceptPause / 2))
+	if n, err := conn.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("there were descriptors left, or the agent has ended: %d bytes, %v", n, err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	relief()
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, StateEmpty) {
+		t.Errorf("%q, %v", line, err)
+	}
 }
 
 // TestVersions: an agent of another version can be told apart, and stopped.
