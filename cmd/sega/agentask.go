@@ -174,22 +174,19 @@ func (a *app) spawnAgent(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = r.Close() }()
-	c := exec.Command(self, "agent", "--detach")
+	c := exec.CommandContext(ctx, self, "agent", "--detach")
 	c.Dir, c.ExtraFiles = "/", []*os.File{w}
 	c.Env = agentEnv(a.env(), dir, a.getenv)
-	err = c.Run()
+	runErr := c.Run()
 	_ = w.Close()
-	if err != nil {
-		return err
-	}
 	stop := context.AfterFunc(ctx, func() { _ = r.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	said, err := io.ReadAll(io.LimitReader(r, 4096))
 	switch {
 	case strings.HasPrefix(string(said), readyWord):
 		return nil
-	case err != nil:
-		return fmt.Errorf("the agent does not get ready: %w", err)
+	case errors.Join(err, runErr) != nil:
+		return fmt.Errorf("the agent does not get ready: %w", errors.Join(err, runErr))
 	}
 	return fmt.Errorf("the agent does not start: %s", strings.TrimSpace(string(said)))
 }
