@@ -176,7 +176,7 @@ func TestAgent(t *testing.T) {
 	for name, test := range map[string]func(t *testing.T, e *devtest.Env){
 		"outlives its shell": testAgentOutlives, "lock": testAgentLock, "passphrase": testAgentPassphrase, "idle": testAgentIdle, "ends": testAgentEnds,
 		"socket": testAgentSocket, "read only": testAgentReadOnly, "two homes": testAgentTwoHomes, "another person": testAgentOtherPerson, "logout": testAgentLogout, "again": testAgentAgain,
-		"strangers": testAgentStrangers, "core": testAgentCore,
+		"strangers": testAgentStrangers, "crowd": testAgentCrowd, "core": testAgentCore,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, e.With(t)) })
 	}

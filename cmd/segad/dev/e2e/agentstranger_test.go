@@ -7,10 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -128,6 +131,51 @@ func foreignAgent(t *testing.T, p *devtest.Person, dir string) {
 	})
 	if all := read(t, heard); regexp.MustCompile(`got [1-9]`).MatchString(all) {
 		t.Errorf("the stranger heard something:\n%s", all)
+	}
+}
+
+// testAgentCrowd: hundreds of connections that say nothing, half of something, or far too much neither stop the
+// agent nor fill its memory.
+func testAgentCrowd(t *testing.T, e *devtest.Env) {
+	p := e.LoggedIn(alice)
+	warm := p.Sega("credential-process", "dev-admin")
+	expect(t, warm, 0)
+	pid := agentOf(t, p)
+	socket := filepath.Join(p.Home, "agent", "socket")
+	for i := range 300 {
+		conn, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		defer func() { _ = conn.Close() }()
+		if i%3 == 1 {
+			_, _ = conn.Write([]byte(`{"v":1,"op":"sta`))
+		}
+	}
+	r := p.Sega("credential-process", "dev-admin")
+	if expect(t, r, 0); r.Out != warm.Out {
+		t.Errorf("other credentials: %s", r.Out)
+	}
+	long := bytes.Repeat([]byte("a"), 10<<20)
+	var group sync.WaitGroup
+	for range 30 {
+		group.Go(func() {
+			if conn, err := net.Dial("unix", socket); err == nil {
+				_, _ = conn.Write(long) // it is cut off
+				_ = conn.Close()
+			}
+		})
+	}
+	group.Wait()
+	expect(t, p.Sega("credential-process", "dev-admin"), 0)
+	if got := agentOf(t, p); got != pid {
+		t.Errorf("another agent: %d, it was %d", got, pid)
+	}
+	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindStringSubmatch(read(t, fmt.Sprintf("/proc/%d/status", pid)))
+	if kb, err := strconv.Atoi(m[1]); err != nil || kb > 200<<10 {
+		t.Errorf("the agent took %d KiB, %v", kb, err)
+	} else {
+		t.Logf("the agent took %d MiB", kb>>10)
 	}
 }
 

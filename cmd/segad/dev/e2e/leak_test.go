@@ -279,6 +279,12 @@ func (w *witness) addProcesses() {
 			w.places[name+" "+path] = data
 		}
 	}
+	for _, pid := range agentsOf(w.t, w.alice.Home) {
+		for _, file := range []string{"cmdline", "environ"} {
+			path := fmt.Sprintf("/proc/%d/%s", pid, file)
+			w.places["agent "+path] = []byte(read(w.t, path))
+		}
+	}
 }
 
 // watchArgv collects the command lines of everything with sega in it, until the returned function is called.
@@ -310,7 +316,7 @@ func watchArgv(t *testing.T) func() map[string]bool {
 // shapes are secrets that nobody could name beforehand: tokens and keys by their form.
 var shapes = map[string]*regexp.Regexp{
 	"a signed token":   regexp.MustCompile(`eyJ[A-Za-z0-9_-]{16,}\.eyJ[A-Za-z0-9_-]{16,}`),
-	"a token of sega":  regexp.MustCompile(`sega_(ses|mch|join|dpop)_[A-Za-z0-9_-]{16,}`),
+	"a token of sega":  regexp.MustCompile(`sega_(ses|mch|join|dpop|ep)_[A-Za-z0-9_-]{16,}`),
 	"an age identity":  regexp.MustCompile(`AGE-SECRET-KEY-1[A-Z0-9]+`),
 	"a private key":    regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----`),
 	"a key of the log": regexp.MustCompile(`PRIVATE\+KEY\+`),
@@ -342,7 +348,7 @@ func (w *witness) look() {
 // provesSomething checks that the places hold what was done: an empty one would hide nothing.
 func (w *witness) provesSomething() {
 	w.t.Helper()
-	for _, part := range []string{"sega.db", "log/broker.log", "log/bastion.log", "recordings/", "stdout of", "command line", "bastion/"} {
+	for _, part := range []string{"sega.db", "log/broker.log", "log/bastion.log", "recordings/", "stdout of", "command line", "bastion/", "agent/log", "agent /proc"} {
 		size := 0
 		for place, data := range w.places {
 			if strings.Contains(place, part) {
