@@ -166,6 +166,38 @@ func TestConsoleNeedsBoth(t *testing.T) {
 	}
 }
 
+// TestConsoleIsNoLonger: a role whose permit names no time is given for an hour, and so is its console,
+// however long a policy lets consoles live.
+func TestConsoleIsNoLonger(t *testing.T) {
+	for name, c := range map[string]struct {
+		ask     api.ConsoleRequest
+		console string
+		want    time.Duration
+	}{
+		"a longer console":             {consoleOf("third"), `@max_duration("2h")`, time.Hour},
+		"a shorter console":            {consoleOf("third"), `@max_duration("20m")`, 20 * time.Minute},
+		"a console that names no time": {consoleOf("second"), "", 2 * time.Hour},
+		"neither does":                 {consoleOf("third"), "", 0}, // AWS's default is the hour
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, _ := withConsole(t)
+			w.setPolicies(chainPolicies + `
+@id("console") ` + c.console + `
+permit (principal in Group::"engineering", action == Action::"console", resource is Role);`)
+			var got []time.Duration
+			inner := w.minter.do
+			w.minter.do = func(r awssts.Request) (awssts.Result, error) {
+				got = append(got, r.PolicyMax)
+				return inner(r)
+			}
+			code, body, _ := w.login().console(c.ask)
+			if diff := cmp.Diff([]time.Duration{c.want}, got); diff != "" || code != 200 {
+				t.Errorf("%d: %s\n-want +got\n%s", code, body, diff)
+			}
+		})
+	}
+}
+
 // TestConsoleFails: the outcome says what was made, and no address leaves.
 func TestConsoleFails(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"sega/audit"
 	"sega/audit/store"
 	"sega/broker/api"
+	"sega/broker/awssts"
 	"sega/broker/policy"
 	"sega/broker/state"
 )
@@ -166,8 +168,8 @@ func (s *Server) decisions(op operation) (all policy.Decision, refused []refusal
 	return all, refused
 }
 
-// both is what two decisions permit together: by the policies of both, and for the shorter time.
-// Whether their other terms are met each was judged by itself.
+// both is what two decisions permit together: by the policies of both, and for the shorter time. Where the
+// first names none, that is what it gives alone. Whether their other terms are met each was judged by itself.
 func both(a, b policy.Decision) policy.Decision {
 	a.PolicyIDs = slices.Clone(a.PolicyIDs)
 	for _, id := range b.PolicyIDs {
@@ -175,8 +177,8 @@ func both(a, b policy.Decision) policy.Decision {
 			a.PolicyIDs = append(a.PolicyIDs, id)
 		}
 	}
-	if d := b.Obligations.MaxDuration; d > 0 && (a.Obligations.MaxDuration == 0 || d < a.Obligations.MaxDuration) {
-		a.Obligations.MaxDuration = d
+	if d := b.Obligations.MaxDuration; d > 0 {
+		a.Obligations.MaxDuration = min(d, cmp.Or(a.Obligations.MaxDuration, awssts.DefaultDuration))
 	}
 	return a
 }
