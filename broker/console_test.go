@@ -244,6 +244,9 @@ func TestConsoleRevokedMeanwhile(t *testing.T) {
 	if diff := cmp.Diff([]string{"aws.console intent", "aws.console revoked"}, w.trail()); diff != "" || w.grants() != 0 {
 		t.Errorf("%d grants; -want +got\n%s", w.grants(), diff)
 	}
+	if d := detailsOf[struct{ Request pathDetails }](t, w.events()[1]); d.Request.AccessKeyID != "ASIAFIRST" {
+		t.Errorf("the session that AWS made and that was dropped is named %q", d.Request.AccessKeyID)
+	}
 }
 
 // TestConsoleLogFails (I1): no address leaves without its event.

@@ -221,7 +221,8 @@ func (s *Server) intend(ctx context.Context, c *call, event audit.Event, op oper
 // conclude makes the outcome durable and only then answers.
 func (s *Server) conclude(ctx context.Context, c *call, event audit.Event, op operation, made effect) (any, error) {
 	event.Outcome, event.Time = audit.Success, s.Now().UTC()
-	if err := setDetails(&event, firstOf(made.details, op.details)); err != nil {
+	op.details = firstOf(made.details, op.details) // what was made is told of a refusal, too
+	if err := setDetails(&event, op.details); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
