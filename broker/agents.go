@@ -25,7 +25,7 @@ type agents struct {
 	all     map[string]*agent // by login
 	feeds   int               // that live
 	people  map[string]int    // and of each person
-	changed chan struct{}     // closed and replaced when an acknowledgement or a loss came
+	changed chan struct{}     // closed and replaced when an acknowledgement came, or a loss of which nobody waits for more
 	swept   time.Time
 	looks   looks
 	most    int // feedsInAll, but in tests
@@ -99,14 +99,17 @@ func (g *agents) room(s state.Session) error {
 	return p
 }
 
-// leave records that a feed has ended; its lease goes on.
+// leave records that a feed has ended; its lease goes on, so that a receipt says the same as before unless that
+// is over. When many are lost at once, who waits for a receipt is not woken for each.
 func (g *agents) leave(f *sessionFeed) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if a := g.all[f.session.ID]; a != nil && a.feed == f {
 		a.feed = nil
 		g.count(f.session, -1)
-		g.tell()
+		if g.now().After(a.lease) {
+			g.tell()
+		}
 	}
 }
 

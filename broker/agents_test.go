@@ -91,6 +91,34 @@ func TestAgentPoints(t *testing.T) {
 	}
 }
 
+// TestLostAgentsWakeNobody: who waits for a receipt hears of a lost feed when it changes what the receipt says.
+func TestLostAgentsWakeNobody(t *testing.T) {
+	wall := &clock{t: start}
+	g := newAgents(wall.now)
+	all := target{kind: "user.revoke", subject: state.Subject{Subject: "alice"}}
+	for name, c := range map[string]struct {
+		late  time.Duration
+		woken bool
+	}{"its lease runs": {0, false}, "its lease is over": {time.Minute + 1, true}} {
+		f := &sessionFeed{session: state.Session{ID: name, Subject: "alice"}, taken: make(chan struct{})}
+		if err := g.join(f, wall.now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		wall.add(c.late)
+		_, _, changed := g.points(all, start, wall.now())
+		g.leave(f)
+		woken := false
+		select {
+		case <-changed:
+			woken = true
+		default:
+		}
+		if woken != c.woken {
+			t.Errorf("%s: woken %v", name, woken)
+		}
+	}
+}
+
 // TestAgentsAreForgotten: what holds nothing any more takes no memory.
 func TestAgentsAreForgotten(t *testing.T) {
 	wall := &clock{t: start}
