@@ -31,6 +31,7 @@ var (
 	ErrPermissions = errors.New("others can read the key file")
 	ErrExists      = errors.New("the file exists already, and a key is never overwritten")
 	ErrKind        = errors.New("no such kind of key")
+	ErrIssuer      = errors.New("the key is of an issuer's kind (ECDSA P-256), and signs nothing of SSH")
 )
 
 // Kind is the algorithm of a new key.
@@ -79,13 +80,21 @@ func create(path string, passphrase secret.Secret, kind Kind) (ssh.PublicKey, er
 	return pub, nil
 }
 
-// Open reads the key of path and returns its signer for SSH.
+// Open reads the key of path and returns its signer for SSH. ErrIssuer where its kind is for JWTs: what AWS
+// trusts and what bastions and hosts trust is never one key.
 func Open(path string, passphrase secret.Secret) (ssh.Signer, error) {
 	key, err := OpenSigner(path, passphrase)
 	if err != nil {
 		return nil, err
 	}
-	return ssh.NewSignerFromSigner(key)
+	signer, err := ssh.NewSignerFromSigner(key)
+	if err == nil && signer.PublicKey().Type() == ssh.KeyAlgoECDSA256 {
+		err = ErrIssuer
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open key %s: %w", path, err)
+	}
+	return signer, nil
 }
 
 // OpenSigner reads the key of path and returns its signer for all that is not SSH.
