@@ -103,7 +103,7 @@ type Times struct {
 	Lease, Heartbeat    time.Duration
 	Idle                time.Duration // of SSH sessions; 0: none
 	RevokeWait          time.Duration // how long a revocation waits for acknowledgements
-	Upstream            time.Duration // for one call to AWS or the IdP
+	Upstream            time.Duration // for one call to the IdP, or all calls to AWS of one request
 	MachineSession      time.Duration
 }
 

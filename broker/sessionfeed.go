@@ -157,7 +157,7 @@ func (f *sessionFeed) checkpoint() string {
 type stood struct{ policy, groups, standing string }
 
 // standing is a digest of all that decisions about this person hang on and that may change while the
-// feed lives. What only a restart changes (roles, hosts) is in the mark of this run.
+// feed lives, but for the time. What only a restart changes (roles, hosts) is in the mark of this run.
 func (f *sessionFeed) standing(v *state.Followed) string {
 	policy := f.s.Policy.Set().Digest()
 	if f.stood.standing == "" || f.stood.policy != policy || f.stood.groups != v.Groups {
