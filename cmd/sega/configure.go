@@ -18,7 +18,6 @@ import (
 
 	"sega/broker/api"
 	"sega/cmd/sega/agent"
-	"sega/keychain/secret"
 )
 
 // sshLeft is how long the certificate of the ssh_config block must still live not to be renewed.
@@ -206,17 +205,17 @@ func (a *app) renewSSHFiles(ctx context.Context, o sshOptions) error {
 	if fresh(certFile, a.now()) {
 		return nil
 	}
-	store, err := a.secrets()
+	// One process at a time: key and certificate of two of them fit no lock. Not under the lock of the stored
+	// secrets, which a renewal of the session takes in between.
+	done, err := a.turn(ctx, "ssh")
 	if err != nil {
 		return err
 	}
-	// One process at a time: key and certificate of two of them fit no lock.
-	return store.Update(func(map[string]secret.Secret) error {
-		if fresh(certFile, a.now()) {
-			return nil // another was faster
-		}
-		return s.replaceSSH(ctx, certFile, o)
-	})
+	defer done()
+	if fresh(certFile, a.now()) {
+		return nil // another was faster
+	}
+	return s.replaceSSH(ctx, certFile, o)
 }
 
 // replaceSSH makes a key and has it certified.

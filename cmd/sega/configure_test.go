@@ -3,8 +3,10 @@ package main
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"math"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,10 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"sega/broker/api"
+	"sega/broker/api/dpop"
+	"sega/keychain/secret"
 )
 
 // testCert is a certificate that ends at a second since 1970.
@@ -169,4 +175,34 @@ func testKey(t testing.TB) (ed25519.PrivateKey, ssh.PublicKey) {
 		t.Fatal(err)
 	}
 	return private, public
+}
+
+// TestCertificateOfAnEndedSession: where the broker takes the session for none it is renewed in between, which
+// needs the stored secrets.
+func TestCertificateOfAnEndedSession(t *testing.T) {
+	ca := newAuthority(t, "Corp CA")
+	origin := ca.serve(t, loopback(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusUnauthorized)
+		_ = json.NewEncoder(w).Encode(api.Errorf(api.KindUnauthenticated, "the session has ended"))
+	}))
+	a, _, _ := testApp(t, "SEGA_CA_FILE="+ca.file)
+	key, err := dpop.GenerateKey()
+	must(t, err)
+	kept, err := saved{Origin: origin, Key: key, Refresh: secret.FromString("r"), Issuer: "https://" + refusing(t), ClientID: "sega",
+		Session: api.Session{Token: secret.FromString("t"), LoginID: "ses_1", Expires: noon.Add(time.Hour), NotAfter: noon.Add(8 * time.Hour)}}.seal()
+	must(t, err)
+	store, err := a.secrets()
+	must(t, err)
+	must(t, store.Put(itemSession, kept))
+	ended := make(chan error, 1)
+	go func() { ended <- a.renewSSHFiles(t.Context(), sshOptions{}) }()
+	select {
+	case err := <-ended:
+		if code := exitCode(err); code != exitLogin && code != exitUnreachable {
+			t.Errorf("exit code %d: %v", code, err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it waits for itself")
+	}
 }
