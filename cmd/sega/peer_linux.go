@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -27,23 +29,45 @@ func peerIsOurs(client, server net.Addr) bool {
 	return false
 }
 
-// ownerOf finds the user of the client's end: the socket whose local port is the client's and whose
-// remote port is the server's.
+// ownerOf finds the user of the client's end: of the socket that has the client's address, port and all, and is
+// connected to the server's. By ports alone somebody else's would do, from another address of the loopback.
 func ownerOf(table io.Reader, client, server net.Addr) (uid int, found bool) {
 	c, ok := client.(*net.TCPAddr)
 	s, okServer := server.(*net.TCPAddr)
 	if !ok || !okServer {
 		return 0, false
 	}
-	local, remote := fmt.Sprintf(":%04X", c.Port), fmt.Sprintf(":%04X", s.Port)
+	local, remote := kernelForms(c.AddrPort()), kernelForms(s.AddrPort())
 	lines := bufio.NewScanner(table)
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 8 || !strings.HasSuffix(fields[1], local) || !strings.HasSuffix(fields[2], remote) || fields[3] != "01" { // established
+		if len(fields) < 8 || fields[3] != "01" { // established
 			continue
 		}
-		uid, err := strconv.Atoi(fields[7])
-		return uid, err == nil
+		for i := range local { // both ends of a socket have one form
+			if fields[1] == local[i] && fields[2] == remote[i] {
+				uid, err := strconv.Atoi(fields[7])
+				return uid, err == nil
+			}
+		}
 	}
 	return 0, false
+}
+
+// kernelForms are an address as the table of IPv4 has it, and that of IPv6, where an IPv4 address is mapped:
+// words of 32 bits in the machine's order, in hex.
+func kernelForms(a netip.AddrPort) [2]string {
+	form := func(raw []byte) string {
+		var b strings.Builder
+		for ; len(raw) > 0; raw = raw[4:] {
+			fmt.Fprintf(&b, "%08X", binary.NativeEndian.Uint32(raw))
+		}
+		return fmt.Sprintf("%s:%04X", b.String(), a.Port())
+	}
+	long := a.Addr().As16()
+	if short := a.Addr().Unmap(); short.Is4() {
+		raw := short.As4()
+		return [2]string{form(raw[:]), form(long[:])}
+	}
+	return [2]string{"", form(long[:])}
 }
