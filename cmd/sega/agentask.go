@@ -142,7 +142,7 @@ func (a *app) lendKey(ctx context.Context, socket string) error {
 func (a *app) startAgent(ctx context.Context, socket string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
+	if err := agent.Private(filepath.Dir(socket)); err != nil {
 		return err
 	}
 	turn := flock.New(socket+".start", flock.SetPermissions(0o600))

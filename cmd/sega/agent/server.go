@@ -142,19 +142,27 @@ func (s *Server) accept(ctx context.Context, l *net.UnixListener, answer func(co
 	}
 }
 
-// listen takes the socket of one agent: the kernel's lock beside it says whose it is, so that what a
-// dead one left can go.
-func listen(ctx context.Context, socket string) (*net.UnixListener, func(), error) {
-	dir := filepath.Dir(socket)
+// Private makes a folder, and refuses one that is not this user's alone: below /tmp anybody may have made it,
+// with links and pipes in it for whoever opens a file there.
+func Private(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("agent: make the folder: %w", err)
+		return fmt.Errorf("agent: make the folder: %w", err)
 	}
 	info, err := os.Lstat(dir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("agent: look at the folder: %w", err)
+		return fmt.Errorf("agent: look at the folder: %w", err)
 	}
 	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ours(info) {
-		return nil, nil, fmt.Errorf("agent: %s is not a folder of yours alone: run chmod 700 %s", dir, dir)
+		return fmt.Errorf("agent: %s is not a folder of yours alone: run chmod 700 %s", dir, dir)
+	}
+	return nil
+}
+
+// listen takes the socket of one agent: the kernel's lock beside it says whose it is, so that what a
+// dead one left can go.
+func listen(ctx context.Context, socket string) (*net.UnixListener, func(), error) {
+	if err := Private(filepath.Dir(socket)); err != nil {
+		return nil, nil, err
 	}
 	lock := flock.New(socket+".lock", flock.SetPermissions(0o600))
 	if err := take(ctx, lock, socket); err != nil {
