@@ -206,3 +206,12 @@ func TestCertificateOfAnEndedSession(t *testing.T) {
 		t.Fatal("it waits for itself")
 	}
 }
+
+// TestRenewalAfterALogout: a session that another process has ended meanwhile is no damage.
+func TestRenewalAfterALogout(t *testing.T) {
+	s := fakeBroker(t, api.Empty{})
+	s.kept.Refresh = secret.FromString("r")
+	if err := s.renew(t.Context()); kindOf(err) != kindLogin {
+		t.Errorf("%s: %v", kindOf(err), err)
+	}
+}

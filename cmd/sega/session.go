@@ -57,7 +57,11 @@ func (s saved) seal() (secret.Secret, error) {
 	return secret.New(raw), err
 }
 
+// unseal is errNotLoggedIn for nothing: another process may have logged out meanwhile.
 func unseal(v secret.Secret) (saved, error) {
+	if v.Empty() {
+		return saved{}, errNotLoggedIn
+	}
 	var f sealedForm
 	if err := json.Unmarshal(v.Reveal(), &f); err != nil {
 		return saved{}, withKind(kindDamaged, withHint(errors.New("the stored session is damaged"), "run: sega login"))
