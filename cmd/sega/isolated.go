@@ -63,11 +63,13 @@ func (b isolated) arguments(address, name, home string) ([]string, error) {
 	return []string{"--user-data-dir=" + dir, "--no-first-run", "--no-default-browser-check", address}, os.MkdirAll(dir, 0o700)
 }
 
-var plainFolder = regexp.MustCompile(`\A[a-z0-9_][a-z0-9._-]{0,63}\z`)
+// plainFolder is a name that every file system takes as it is. It is compiled where it is used: what is
+// initialised costs every command.
+const plainFolder = `\A[a-z0-9_][a-z0-9._-]{0,63}\z`
 
 // folderOf is a name as a folder, whatever somebody called it, also where folders do not differ by case.
 func folderOf(name string) string {
-	if plainFolder.MatchString(name) {
+	if regexp.MustCompile(plainFolder).MatchString(name) {
 		return name
 	}
 	sum := sha256.Sum256([]byte(name))
