@@ -249,7 +249,7 @@ func (a *app) grantFromAgent(ctx context.Context, op string, r api.CredentialsRe
 		return granted{}, nil, withKind(kindAgent, errors.New("the agent's answer is not what was asked for"))
 	}
 	a.tell(reply.Granted.Notices)
-	return granted{reply.Granted.Credentials, reply.Granted.LoginID, reply.Granted.LoginEnds}, reply.Endpoint, nil
+	return granted{reply.Granted.Credentials, reply.Granted.LoginID, reply.Granted.LoginEnds, reply.Granted.Person}, reply.Endpoint, nil
 }
 
 // processForm returns credentials as credential_process prints them.

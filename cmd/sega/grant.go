@@ -75,6 +75,7 @@ type granted struct {
 	api.Credentials
 	LoginID   string
 	LoginEnds time.Time
+	Person    api.Person
 }
 
 // obtain returns credentials: ones that were handed out before and that the broker still stands by,
@@ -89,5 +90,6 @@ func (a *app) obtain(ctx context.Context, r api.CredentialsRequest) (granted, er
 		return granted{}, err
 	}
 	creds, err := s.credentials(ctx, r)
-	return granted{creds, s.saved().Session.LoginID, s.saved().Session.NotAfter}, err
+	login := s.saved().Session
+	return granted{creds, login.LoginID, login.NotAfter, login.Person}, err
 }

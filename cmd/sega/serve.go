@@ -125,7 +125,7 @@ func (s *served) try(ctx context.Context) (loginID string, err error) {
 		if err != nil {
 			return "", err
 		}
-		g, err := s.source.obtain(ctx, r)
+		g, err := s.source.give(ctx, r)
 		if err == nil {
 			fmt.Fprintf(s.app.err, "sega: giving %s until the login ends at %s\n", escapeLine(s.role), stamp(g.LoginEnds))
 		}
@@ -216,6 +216,7 @@ type roleSource struct {
 
 	mu   sync.Mutex
 	said map[string]string // by role: what failed last
+	of   api.Person        // whose credentials are given: who was logged in first
 }
 
 func newRoleSource(ctx context.Context, a *app) *roleSource {
@@ -236,7 +237,7 @@ func (s *roleSource) Credentials(ctx context.Context, r api.CredentialsRequest) 
 	answer := s.flights.DoChan(r.Role, func() (any, error) {
 		ctx, cancel := context.WithTimeout(s.ctx, serveTime)
 		defer cancel()
-		g, err := s.obtain(ctx, r)
+		g, err := s.give(ctx, r)
 		if err != nil {
 			err = problemFor(err)
 		}
@@ -249,6 +250,24 @@ func (s *roleSource) Credentials(ctx context.Context, r api.CredentialsRequest) 
 	case <-ctx.Done():
 		return api.Credentials{}, api.Errorf(api.KindUnreachable, "there were no credentials yet: ask again").WithCause(ctx.Err())
 	}
+}
+
+// give gets credentials of the person whose they were at first: programs that run on would act as somebody else
+// after another login.
+func (s *roleSource) give(ctx context.Context, r api.CredentialsRequest) (granted, error) {
+	g, err := s.obtain(ctx, r)
+	if err != nil {
+		return granted{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of == (api.Person{}) {
+		s.of = g.Person
+	}
+	if g.Person.Issuer != s.of.Issuer || g.Person.Subject != s.of.Subject {
+		return granted{}, api.Errorf(api.KindUnauthenticated, "somebody else has logged in meanwhile").WithHint("start sega serve again")
+	}
+	return g, nil
 }
 
 // say tells the person at the terminal what an SDK's error text may hide, once.

@@ -77,6 +77,31 @@ func TestWhatSDKsAreTold(t *testing.T) {
 	}
 }
 
+// TestServeAfterAnotherLogin: a program that runs on gets nothing of the next person's.
+func TestServeAfterAnotherLogin(t *testing.T) {
+	now := api.Person{Issuer: "https://idp.example", Subject: "1", Email: "alice@example.com"}
+	s := &roleSource{ctx: t.Context(), talk: &bytes.Buffer{}, said: map[string]string{}, obtain: func(context.Context, api.CredentialsRequest) (granted, error) {
+		g := given()
+		g.Person = now
+		return g, nil
+	}}
+	get := func() error {
+		_, err := s.Credentials(t.Context(), api.CredentialsRequest{Role: "dev-admin"})
+		return err
+	}
+	if err := get(); err != nil {
+		t.Fatal(err)
+	}
+	now.Email = "alice@example.net"
+	if err := get(); err != nil {
+		t.Errorf("the same person by another name: %v", err)
+	}
+	now.Subject = "2"
+	if err := get(); !api.IsKind(err, api.KindUnauthenticated) {
+		t.Errorf("another person: %v", err)
+	}
+}
+
 // TestServeRefuses: what others could reach is not listened on, and nothing is served for it.
 func TestServeRefuses(t *testing.T) {
 	for name, args := range map[string][]string{

@@ -59,8 +59,9 @@ type Reply struct {
 // Granted are a role's credentials, and the login that they came by.
 type Granted struct {
 	api.Credentials
-	LoginID   string    `json:"login_id"`
-	LoginEnds time.Time `json:"login_ends"`
+	LoginID   string     `json:"login_id"`
+	LoginEnds time.Time  `json:"login_ends"`
+	Person    api.Person `json:"person,omitzero"`
 }
 
 // Endpoint is where a child gets credentials anew for as long as it runs.

@@ -408,7 +408,7 @@ func (s *Server) credentials(ctx context.Context, r Request) Reply {
 		return failed(err)
 	}
 	session := l.login.Session()
-	reply := Reply{Granted: &Granted{Credentials: c, LoginID: session.LoginID, LoginEnds: session.NotAfter}}
+	reply := Reply{Granted: &Granted{Credentials: c, LoginID: session.LoginID, LoginEnds: session.NotAfter, Person: session.Person}}
 	if r.Op == OpEndpoint {
 		if reply.Endpoint, err = s.children.add(s.ctx, session.Person, r.Process, *r.Credentials); err != nil {
 			return failed(err)
