@@ -33,9 +33,9 @@ type serveOptions struct {
 func newServe(a *app) *cobra.Command {
 	var o serveOptions
 	c := &cobra.Command{Use: "serve [ROLE]", Short: "Give your roles' credentials to AWS's SDKs on this machine, until Ctrl-C", GroupID: groupAccess, Args: atMost(1),
-		Example: "  sega serve dev-admin >env.sh &        # then: . ./env.sh\n  sega serve                            # all roles, each under its own path\n  sega serve dev-admin --imds           # EC2's metadata, for tools that know nothing else",
+		Example: "  (umask 077; sega serve dev-admin >env.sh) &   # then: . ./env.sh\n  sega serve                                    # all roles, each under its own path\n  sega serve dev-admin --imds                   # EC2's metadata, for tools that know nothing else",
 		Long: "Give your roles' credentials to AWS's SDKs on this machine: the container credentials endpoint, for all roles on one port. What to set in the environment is\n" +
-			"printed; then sega stays and answers. SDKs renew by themselves, until the login ends or is revoked.\n" +
+			"printed, with a token that is a secret; then sega stays and answers. SDKs renew by themselves, until the login ends or is revoked.\n" +
 			"Without ROLE, AWS_CONTAINER_CREDENTIALS_FULL_URI is what SEGA_ENDPOINT says followed by the role's name.\n" +
 			"--imds also gives ROLE as EC2's instance metadata (version 2) does, without a secret: to whoever is on this machine. On 169.254.169.254, where SDKs look by\n" +
 			"themselves, it takes root once: ip addr add 169.254.169.254/32 dev lo, and sysctl net.ipv4.ip_unprivileged_port_start=80.",
