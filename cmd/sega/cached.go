@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -62,14 +64,32 @@ func (s *session) credentials(ctx context.Context, r api.CredentialsRequest) (ap
 		return fresh, err
 	}
 	s.app.tell(fresh.Notices)
-	raw, err := json.Marshal(fresh.Wire())
-	if err != nil {
-		return fresh, err
-	}
-	if err := store.Put(item, secret.New(raw)); err != nil {
+	if err := s.cache(store, item, fresh); err != nil {
 		fmt.Fprintf(s.app.err, "sega: the credentials are not cached: %s\n", escape(err.Error()))
 	}
 	return fresh, nil
+}
+
+// endedFor is how long cached credentials must have ended to be dropped, by a clock that may be wrong.
+const endedFor = 3 * time.Hour
+
+// cache keeps credentials for as long as their login is the one that is stored, and drops what has ended.
+func (s *session) cache(store *keychain.Store, item string, c api.Credentials) error {
+	raw, err := json.Marshal(c.Wire())
+	if err != nil {
+		return err
+	}
+	return store.Update(func(items map[string]secret.Secret) error {
+		if current, err := unseal(items[itemSession]); err != nil || current.Session.LoginID != s.saved().Session.LoginID {
+			return nil // logged out meanwhile
+		}
+		maps.DeleteFunc(items, func(name string, v secret.Secret) bool {
+			var old sealedCredentials
+			return strings.HasPrefix(name, itemAWS) && (json.Unmarshal(v.Reveal(), &old) != nil || s.app.now().Sub(old.Expiration) > endedFor)
+		})
+		items[item] = secret.New(raw)
+		return nil
+	})
 }
 
 // turnPoll is how often a process looks whether it is its turn.
