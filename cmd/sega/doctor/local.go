@@ -25,7 +25,7 @@ func (x *exam) version(ctx context.Context) []Finding {
 }
 
 // variables are those of sega, as README.md lists them, and those that it sets for children.
-var variables = []string{"SEGA_BROKER", "SEGA_CA_FILE", "SEGA_HOME", "SEGA_KEYRING_BACKEND", "SEGA_AUDIT_IDENTITY", "SEGA_ERRORS", "SEGA_NO_AGENT", "SEGA_ROLE", "SEGA_SESSION", "SEGA_CREDENTIAL_PROCESS"}
+var variables = []string{"SEGA_BROKER", "SEGA_CA_FILE", "SEGA_HOME", "SEGA_KEYRING_BACKEND", "SEGA_AUDIT_IDENTITY", "SEGA_ERRORS", "SEGA_NO_AGENT", "SEGA_CONSOLE_BROWSER", "SEGA_ROLE", "SEGA_SESSION", "SEGA_CREDENTIAL_PROCESS"}
 
 // environment looks for variables that do not do what somebody thinks.
 func (x *exam) environment(ctx context.Context) []Finding {
