@@ -91,7 +91,7 @@ func awsProblem(err error) *api.Problem {
 	if e.Ambiguous || e.Kind == awssts.KindUnreachable {
 		return api.Errorf(api.KindUnreachable, "AWS STS did not answer").WithHint("%s", e.Hint).WithCause(err)
 	}
-	return api.Errorf(api.KindUpstream, "%s", e.Error()).WithHint("%s", e.Hint).WithCause(err)
+	return api.Errorf(api.KindUpstream, "%s", e.Text()).WithHint("%s", e.Hint).WithCause(err)
 }
 
 // awsInvalid turns what was refused before AWS was asked into ours.

@@ -75,5 +75,5 @@ func consoleProblem(err error) *api.Problem {
 	if e.Kind == awssts.KindUnreachable {
 		return api.Errorf(api.KindUnreachable, "AWS's federation endpoint did not answer").WithHint("%s", e.Hint).WithCause(err)
 	}
-	return api.Errorf(api.KindUpstream, "%s", e.Error()).WithHint("%s", e.Hint).WithCause(err)
+	return api.Errorf(api.KindUpstream, "%s", e.Text()).WithHint("%s", e.Hint).WithCause(err)
 }

@@ -159,7 +159,7 @@ func TestActFails(t *testing.T) {
 			w := newWorld(t)
 			w.minter.do = func(awssts.Request) (awssts.Result, error) { return awssts.Result{}, c.err }
 			rec := w.login().assume("dev-admin")
-			if p := problemOf(t, rec); p.Kind != c.kind || strings.Contains(rec.Body.String(), "canary") {
+			if p := problemOf(t, rec); p.Kind != c.kind || strings.Contains(rec.Body.String(), "canary") || p.Hint != "" && strings.Contains(p.Detail, p.Hint) {
 				t.Errorf("%d: %s", rec.Code, rec.Body)
 			}
 			if diff := cmp.Diff([]string{"aws.assume intent", "aws.assume " + c.outcome}, w.trail()); diff != "" {

@@ -44,15 +44,21 @@ type Error struct {
 	ctx error
 }
 
-// Error implements error.
-func (e *Error) Error() string {
-	s := "awssts: " + string(e.Kind) + ": " + e.Detail
+// Text is the error without what to do next, for whoever shows the Hint beside it.
+func (e *Error) Text() string {
+	s := string(e.Kind) + ": " + e.Detail
 	if e.Code != "" {
 		s += " (" + e.Code + ")"
 	}
 	if e.Ambiguous {
 		s += "; AWS may have made the session all the same"
 	}
+	return s
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	s := "awssts: " + e.Text()
 	if e.Hint != "" {
 		s += "\n" + e.Hint
 	}
