@@ -42,7 +42,7 @@ func StartBrowser(commands [][]string) error {
 		}
 		failures = append(failures, err)
 	}
-	return fmt.Errorf("%w: %w\n  open the address by hand, or set BROWSER", ErrNoBrowser, errors.Join(failures...))
+	return fmt.Errorf("%w: %w\n  set BROWSER to one that is there", ErrNoBrowser, errors.Join(failures...))
 }
 
 // browsers returns the commands to try for an address.

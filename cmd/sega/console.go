@@ -144,7 +144,7 @@ func (a *app) target(v api.Console, straight bool) (string, error) {
 func consoleError(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, idp.ErrNoBrowser):
-		return withHint(err, "on a machine without a browser run it with --print")
+		return withHint(err, "or run it with --print, and open the address by hand")
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return withHint(fmt.Errorf("the browser did not fetch the address within %s", fetchTime), "repeat it, or run it with --print and open the address by hand")
 	case ctx.Err() != nil:
