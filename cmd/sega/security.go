@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -138,14 +139,37 @@ func showPlan(w io.Writer, p api.Plan) {
 		fmt.Fprintln(w, "  is let in no more until: sega unblock user")
 	}
 	for _, v := range p.Sessions {
-		fmt.Fprintf(w, "  ends        %-5s %s %s\n", v.Kind, v.ID, escape(at(v)))
+		fmt.Fprintf(w, "%s\n", strings.TrimRight(fmt.Sprintf("  ends        %-5s %s %s", v.Kind, v.ID, escape(at(v))), " "))
 	}
 	if n := len(p.Certificates); n > 0 {
 		fmt.Fprintf(w, "  worthless   %d SSH certificates, the last of which would have lived until %s\n", n, stamp(p.Certificates[n-1].Until))
 	}
-	for _, v := range p.AWS {
+	for _, v := range lasting(p.AWS) {
 		fmt.Fprintf(w, "  lives on    AWS credentials of %s until %s: AWS does not take them back\n", escape(v.What), stamp(v.Until))
 	}
+}
+
+// lasting makes one of the credentials of a role, which end at different times: somebody who works has dozens.
+func lasting(all []api.Outstanding) []api.Outstanding {
+	var out []api.Outstanding
+	count := map[string]int{}
+	for _, v := range all {
+		count[v.What]++
+		i := slices.IndexFunc(out, func(o api.Outstanding) bool { return o.What == v.What })
+		switch {
+		case i < 0:
+			out = append(out, v)
+		case v.Until.After(out[i].Until):
+			out[i].Until = v.Until
+		}
+	}
+	slices.SortStableFunc(out, func(a, b api.Outstanding) int { return a.Until.Compare(b.Until) })
+	for i, v := range out {
+		if n := count[v.What]; n > 1 {
+			out[i].What += fmt.Sprintf(", %d of them, the last", n)
+		}
+	}
+	return out
 }
 
 func showReceipt(w io.Writer, r api.Receipt) error {

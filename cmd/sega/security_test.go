@@ -11,6 +11,24 @@ import (
 	"sega/broker/api"
 )
 
+// TestPlanInWords: what a role has given out is one line, however often it was fetched; a chain and the console are others.
+func TestPlanInWords(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)
+	var out bytes.Buffer
+	showPlan(&out, api.Plan{Person: api.Person{Subject: "00u1", Email: "alice@example.com"}, Blocks: true, Sessions: []api.SessionInfo{{ID: "ses_1", Kind: "login"}}, AWS: []api.Outstanding{
+		{What: "dev", Until: at}, {What: "ops (through dev)", Until: at.Add(time.Minute)}, {What: "dev", Until: at.Add(time.Hour)}, {What: "dev (console)", Until: at.Add(2 * time.Minute)}, {What: "dev", Until: at.Add(time.Minute)}}})
+	want := `alice@example.com (00u1)
+  is let in no more until: sega unblock user
+  ends        login ses_1
+  lives on    AWS credentials of ops (through dev) until 2026-01-02 03:05:05: AWS does not take them back
+  lives on    AWS credentials of dev (console) until 2026-01-02 03:06:05: AWS does not take them back
+  lives on    AWS credentials of dev, 3 of them, the last until 2026-01-02 04:04:05: AWS does not take them back
+`
+	if d := cmp.Diff(want, out.String()); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
+
 // TestReceiptInWords: each point says what it did, or what it does when at the latest; a name from elsewhere stays text.
 func TestReceiptInWords(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)
