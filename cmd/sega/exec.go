@@ -43,6 +43,12 @@ func newExec(a *app) *cobra.Command {
 			}
 			return a.exec(cmd.Context(), o, role, argv)
 		}}
+	c.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if len(cmd.Flags().Args()) > 1 { // what was read so far: a role and the begin of a command
+			return usagef("%s; put -- between the role and the command", err)
+		}
+		return usageError{err.Error()}
+	})
 	o.role.flags(c)
 	c.Flags().BoolVar(&o.fixed, "env", false, "give the credentials as variables, which end, instead of an endpoint that renews them")
 	c.Flags().StringVar(&o.need, "need", "", "refuse before the start what would end sooner than this, like 2h")

@@ -168,6 +168,7 @@ func TestUsage(t *testing.T) {
 		"exec -- true":                       "ROLE is missing",
 		"exec role true":                     "sega exec role -- true",
 		"exec a b -- true":                   "put -- between",
+		"exec a ls -la":                      "in -la; put -- between",
 		"env":                                "ROLE is missing",
 		"env role --format csv":              "shell, fish, powershell, dotenv and json",
 		"env a b":                            `unexpected argument "b"`,
