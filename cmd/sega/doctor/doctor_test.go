@@ -58,6 +58,7 @@ func TestBroken(t *testing.T) {
 		"a home that others write": {func(m *machine) { m.chmod("", 0o777) }, "home", Fail, "can be written by others (mode 0777)", "chmod 700 "},
 		"secrets that others see":  {func(m *machine) { m.chmod("secrets", 0o755) }, "home", Fail, "open to others (mode 0755)", "chmod 700 "},
 		"a home that is a file":    {func(m *machine) { m.Home = m.file("x", "") }, "home", Fail, "is no folder", "SEGA_HOME"},
+		"a home below a file":      {func(m *machine) { m.Home = filepath.Join(m.file("x", ""), "y") }, "home", Fail, "x/y", ""},
 		"no home at all":           {func(m *machine) { m.Home = "" }, "home", Fail, "no place", "SEGA_HOME"},
 
 		"a locked keychain": {func(m *machine) {
@@ -314,7 +315,7 @@ func TestInterception(t *testing.T) {
 	}
 }
 
-// TestVariables: those that README.md documents are known.
+// TestVariables: those that README.md documents are known, and what serve gives a shell.
 func TestVariables(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "..", "..", "README.md"))
 	if err != nil {
@@ -324,7 +325,7 @@ func TestVariables(t *testing.T) {
 	if len(rows) < 5 {
 		t.Fatalf("only %d variables were found in README.md: the search is broken", len(rows))
 	}
-	for _, m := range rows {
+	for _, m := range append(rows, []string{"", "SEGA_ENDPOINT"}) {
 		if !slices.Contains(variables, m[1]) {
 			t.Errorf("%s is documented, and taken for a mistake", m[1])
 		}

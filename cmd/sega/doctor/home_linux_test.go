@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 )
@@ -29,4 +30,7 @@ func TestHomeOnABadDisk(t *testing.T) {
 	}
 	found, _ = m.examine()
 	m.expect(found, "home", Fail, "read-only file system", "set SEGA_HOME")
+	m.Home = filepath.Join(dir, "not", "yet")
+	found, _ = m.examine()
+	m.expect(found, "home", Fail, "cannot be made: "+dir+": read-only file system", "set SEGA_HOME")
 }

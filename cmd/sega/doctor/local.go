@@ -25,7 +25,7 @@ func (x *exam) version(ctx context.Context) []Finding {
 }
 
 // variables are those of sega, as README.md lists them, and those that it sets for children.
-var variables = []string{"SEGA_BROKER", "SEGA_CA_FILE", "SEGA_HOME", "SEGA_KEYRING_BACKEND", "SEGA_AUDIT_IDENTITY", "SEGA_ERRORS", "SEGA_NO_AGENT", "SEGA_CONSOLE_BROWSER", "SEGA_ROLE", "SEGA_SESSION", "SEGA_CREDENTIAL_PROCESS"}
+var variables = []string{"SEGA_BROKER", "SEGA_CA_FILE", "SEGA_HOME", "SEGA_KEYRING_BACKEND", "SEGA_AUDIT_IDENTITY", "SEGA_ERRORS", "SEGA_NO_AGENT", "SEGA_CONSOLE_BROWSER", "SEGA_ROLE", "SEGA_SESSION", "SEGA_ENDPOINT", "SEGA_CREDENTIAL_PROCESS"}
 
 // environment looks for variables that do not do what somebody thinks.
 func (x *exam) environment(ctx context.Context) []Finding {
@@ -74,7 +74,7 @@ func (x *exam) home(context.Context) []Finding {
 	info, err := os.Stat(x.Home)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return one(good("%s does not exist yet: the first login makes it", x.Home))
+		return one(notYet(x.Home))
 	case err != nil:
 		text, mend := x.Explain(err)
 		return one(failing(mend, "%s", text))
@@ -93,6 +93,25 @@ func (x *exam) home(context.Context) []Finding {
 		found = append(found, warning("free the disk of "+x.Home, "%d MiB are free where sega keeps its files", free>>20))
 	}
 	return orGood(found, "%s is private and can be written", x.Home)
+}
+
+// notYet is of a home that is still to be made, in the first folder above it that is there.
+func notYet(home string) Finding {
+	for dir := filepath.Dir(home); ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		switch {
+		case errors.Is(err, os.ErrNotExist) && dir != filepath.Dir(dir):
+			continue
+		case err == nil && !info.IsDir():
+			return failing("move it away, or set SEGA_HOME", "%s does not exist and cannot be made: %s is no folder", home, dir)
+		case err == nil:
+			err = writable(dir)
+		}
+		if err != nil {
+			return failing("set SEGA_HOME to a folder that can be written", "%s does not exist and cannot be made: %s: %s", home, dir, err)
+		}
+		return good("%s does not exist yet: the first login makes it", home)
+	}
 }
 
 // modes finds what others could write, or read though it is private.
@@ -134,7 +153,11 @@ func (x *exam) agent(ctx context.Context) []Finding {
 	case a.Version != x.Version:
 		return one(warning("sega agent stop", "the agent is of sega %s, and this is %s: it goes on with the old one until it is stopped", a.Version, x.Version))
 	case a.Mend != "":
-		return one(warning(a.Mend, "the agent is %s", firstNonEmpty(a.Why, a.State)))
+		why := ""
+		if a.Why != "" {
+			why = ": " + a.Why
+		}
+		return one(warning(a.Mend, "the agent is %s%s", a.State, why))
 	case !a.Healthy:
 		return one(warning("check the broker and the network", "the agent asks the broker each time: %s", firstNonEmpty(a.Why, "its feed is lost")))
 	}
