@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -121,12 +122,31 @@ func (a *app) agentStatus(ctx context.Context, asJSON bool) error {
 		rows = append(rows, []string{"broker", s.Origin}, []string{"person", personName(s.Session.Person)}, []string{"login ends", clock(s.Session.NotAfter)}, []string{"feed", feed})
 	}
 	for _, h := range s.Roles {
-		rows = append(rows, []string{"holds", h.Role + " until " + clock(h.Expires)})
+		rows = append(rows, []string{"holds", heldInWords(h)})
 	}
 	if !s.SSHUntil.IsZero() {
 		rows = append(rows, []string{"holds", "SSH key, certified until " + clock(s.SSHUntil)})
 	}
 	return table(a.out, []string{"socket", socket}, rows)
+}
+
+// heldInWords tells credentials of one role apart by what was asked for.
+func heldInWords(h agent.Held) string {
+	out := h.Role
+	if len(h.Through) > 0 {
+		out += " through " + strings.Join(h.Through, ", ")
+	}
+	if h.ReadOnly {
+		out += ", read-only"
+	}
+	if h.Narrowed {
+		out += ", narrowed"
+	}
+	out += " until " + clock(h.Expires)
+	if h.Seconds > 0 {
+		out += fmt.Sprintf(" (asked for %s)", span(h.Seconds))
+	}
+	return out
 }
 
 // runAgent is the agent. Behind whoever started it, it says on a pipe when it is ready.
@@ -153,7 +173,7 @@ func (a *app) runAgent(ctx context.Context, behind bool, idle time.Duration) err
 	if err != nil {
 		return err
 	}
-	err = agent.Run(ctx, agent.Config{Socket: socket, Version: version, Idle: idle, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	err = agent.Run(ctx, agent.Config{Socket: socket, Version: version, Network: a.network(), Idle: idle, Logger: slog.New(slog.NewTextHandler(log, nil)),
 		Open: a.openForAgent, Unlock: a.unlockAgent, Lock: store.Drop,
 	}, func() {
 		if behind {

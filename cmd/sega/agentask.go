@@ -93,11 +93,36 @@ func (a *app) withAgent(ctx context.Context, call func(socket string) (*api.Prob
 	if err == nil && problem != nil && problem.Kind == agent.KindOther {
 		return errNoAgent // the one that there is serves another broker
 	}
+	if err == nil && problem != nil && cutOff[problem.Kind] {
+		if reply, err := agent.Call(ctx, socket, agent.Request{Op: agent.OpStatus}); err == nil && reply.Status != nil && a.otherNetwork(reply.Status) {
+			fmt.Fprintf(a.err, "sega: the agent has another SEGA_CA_FILE or proxy than this shell and does not reach the broker: this goes without it; to start it anew: sega agent stop\n")
+			return errNoAgent
+		}
+	}
 	if err == nil && problem != nil {
 		return problem
 	}
 	return withKind(kindAgent, err)
 }
+
+// cutOff are the kinds of problems that an agent may have alone, by the settings it was started with.
+var cutOff = map[api.Kind]bool{api.KindUnreachable: true, kindUntrusted: true, kindForeign: true, kindIDPUnreachable: true, kindConfig: true}
+
+// network names the settings by which this process reaches the broker. An agent keeps those of whoever started it.
+func (a *app) network() string {
+	h := sha256.New()
+	for _, name := range []string{"SEGA_CA_FILE", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		value := a.getenv(name)
+		if whole, err := filepath.Abs(value); err == nil && value != "" && name == "SEGA_CA_FILE" {
+			value = whole
+		}
+		fmt.Fprintf(h, "%s=%s\x00", name, value)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// otherNetwork reports whether an agent reaches the broker by other settings than ours.
+func (a *app) otherNetwork(s *agent.Status) bool { return s.Network != "" && s.Network != a.network() }
 
 // tellAgent is askAgent for an agent that runs; where none does there is nobody to be told.
 func (a *app) tellAgent(ctx context.Context, op string) {

@@ -270,5 +270,5 @@ func refusals(changes []awsconfig.Change) error {
 	if n == 0 {
 		return nil
 	}
-	return withHint(fmt.Errorf("%d profiles are as they were: see WHY", n), "give sega's profiles other names by --prefix or --template, or add the line sega_role = ROLE to a profile for sega to keep it")
+	return withHint(fmt.Errorf("%s as before: see WHY", plural(n, "profile is", "profiles are")), "give sega's profiles other names by --prefix or --template, or add the line sega_role = ROLE to a profile for sega to keep it")
 }

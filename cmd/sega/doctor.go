@@ -49,7 +49,7 @@ func (a *app) doctor(ctx context.Context) error {
 	case err != nil:
 		return quietly(err)
 	case failed > 0:
-		return kinded{fmt.Errorf("%d of the findings keep sega from working here", failed), kindUnsound}
+		return kinded{fmt.Errorf("%s sega from working here", plural(failed, "finding keeps", "findings keep")), kindUnsound}
 	}
 	return nil
 }
@@ -85,7 +85,7 @@ func (a *app) examined() doctor.World {
 		},
 		Secrets:     q.examinedSecrets,
 		Login:       q.examinedLogin,
-		Agent:       examinedAgent(socket),
+		Agent:       a.examinedAgent(socket),
 		AgentSocket: socket,
 		AWS:         q.examinedAWS,
 	}
@@ -185,7 +185,7 @@ func (a *app) examinedLog(pinned api.Configuration) func(context.Context, []byte
 }
 
 // examinedAgent asks a running agent how it is, and starts none.
-func examinedAgent(socket string) func(context.Context) (doctor.Agent, error) {
+func (a *app) examinedAgent(socket string) func(context.Context) (doctor.Agent, error) {
 	return func(ctx context.Context) (doctor.Agent, error) {
 		if !agent.Supported {
 			return doctor.Agent{}, doctor.ErrNoAgent
@@ -202,8 +202,11 @@ func examinedAgent(socket string) func(context.Context) (doctor.Agent, error) {
 			return doctor.Agent{}, withKind(kindAgent, withHint(errors.New("the agent does not say how it is"), "run: sega agent stop"))
 		}
 		s := reply.Status
-		return doctor.Agent{Version: s.Version, State: s.State, Why: s.Why, Healthy: s.FeedAlive || s.State == agent.StateEmpty,
-			Mend: map[string]string{agent.StateLocked: "sega agent unlock", agent.StateRevoked: "sega login"}[s.State]}, nil
+		mend := map[string]string{agent.StateLocked: "sega agent unlock", agent.StateRevoked: "ask the security staff; after an unblock run: sega login"}[s.State]
+		if mend == "" && !s.FeedAlive && a.otherNetwork(s) {
+			s.State, mend = "of another SEGA_CA_FILE or proxy than this shell's", "sega agent stop"
+		}
+		return doctor.Agent{Version: s.Version, State: s.State, Why: s.Why, Healthy: s.FeedAlive || s.State == agent.StateEmpty, Mend: mend}, nil
 	}
 }
 

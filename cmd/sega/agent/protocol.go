@@ -75,7 +75,8 @@ type Status struct {
 	PID     int       `json:"pid"`
 	Version string    `json:"version"` // of sega
 	Started time.Time `json:"started"`
-	State   string    `json:"state"` // of the States
+	State   string    `json:"state"`             // of the States
+	Network string    `json:"network,omitempty"` // alike in two agents and clients that reach the broker by the same settings
 
 	Origin    string      `json:"origin,omitempty"` // from here on: where there is a session
 	Session   *api.Status `json:"session,omitempty"`
@@ -97,6 +98,10 @@ const (
 
 // Held are credentials in memory.
 type Held struct {
-	Role    string    `json:"role"`
-	Expires time.Time `json:"expires"`
+	Role     string    `json:"role"`
+	Through  []string  `json:"through,omitempty"` // the roles before it in a chain
+	ReadOnly bool      `json:"read_only,omitempty"`
+	Narrowed bool      `json:"narrowed,omitempty"` // by a session policy
+	Seconds  int       `json:"seconds,omitempty"`  // asked for
+	Expires  time.Time `json:"expires"`
 }

@@ -41,6 +41,7 @@ const readTime = 5 * time.Second
 type Config struct {
 	Socket  string // in a folder of its own, which is made where it is not there
 	Version string // of sega
+	Network string // names by what settings it reaches the broker; of Status
 	Idle    time.Duration
 	Logger  *slog.Logger
 
@@ -445,7 +446,7 @@ func (s *Server) status() Reply {
 	s.mu.Lock()
 	l, locked := s.life, s.locked
 	s.mu.Unlock()
-	out := &Status{PID: os.Getpid(), SSHSocket: SSHSocket(s.cfg.Socket), Version: s.cfg.Version, Started: s.started.UTC(), State: StateEmpty, Roles: []Held{}}
+	out := &Status{PID: os.Getpid(), SSHSocket: SSHSocket(s.cfg.Socket), Version: s.cfg.Version, Network: s.cfg.Network, Started: s.started.UTC(), State: StateEmpty, Roles: []Held{}}
 	switch {
 	case locked:
 		out.State = StateLocked

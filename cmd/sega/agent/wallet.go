@@ -294,7 +294,12 @@ func (w *wallet) list() []Held {
 	defer w.mu.Unlock()
 	out := []Held{}
 	for _, h := range w.held {
-		out = append(out, Held{Role: h.creds.Role, Expires: h.creds.Expiration})
+		r := h.request
+		v := Held{Role: h.creds.Role, ReadOnly: r.ReadOnly, Narrowed: r.Policy != "" || len(r.PolicyARNs) > 0, Seconds: r.Seconds, Expires: h.creds.Expiration}
+		if n := len(r.Chain); n > 0 {
+			v.Through = append([]string{r.Role}, r.Chain[:n-1]...)
+		}
+		out = append(out, v)
 	}
 	slices.SortFunc(out, func(a, b Held) int { return a.Expires.Compare(b.Expires) })
 	return out
