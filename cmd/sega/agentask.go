@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -95,7 +96,9 @@ func (a *app) withAgent(ctx context.Context, call func(socket string) (*api.Prob
 	}
 	if err == nil && problem != nil && cutOff[problem.Kind] {
 		if reply, err := agent.Call(ctx, socket, agent.Request{Op: agent.OpStatus}); err == nil && reply.Status != nil && a.otherNetwork(reply.Status) {
-			fmt.Fprintf(a.err, "sega: the agent has another SEGA_CA_FILE or proxy than this shell and does not reach the broker: this goes without it; to start it anew: sega agent stop\n")
+			if atomic.CompareAndSwapInt32(&a.strayed, 0, 1) {
+				fmt.Fprintln(a.err, "sega: the agent has another SEGA_CA_FILE or proxy than this shell and does not reach the broker: this goes without it; to start it anew: sega agent stop")
+			}
 			return errNoAgent
 		}
 	}

@@ -41,6 +41,8 @@ type app struct {
 	noAgent bool // --no-agent
 	mute    bool // nobody is to be asked for a passphrase, and checkpoints are written when there is time
 	json    bool // --json
+
+	strayed int32 // 1 when it was told that the agent has other settings
 }
 
 // system is the app of the real process.
