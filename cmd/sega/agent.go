@@ -23,6 +23,11 @@ const (
 	maxLogFile = 1 << 20 // bytes, after which the agent's log begins anew at a start
 )
 
+// lockHelp says what the lock of an agent reaches: what asks another way reads the stored session.
+const lockHelp = "Drop everything and answer nothing until it is unlocked. exec, env, serve, credential-process, stock ssh and the endpoints of running children get nothing\n" +
+	"meanwhile. What does not ask the agent (sega ssh, console, roles, hosts, sessions, and all with --no-agent) reads the stored session as before:\n" +
+	"only the lock of the system's keyring keeps that. sega logout forgets it."
+
 func newAgent(a *app) *cobra.Command {
 	var detach, run, foreground bool
 	var idle time.Duration
@@ -47,12 +52,12 @@ func newAgent(a *app) *cobra.Command {
 	if err := errors.Join(c.Flags().MarkHidden("detach"), c.Flags().MarkHidden("run")); err != nil {
 		panic(err) // the flags are four lines above
 	}
-	for _, sub := range []struct{ use, op, short, said string }{
-		{"lock", agent.OpLock, "Drop everything and answer nothing until it is unlocked", "the agent is locked"},
-		{"unlock", agent.OpUnlock, "Let a locked agent answer again", "the agent is unlocked"},
-		{"stop", agent.OpStop, "Drop everything and end the agent", "the agent has stopped"},
+	for _, sub := range []struct{ use, op, short, long, said string }{
+		{"lock", agent.OpLock, "Drop everything and answer nothing until it is unlocked", lockHelp, "the agent is locked"},
+		{"unlock", agent.OpUnlock, "Let a locked agent answer again", "", "the agent is unlocked"},
+		{"stop", agent.OpStop, "Drop everything and end the agent", "", "the agent has stopped"},
 	} {
-		c.AddCommand(&cobra.Command{Use: sub.use, Short: sub.short, Args: atMost(0), Example: "  sega agent " + sub.use,
+		c.AddCommand(&cobra.Command{Use: sub.use, Short: sub.short, Long: sub.long, Args: atMost(0), Example: "  sega agent " + sub.use,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				if err := a.orderAgent(cmd.Context(), sub.op); err != nil {
 					return err
