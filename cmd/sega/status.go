@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,8 +65,8 @@ func (r statusReport) rows() [][]string {
 		from = "the agent, which follows the broker"
 	}
 	return [][]string{
-		{"person", r.Person}, {"groups", fmt.Sprint(r.Groups)}, {"session", r.LoginID}, {"login by", r.Method + ", MFA " + mfa},
-		{"renewed", clock(r.Expires)}, {"login ends", clock(r.Login)}, {"secrets", r.Secrets}, {"audit log", fmt.Sprintf("%d events, consistent with what this machine has seen", r.LogSize)}, {"says", from},
+		{"person", r.Person}, {"groups", strings.Join(r.Groups, ", ")}, {"session", r.LoginID}, {"login by", r.Method + ", MFA " + mfa},
+		{"renewed by", clock(r.Expires)}, {"login ends", clock(r.Login)}, {"secrets", r.Secrets}, {"audit log", fmt.Sprintf("%d events, consistent with what this machine has seen", r.LogSize)}, {"says", from},
 	}
 }
 
