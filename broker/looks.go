@@ -18,6 +18,9 @@ type looks struct {
 	mu   sync.Mutex      // one feed looks, the others wait for what it sees
 	wake <-chan struct{} // of the hub, as it was before the last look: closed once there may be revocations that it lacks
 	at   time.Time       // of the last look at sessions, by the process's own clock
+
+	err    error // of the last look, unless its feed went away: who waited for it does not wait once more
+	failed time.Time
 }
 
 // news is what a feed has to tell its agent.
@@ -83,20 +86,27 @@ func (s *Server) news(ctx context.Context, f *sessionFeed) (news, error) {
 	return n, nil
 }
 
-// lookOnce looks unless another feed has just done so.
+// lookOnce looks unless another feed has just done so, or has failed to while this one waited.
 func (s *Server) lookOnce(ctx context.Context) error {
-	l := &s.agents.looks
+	l, came := &s.agents.looks, time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.err != nil && came.Before(l.failed) {
+		return l.err
+	}
 	wake, at := s.hub.waker(), time.Now()
 	stale := at.Sub(l.at) >= s.Times.Heartbeat/2
 	if !stale && wake == l.wake {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, feedWrite)
+	bounded, cancel := context.WithTimeout(ctx, s.writeTime)
 	defer cancel()
-	if err := s.look(ctx, stale); err != nil {
-		return unavailable(err)
+	err := unavailable(s.look(bounded, stale))
+	if ctx.Err() != nil {
+		return err
+	}
+	if l.err, l.failed = err, time.Now(); err != nil {
+		return err
 	}
 	l.wake = wake
 	if stale {

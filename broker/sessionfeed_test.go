@@ -506,3 +506,39 @@ func (l *feedReads) Read(ctx context.Context, f func(context.Context, store.Quer
 	l.n.Add(1)
 	return l.Log.Read(ctx, f)
 }
+
+// hangingLog is a log whose database answers nothing from some moment on.
+type hangingLog struct {
+	store.Log
+	hangs atomic.Bool
+}
+
+func (l *hangingLog) Read(ctx context.Context, f func(context.Context, store.Querier) error) error {
+	if l.hangs.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return l.Log.Read(ctx, f)
+}
+
+// TestFeedsOfAHangingDatabase: all feeds are told at once that the broker cannot look, and not one after the other.
+func TestFeedsOfAHangingDatabase(t *testing.T) {
+	w := settled(t)
+	log := &hangingLog{Log: w.s.Log}
+	w.s.Log, w.s.writeTime = log, time.Second
+	feeds := make([]*followed, 8)
+	for i := range feeds {
+		feeds[i] = w.login().feed()
+		feeds[i].until(api.FeedHeartbeat)
+	}
+	log.hangs.Store(true)
+	began := time.Now()
+	for _, f := range feeds {
+		if p := f.end(); p.Kind == api.KindRevoked || p.Kind == api.KindUnauthenticated {
+			t.Errorf("the feed ends with %+v", p)
+		}
+	}
+	if d := time.Since(began); d > time.Duration(len(feeds)/2)*w.s.writeTime {
+		t.Errorf("the last of %d feeds was told after %v", len(feeds), d)
+	}
+}
