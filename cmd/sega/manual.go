@@ -50,6 +50,8 @@ func manSections(c *cobra.Command) []manSection {
 			{"$SEGA_HOME/agent/", "socket and log of the agent"},
 			{"$SEGA_HOME/ssh/", "short-lived key and certificate of the block of sega configure --ssh"},
 			{"$SEGA_HOME/lists/", "names of roles, hosts, sessions and people for completion, until the logout"},
+			{"$SEGA_HOME/turns/", "empty files: without an agent of many that ask at once one asks"},
+			{"$SEGA_HOME/browser/", "profiles of sega console --browser, with the cookies of their sessions"},
 			{"$SEGA_HOME/uses.json", "how much each role was used, for the order in which they are offered"},
 		}},
 	}
