@@ -45,7 +45,7 @@ type Config struct {
 	Idle    time.Duration
 	Logger  *slog.Logger
 
-	// Open opens the stored session. Its error is told to whoever asks; a *api.Problem is told as it is.
+	// Open opens the stored session, for as long as ctx lives. Its error is told to whoever asks; a *api.Problem is told as it is.
 	Open func(ctx context.Context) (Login, error)
 	// Unlock makes the stored secrets readable again, with a key where a person was asked for it; Lock forgets the key.
 	Unlock func(key secret.Secret) error
@@ -346,7 +346,8 @@ func (s *Server) unlock(sent secret.Secret) Reply {
 }
 
 // current returns the login that is held, or opens the stored one. One that has ended is looked for
-// anew, for there may have been another login; where there was none it says why it ended.
+// anew, for there may have been another login; where there was none it says why it ended. It is opened for the
+// agent's own time: whoever asks first, like a child over HTTP, is soon gone.
 func (s *Server) current(ctx context.Context) (*life, error) {
 	s.opening.Lock()
 	defer s.opening.Unlock()
@@ -359,7 +360,7 @@ func (s *Server) current(ctx context.Context) (*life, error) {
 	if old != nil && old.over() == nil {
 		return old, nil
 	}
-	login, err := s.cfg.Open(ctx)
+	login, err := s.cfg.Open(s.ctx)
 	if old != nil && (err != nil || login.Session().LoginID == old.login.Session().LoginID) {
 		if err == nil {
 			login.Close()

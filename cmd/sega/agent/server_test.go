@@ -263,6 +263,36 @@ func TestOtherPerson(t *testing.T) {
 	}
 }
 
+// TestLoginOutlivesItsAsker: what a child has caused to be opened is not bound to the child's request, which ends.
+func TestLoginOutlivesItsAsker(t *testing.T) {
+	b := newBroker()
+	var opened context.Context
+	r := start(t, b, func(c *Config) {
+		c.Open = func(ctx context.Context) (Login, error) { opened = ctx; return b, nil }
+	})
+	at := r.must(wantDev(OpEndpoint)).Endpoint
+	r.must(Request{Op: OpReload})
+	opened = nil
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Header.Set("Authorization", string(at.Token.Reveal()))
+	resp, err := http.DefaultClient.Do(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK || opened == nil {
+		t.Fatalf("HTTP %d, opened: %t", resp.StatusCode, opened != nil)
+	}
+	r.must(Request{Op: OpStatus})
+	if _, ends := opened.Deadline(); ends || opened.Err() != nil {
+		t.Errorf("the login ends with the request: %v", opened.Err())
+	}
+}
+
 // TestStrangeClients: whatever somebody sends or does not send, the agent answers the next one.
 func TestStrangeClients(t *testing.T) {
 	r := start(t, newBroker(), nil)
