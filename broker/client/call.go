@@ -116,8 +116,12 @@ func (c *Client) send(ctx context.Context, k call) (*http.Response, error) {
 		}
 		if api.IsKind(err, api.KindUnauthenticated) && !renewTried && c.renewable(k) {
 			renewTried = true
-			if c.cfg.Renew(ctx) == nil {
+			renewErr := c.cfg.Renew(ctx)
+			if renewErr == nil {
 				continue
+			}
+			if !errors.Is(renewErr, ErrSessionOver) {
+				return nil, renewErr // a login would not help where the provider does not answer
 			}
 		}
 		return nil, err

@@ -38,7 +38,8 @@ type Config struct {
 	UserAgent string
 
 	// Renew is called once where the broker takes the session for none, and where it returns nil the request
-	// is repeated: a laptop whose clock is wrong does not see the session's end come. Nil: not at all.
+	// is repeated: a laptop whose clock is wrong does not see the session's end come. Its error is the call's,
+	// but for ErrSessionOver, after which the broker's own word is. Nil: not at all.
 	Renew func(ctx context.Context) error
 
 	// OnCheckpoint is given the signed note of every answer and of the feed's items; its error
@@ -53,6 +54,9 @@ type Config struct {
 	Timeout  time.Duration // of a call; 0: DefaultTimeout
 	FeedIdle time.Duration // silence after which the feed counts as lost; 0: DefaultFeedIdle
 }
+
+// ErrSessionOver is for a session that nothing prolongs any more.
+var ErrSessionOver = errors.New("broker client: the session is over")
 
 // Client talks to one broker. Safe for concurrent use.
 type Client struct {

@@ -179,7 +179,7 @@ func (a *app) runAgent(ctx context.Context, behind bool, idle time.Duration) err
 		return err
 	}
 	err = agent.Run(ctx, agent.Config{Socket: socket, Version: version, Network: a.network(), Idle: idle, Logger: slog.New(slog.NewTextHandler(log, nil)),
-		Open: a.openForAgent, Unlock: a.unlockAgent, Lock: store.Drop,
+		Open: a.openForAgent, Unlock: a.unlockAgent, Lock: store.Drop, Problem: problemOf,
 	}, func() {
 		if behind {
 			fmt.Fprint(starter, readyWord)

@@ -72,11 +72,15 @@ func (a *app) unlockAgent(key secret.Secret) error {
 	return nil
 }
 
-// problemOf is an error as it goes over the agent's socket: its kind is kept.
+// problemOf is an error as it goes over the agent's socket: its kind is kept, and what this machine knows of it.
 func problemOf(err error) *api.Problem {
 	var p *api.Problem
 	if errors.As(err, &p) {
-		return p
+		whole := *p
+		if kind := kindOf(err); kind != api.KindInternal {
+			whole.Kind = kind
+		}
+		return &whole
 	}
 	e := explanationOf(err, "")
 	return api.Errorf(e.Kind, "%s", e.Detail).WithHint("%s", e.Hint)

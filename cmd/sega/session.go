@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"sega/audit"
 	"sega/broker/api"
 	"sega/broker/api/dpop"
@@ -25,8 +27,16 @@ const (
 	itemAWS     = "aws/" // + role
 )
 
-// renewBefore is how long before its end a session is renewed.
-const renewBefore = 5 * time.Minute
+const (
+	// renewBefore is how long before its end a session is renewed.
+	renewBefore = 5 * time.Minute
+	// renewTime is what the identity provider gets to answer. Of many processes that wait for each other
+	// one waits for it.
+	renewTime = 15 * time.Second
+)
+
+// errStillSilent is for whoever has waited while another process asked the provider in vain.
+var errStillSilent = fmt.Errorf("%w: another process has asked it to renew the login, in vain", idp.ErrUnreachable)
 
 // saved is the session as it lies, sealed, in the store.
 type saved struct {
@@ -76,6 +86,7 @@ type session struct {
 	*client.Client
 	app     *app
 	witness *audit.Witness
+	renewal singleflight.Group // an agent's many questions wait for one
 
 	mu   sync.Mutex
 	kept saved
@@ -138,7 +149,7 @@ func (a *app) open(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	s := &session{app: a, kept: loaded}
-	s.Client, s.witness, err = a.client(ctx, loaded.LogKey, client.Config{Origin: loaded.Origin, Key: loaded.Key, Token: func() secret.Secret { return s.saved().Session.Token }, Renew: s.renew})
+	s.Client, s.witness, err = a.client(ctx, loaded.LogKey, client.Config{Origin: loaded.Origin, Key: loaded.Key, Token: func() secret.Secret { return s.saved().Session.Token }, Renew: s.renewForCall})
 	if err != nil {
 		return nil, err
 	}
@@ -151,9 +162,24 @@ func (a *app) open(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
+// renewForCall is renew where the broker has refused a call. Where nothing can be renewed what the broker said
+// is to be told.
+func (s *session) renewForCall(ctx context.Context) error {
+	err := s.renew(ctx)
+	if kindOf(err) == kindLogin {
+		return errors.Join(client.ErrSessionOver, err)
+	}
+	return err
+}
+
 // renew prolongs the session by a refresh at the IdP (design.md §5 'Times'). One process does it:
 // a rotated refresh token that is shown twice kills the login.
 func (s *session) renew(ctx context.Context) error {
+	_, err, _ := s.renewal.Do("", func() (any, error) { return nil, s.renewAlone(ctx) })
+	return err
+}
+
+func (s *session) renewAlone(ctx context.Context) error {
 	if s.saved().Refresh.Empty() {
 		return errNotLoggedIn
 	}
@@ -161,6 +187,7 @@ func (s *session) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	var renewErr error
 	err = store.Update(func(items map[string]secret.Secret) error {
 		current, err := unseal(items[itemSession])
@@ -175,11 +202,10 @@ func (s *session) renew(ctx context.Context) error {
 			s.take(current) // another process was faster
 			return nil
 		}
-		provider, err := idp.Discover(ctx, current.Issuer, &http.Client{Timeout: 20 * time.Second})
-		if err != nil {
-			return err
+		if time.Since(began) >= renewTime {
+			return errStillSilent
 		}
-		tokens, err := provider.Refresh(ctx, current.ClientID, current.Refresh)
+		tokens, err := refresh(ctx, current)
 		if err != nil {
 			return err
 		}
@@ -203,6 +229,17 @@ func (s *session) renew(ctx context.Context) error {
 		return err
 	}
 	return renewErr
+}
+
+// refresh gets new tokens from the identity provider.
+func refresh(ctx context.Context, s saved) (idp.Tokens, error) {
+	ctx, cancel := context.WithTimeout(ctx, renewTime)
+	defer cancel()
+	provider, err := idp.Discover(ctx, s.Issuer, http.DefaultClient)
+	if err != nil {
+		return idp.Tokens{}, err
+	}
+	return provider.Refresh(ctx, s.ClientID, s.Refresh)
 }
 
 // forget removes the session and every credential that came with it.

@@ -51,6 +51,9 @@ type Config struct {
 	Unlock func(key secret.Secret) error
 	Lock   func()
 
+	// Problem is an error as it is told to whoever asked; nil: api.AsProblem.
+	Problem func(error) *api.Problem
+
 	read func() reading // nil: the laptop's clock
 }
 
@@ -85,6 +88,9 @@ func Run(ctx context.Context, cfg Config, ready func()) error {
 	}
 	if cfg.read == nil {
 		cfg.read = laptop()
+	}
+	if cfg.Problem == nil {
+		cfg.Problem = api.AsProblem
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -269,14 +275,14 @@ func (s *Server) touch() {
 // do carries out one request.
 func (s *Server) do(ctx context.Context, r Request) Reply {
 	if r.V != Version && r.Op != OpStop { // which is how another version gets rid of this one
-		return failed(api.Errorf(api.KindInvalid, "this agent is of another version of sega").WithHint("run: sega agent stop"))
+		return s.failed(api.Errorf(api.KindInvalid, "this agent is of another version of sega").WithHint("run: sega agent stop"))
 	}
 	switch r.Op {
 	case OpStatus:
 		return s.status()
 	case OpSession:
 		if _, err := s.forBroker(ctx, r.Broker); err != nil {
-			return failed(err)
+			return s.failed(err)
 		}
 		return s.status()
 	case OpCredentials, OpProcess, OpEndpoint:
@@ -300,14 +306,17 @@ func (s *Server) do(ctx context.Context, r Request) Reply {
 		s.leave(stopping(), false)
 		return Reply{}
 	}
-	return failed(api.Errorf(api.KindInvalid, "this agent does not know how to %q", r.Op).WithHint("run: sega agent stop"))
+	return s.failed(api.Errorf(api.KindInvalid, "this agent does not know how to %q", r.Op).WithHint("run: sega agent stop"))
 }
 
-func failed(err error) Reply {
+func (s *Server) failed(err error) Reply { return Reply{Problem: s.problem(err)} }
+
+// problem is an error as it is told to whoever asked.
+func (s *Server) problem(err error) *api.Problem {
 	if errors.Is(err, context.Canceled) { // the agent's own end does that
-		err = stopping()
+		return stopping()
 	}
-	return Reply{Problem: api.AsProblem(err)}
+	return s.cfg.Problem(err)
 }
 
 func stopping() *api.Problem {
@@ -333,11 +342,11 @@ func (s *Server) leave(why *api.Problem, locked bool) {
 func (s *Server) unlock(sent secret.Secret) Reply {
 	key, err := keyOfWire(sent)
 	if err != nil {
-		return failed(err)
+		return s.failed(err)
 	}
 	defer key.Wipe()
 	if err := s.cfg.Unlock(key); err != nil {
-		return failed(err)
+		return s.failed(err)
 	}
 	s.mu.Lock()
 	s.locked = false
@@ -399,21 +408,21 @@ func (s *Server) adopt(l *life, era int) *api.Problem {
 
 func (s *Server) credentials(ctx context.Context, r Request) Reply {
 	if r.Credentials == nil {
-		return failed(api.Errorf(api.KindInvalid, "credentials of which role?"))
+		return s.failed(api.Errorf(api.KindInvalid, "credentials of which role?"))
 	}
 	l, err := s.forBroker(ctx, r.Broker)
 	if err != nil {
-		return failed(err)
+		return s.failed(err)
 	}
 	c, err := l.wallet.get(ctx, *r.Credentials)
 	if err != nil {
-		return failed(err)
+		return s.failed(err)
 	}
 	session := l.login.Session()
 	reply := Reply{Granted: &Granted{Credentials: c, LoginID: session.LoginID, LoginEnds: session.NotAfter, Person: session.Person}}
 	if r.Op == OpEndpoint {
 		if reply.Endpoint, err = s.children.add(s.ctx, session.Person, r.Process, *r.Credentials); err != nil {
-			return failed(err)
+			return s.failed(err)
 		}
 	}
 	return reply
@@ -426,9 +435,13 @@ func (v source) Credentials(ctx context.Context, r api.CredentialsRequest) (api.
 	v.s.touch()
 	l, err := v.s.current(ctx)
 	if err != nil {
-		return api.Credentials{}, err
+		return api.Credentials{}, v.s.problem(err)
 	}
-	return l.wallet.get(ctx, r)
+	c, err := l.wallet.get(ctx, r)
+	if err != nil {
+		return c, v.s.problem(err)
+	}
+	return c, nil
 }
 
 // forBroker is current for whoever wants a certain broker; "" means any.

@@ -120,7 +120,7 @@ func (s *Server) ensureSSH(ctx context.Context, r Request) Reply {
 		_, err = l.sshKey(ctx, r.Reason, r.Ticket)
 	}
 	if err != nil {
-		return failed(err)
+		return s.failed(err)
 	}
 	return Reply{}
 }
