@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -246,16 +247,27 @@ func (a *app) keep(s saved, config api.Configuration) error {
 // logoutOld ends the session that the new one replaces, where it still lives; that it does not is
 // no reason to fail a login.
 func (a *app) logoutOld(ctx context.Context, old saved) {
-	if old.Session.LoginID == "" || a.now().After(old.Session.Expires) {
-		return
-	}
-	c, _, err := a.client(ctx, "", client.Config{Origin: old.Origin, Key: old.Key, Token: func() secret.Secret { return old.Session.Token }})
-	if err != nil {
+	if old.Session.LoginID == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_ = c.Logout(ctx)
+	_ = a.endSession(ctx, old)
+}
+
+// endSession ends a session at the broker. The log's checkpoint is not looked at: on a disk that is full
+// it cannot be kept, and the session is to end all the same.
+func (a *app) endSession(ctx context.Context, s saved) error {
+	c, _, err := a.client(ctx, "", client.Config{Origin: s.Origin, Key: s.Key, Token: func() secret.Secret { return s.Session.Token }})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	err = c.Logout(ctx)
+	if api.IsKind(err, api.KindUnauthenticated) || api.IsKind(err, api.KindRevoked) {
+		return nil // it has ended already
+	}
+	return err
 }
 
 func newLogout(a *app) *cobra.Command {
@@ -268,16 +280,13 @@ func newLogout(a *app) *cobra.Command {
 				return a.dropLists()
 			}
 			if err == nil {
-				err = s.Logout(cmd.Context())
-				if api.IsKind(err, api.KindUnauthenticated) || api.IsKind(err, api.KindRevoked) {
-					err = nil // it has ended already
-				}
+				err = a.endSession(cmd.Context(), s.saved())
 				s.revokeRefresh(cmd.Context())
 			}
-			forgetErr := errors.Join(a.forget(), a.dropSSH(), a.dropLists())
+			forgetErr := cmp.Or(a.forget(), a.dropSSH(), a.dropLists())
 			a.tellAgent(cmd.Context(), agent.OpForget) // which finds nothing to open any more
 			if forgetErr != nil {
-				return forgetErr
+				return fmt.Errorf("%s, but what is stored on this machine was not removed: %w", told(err), forgetErr)
 			}
 			if err != nil {
 				return fmt.Errorf("forgotten on this machine, but the broker was not told: %w", err)
@@ -285,6 +294,13 @@ func newLogout(a *app) *cobra.Command {
 			fmt.Fprintln(a.err, "logged out")
 			return nil
 		}}
+}
+
+func told(err error) string {
+	if err != nil {
+		return "the broker was not told"
+	}
+	return "the session has ended"
 }
 
 // revokeRefresh takes the refresh token back at the IdP, as well as that goes (RFC 7009).
