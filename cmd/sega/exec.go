@@ -77,8 +77,14 @@ func (a *app) exec(ctx context.Context, o execOptions, role string, argv []strin
 		return err
 	}
 	d := a.delivery(g, at, o.fixed)
-	if err := d.lasts(a.now(), need); err != nil {
-		return err
+	if need > 0 {
+		now, err := a.brokersTime(ctx)
+		if err != nil {
+			return err
+		}
+		if err := d.lasts(now, need); err != nil {
+			return err
+		}
 	}
 	a.remember(role)
 	return takeOver(ctx, path, argv, childEnv(a.env(), d.variables()))
@@ -189,6 +195,12 @@ func (d delivery) ends() time.Time {
 		return d.LoginEnds
 	}
 	return d.Expiration
+}
+
+// brokersTime is what the broker's clock says, to the second: this machine's may be hours off.
+func (a *app) brokersTime(ctx context.Context) (time.Time, error) {
+	r, err := a.status(ctx)
+	return r.Login.Add(-time.Duration(r.Left) * time.Second), err
 }
 
 // lasts refuses what would end before the need is over.

@@ -28,7 +28,7 @@ import (
 )
 
 // clockVar sets a wrong clock: a duration in seconds, for the program that wrongClock builds, or the path
-// of a file that holds one, which is read whenever the program looks at the clock.
+// of a file that holds one, which is read again and again while the program runs.
 const clockVar = "CHAOS_CLOCK_SECONDS"
 
 // clockProgram is built once.
@@ -53,13 +53,29 @@ func wrongClock(t *testing.T) string {
 	return filepath.Join(clockProgram.dir, "sega")
 }
 
-// clockOff is what time.Now gets to ask.
+// clockOff is what time.Now gets to ask. It is asked by the scheduler too, which may make no call of the
+// system: a file is read beside.
 const clockOff = `
-func clockOff() (off int64) {
+var clockOffset int64
+
+func init() {
 	s, _ := syscall.Getenv("` + clockVar + `")
-	if len(s) > 0 && s[0] == '/' {
-		s = clockFile(s)
+	if len(s) == 0 || s[0] != '/' {
+		atomic.StoreInt64(&clockOffset, clockSeconds(s))
+		return
 	}
+	atomic.StoreInt64(&clockOffset, clockSeconds(clockFile(s)))
+	go func() {
+		for {
+			Sleep(2 * Millisecond)
+			atomic.StoreInt64(&clockOffset, clockSeconds(clockFile(s)))
+		}
+	}()
+}
+
+func clockOff() int64 { return atomic.LoadInt64(&clockOffset) }
+
+func clockSeconds(s string) (off int64) {
 	sign := int64(1)
 	for i := 0; i < len(s); i++ {
 		if s[i] == '-' {
@@ -101,7 +117,7 @@ func buildWrongClock(dir string) error {
 		return fmt.Errorf("%s does not read the clock as expected", source)
 	}
 	data = bytes.Replace(data, []byte(read), []byte(read+"\tsec += clockOff()\n"), 1)
-	data = bytes.Replace(append(data, clockOff...), []byte("import (\n"), []byte("import (\n\t\"syscall\"\n"), 1)
+	data = bytes.Replace(append(data, clockOff...), []byte("import (\n"), []byte("import (\n\t\"sync/atomic\"\n\t\"syscall\"\n"), 1)
 	changed, overlay := filepath.Join(dir, "time.go"), filepath.Join(dir, "overlay.json")
 	raw, err := json.Marshal(map[string]any{"Replace": map[string]string{source: changed}})
 	if err != nil {

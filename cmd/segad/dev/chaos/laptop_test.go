@@ -25,6 +25,8 @@ const (
 	atOnce = 8 * time.Second
 	// aCall is the time after which a call to somebody who does not answer is given up.
 	aCall = 30 * time.Second
+	// shortLease is how long an agent answers without the broker's word.
+	shortLease = 5 * time.Second
 	// processTime is what credential-process gives itself: SDKs wait for a minute.
 	processTime = 50 * time.Second
 )
@@ -36,7 +38,7 @@ func newLaptops(t *testing.T, edit func(*rig)) (*rig, *line) {
 	r := newRig(t, func(r *rig) {
 		n = newLine(t, r.file.Listen)
 		r.file.Origin = "https://" + n.address()
-		r.bfile.Broker = r.file.Origin
+		r.bfile.Broker, r.file.Lease = r.file.Origin, shortLease
 		if edit != nil {
 			edit(r)
 		}
@@ -67,7 +69,12 @@ func (r *rig) laptop(t *testing.T, email string, withAgent bool, env ...string) 
 	if !withAgent {
 		l.env = append(l.env, "SEGA_NO_AGENT=1")
 	}
-	t.Cleanup(func() { l.stopAgent(t) })
+	t.Cleanup(func() {
+		l.stopAgent(t)
+		if raw, err := os.ReadFile(filepath.Join(l.Home, "agent", "log")); err == nil && t.Failed() {
+			t.Logf("the agent's log:\n%s", raw[max(0, len(raw)-3000):])
+		}
+	})
 	return l
 }
 
@@ -300,7 +307,7 @@ func containsAll(s string, parts ...string) bool {
 	return true
 }
 
-// asks reports whether a process has a socket, and so has begun to ask somebody.
+// asks reports whether a process has a socket, and so has begun to ask somebody, or waits for one that has.
 func asks(pid int) error {
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	open, err := os.ReadDir(dir)
@@ -308,7 +315,7 @@ func asks(pid int) error {
 		return err
 	}
 	for _, fd := range open {
-		if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && strings.HasPrefix(to, "socket:") {
+		if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && (strings.HasPrefix(to, "socket:") || strings.Contains(to, "/turns/")) {
 			return nil
 		}
 	}

@@ -1,0 +1,164 @@
+//go:build linux
+
+package chaos
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sega/cmd/segad/dev/devtest"
+)
+
+// desktop is a session bus of the test's own, with Debian's gnome-keyring on it.
+type desktop struct {
+	t      *testing.T
+	env    []string
+	daemon *exec.Cmd
+}
+
+const sessionBus = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>session</type><listen>unix:path=%s/bus</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>
+`
+
+func newDesktop(t *testing.T) *desktop {
+	t.Helper()
+	devtest.Need(t, "dbus-daemon", "dbus-send", "gnome-keyring-daemon")
+	dir, err := os.MkdirTemp("", "desk") // t.TempDir may exceed a socket's 108 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	d := &desktop{t: t, env: []string{"HOME=" + dir, "XDG_RUNTIME_DIR=" + dir, "XDG_DATA_HOME=", "XDG_CONFIG_HOME=", "XDG_CACHE_HOME=", "DISPLAY=", "WAYLAND_DISPLAY=",
+		"SSH_CONNECTION=", "GNOME_KEYRING_CONTROL=", "DBUS_SESSION_BUS_ADDRESS=unix:path=" + filepath.Join(dir, "bus"), "SEGA_KEYRING_BACKEND=secret-service"}}
+	config := filepath.Join(dir, "bus.conf")
+	writeFile(t, config, fmt.Appendf(nil, sessionBus, dir))
+	bus := d.command("dbus-daemon", "--config-file="+config, "--nofork", "--print-address")
+	out, err := bus.StdoutPipe()
+	if err == nil {
+		err = bus.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { finish(bus) })
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil { // it prints the address when it listens
+		t.Fatalf("dbus-daemon: %v", err)
+	}
+	d.start()
+	return d
+}
+
+func (d *desktop) command(name string, args ...string) *exec.Cmd {
+	c := exec.Command(name, args...)
+	c.Env = append(os.Environ(), d.env...)
+	return c
+}
+
+func finish(c *exec.Cmd) {
+	_ = c.Process.Kill()
+	_ = c.Wait()
+}
+
+// start starts the daemon with its keyring unlocked, as a login at the desktop does.
+func (d *desktop) start() {
+	d.t.Helper()
+	c := d.command("gnome-keyring-daemon", "--foreground", "--components=secrets", "--unlock")
+	c.Stdin = strings.NewReader("horse")
+	if err := c.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	d.daemon = c
+	d.t.Cleanup(func() { finish(c) })
+	devtest.Eventually(d.t, 20*time.Second, "the keyring is not unlocked", func() error {
+		out, err := d.send("org.freedesktop.DBus.Properties.Get", "/org/freedesktop/secrets/collection/login", "string:org.freedesktop.Secret.Collection", "string:Locked")
+		if err == nil && !strings.Contains(out, "boolean false") {
+			err = errors.New(out)
+		}
+		return err
+	})
+}
+
+func (d *desktop) send(method, object string, args ...string) (string, error) {
+	out, err := d.command("dbus-send", append([]string{"--session", "--print-reply", "--dest=org.freedesktop.secrets", object, method}, args...)...).CombinedOutput()
+	return string(out), err
+}
+
+func (d *desktop) lock() {
+	d.t.Helper()
+	if out, err := d.send("org.freedesktop.Secret.Service.Lock", "/org/freedesktop/secrets", "array:objpath:/org/freedesktop/secrets/collection/login"); err != nil {
+		d.t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// restart is what unlocks it again.
+func (d *desktop) restart() {
+	d.t.Helper()
+	finish(d.daemon)
+	d.start()
+}
+
+func (d *desktop) signal(s syscall.Signal) {
+	d.t.Helper()
+	if err := d.daemon.Process.Signal(s); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// TestKeyringLocks locks the keyring, and stops it in its tracks: an agent that runs goes on, everybody else is told
+// within seconds what is the matter.
+func TestKeyringLocks(t *testing.T) {
+	t.Parallel()
+	r, _ := newLaptops(t, nil)
+	d := newDesktop(t)
+	for harm, h := range map[string]struct {
+		do, undo func()
+		says     string
+	}{
+		"locked":  {d.lock, d.restart, "locked"},
+		"stopped": {func() { d.signal(syscall.SIGSTOP) }, func() { d.signal(syscall.SIGCONT) }, "does not answer"},
+		"gone":    {func() { finish(d.daemon) }, d.start, "does not run"},
+	} {
+		t.Run(harm, func(t *testing.T) {
+			with, without := r.loggedIn(t, "alice@example.com", true, d.env...), r.loggedIn(t, "alice@example.com", false, d.env...)
+			with.works(t)
+			without.works(t)
+			h.do()
+			with.credentials(t)
+			with.does(t, "credential-process", "dev-admin", "-d", "25m") // the agent holds the session itself
+			with.does(t, "exec", "dev-admin", "--", "true")
+			with.does(t, "status")
+			fails := failure{1, h.says, "unlock or restart", atOnce}
+			for _, args := range [][]string{{"credential-process", "dev-admin"}, {"exec", "dev-admin", "--", "true"}, {"status"}, {"login"}} {
+				without.fails(t, fails, args...)
+			}
+			pid := with.agentPID(t)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			with.fails(t, fails, "credential-process", "dev-admin")
+			h.undo()
+			with.works(t)
+			without.works(t)
+		})
+	}
+}
+
+// TestPassphraseWithoutTerminal: where a passphrase must be asked for and nobody is there, that is said.
+func TestPassphraseWithoutTerminal(t *testing.T) {
+	t.Parallel()
+	r, _ := newLaptops(t, nil)
+	for name, withAgent := range days {
+		t.Run(name, func(t *testing.T) {
+			l := r.laptop(t, "alice@example.com", withAgent, "SEGA_KEYRING_BACKEND=passphrase")
+			l.fails(t, failure{1, "passphrase", "", atOnce}, "login")
+			l.whole(t)
+		})
+	}
+}
