@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -293,7 +294,7 @@ func (w *wallet) list() []Held {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := []Held{}
-	for _, h := range w.held {
+	for _, h := range slices.SortedFunc(maps.Values(w.held), func(a, b *held) int { return a.creds.Expiration.Compare(b.creds.Expiration) }) {
 		r := h.request
 		v := Held{Role: h.creds.Role, ReadOnly: r.ReadOnly, Narrowed: r.Policy != "" || len(r.PolicyARNs) > 0, Seconds: r.Seconds, Expires: h.creds.Expiration}
 		if n := len(r.Chain); n > 0 {
@@ -301,7 +302,6 @@ func (w *wallet) list() []Held {
 		}
 		out = append(out, v)
 	}
-	slices.SortFunc(out, func(a, b Held) int { return a.Expires.Compare(b.Expires) })
 	return out
 }
 

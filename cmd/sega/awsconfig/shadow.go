@@ -61,8 +61,17 @@ func Shadows(getenv func(string) string) ([]Shadow, error) {
 	for _, s := range credentials.Sections {
 		all = append(all, s.shadows(credentials.path, s.Title, processes[s.Title], "")...)
 	}
-	slices.SortStableFunc(all, func(a, b Shadow) int { return strings.Compare(string(a.Over), string(b.Over)) })
-	return all, nil
+	return slices.Concat(over(all, OverEndpoint), over(all, OverProcess)), nil
+}
+
+// over are those that win over something.
+func over(all []Shadow, what Over) (out []Shadow) {
+	for _, s := range all {
+		if s.Over == what {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // loaded is a file with its path.

@@ -125,13 +125,15 @@ func modes(home string, info os.FileInfo) (found []Finding) {
 	if info.Mode().Perm()&0o022 != 0 {
 		found = append(found, failing("chmod 700 "+home, "%s can be written by others (mode %04o)", home, info.Mode().Perm()))
 	}
-	for name, what := range map[string]os.FileMode{"secrets": 0o700, "agent": 0o700, "ssh/id": 0o600, "secrets/secrets.sealed": 0o600} {
-		path := filepath.Join(home, filepath.FromSlash(name))
+	for _, private := range []struct {
+		name string
+		mode os.FileMode
+	}{{"agent", 0o700}, {"secrets", 0o700}, {"secrets/secrets.sealed", 0o600}, {"ssh/id", 0o600}} {
+		path := filepath.Join(home, filepath.FromSlash(private.name))
 		if info, err := os.Lstat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
-			found = append(found, failing(fmt.Sprintf("chmod %o %s", what, path), "%s is open to others (mode %04o)", path, info.Mode().Perm()))
+			found = append(found, failing(fmt.Sprintf("chmod %o %s", private.mode, path), "%s is open to others (mode %04o)", path, info.Mode().Perm()))
 		}
 	}
-	slices.SortFunc(found, func(a, b Finding) int { return strings.Compare(a.Text, b.Text) })
 	return found
 }
 
