@@ -23,8 +23,8 @@ var days = map[string]bool{"with the agent": true, "without": false}
 
 // asking are the commands that need the broker: what they ask for was not asked for before.
 func asking(minutes int) [][]string {
-	d := fmt.Sprintf("-d%dm", minutes)
-	return [][]string{{"login"}, {"exec", "dev-admin", d, "--", "true"}, {"env", "dev-admin", d}, {"credential-process", "dev-admin", d}, {"status"}}
+	d := func(more int) string { return fmt.Sprintf("-d%ds", minutes*60+more) } // one another's turn is nobody's here
+	return [][]string{{"login"}, {"exec", "dev-admin", d(0), "--", "true"}, {"env", "dev-admin", d(1)}, {"credential-process", "dev-admin", d(2)}, {"status"}}
 }
 
 // TestNetworkDies lets the network between a person and the broker break, be somebody else's, and come back.
@@ -90,8 +90,10 @@ func TestNetworkFallsSilent(t *testing.T) {
 	})
 	var waiting []func()
 	for _, l := range []*laptop{with, without} {
-		for _, args := range append(asking(20), []string{"credential-process", "dev-admin"}) {
+		for _, args := range asking(40) {
 			interrupt(t, l, l.start(args...))
+		}
+		for _, args := range append(asking(20), []string{"credential-process", "dev-admin"}) {
 			want := failure{7, "no answer in time", "check the network", aCall + atOnce}
 			if args[0] == "credential-process" {
 				want.within = processTime
