@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"flag"
 	"os"
 	"testing"
 
@@ -13,6 +14,11 @@ func TestMain(m *testing.M) {
 	// Restarts are held against the lease, by the clock: the servers run without the race detector,
 	// under which opening the CAs' keys alone takes seconds. The tests' own code runs under it.
 	if err := os.Setenv("SEGA_TEST_PLAIN", "1"); err != nil {
+		panic(err)
+	}
+	// What runs beside others here waits for answers that do not come, and costs no processor.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
 	code := m.Run()
