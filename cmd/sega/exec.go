@@ -209,11 +209,11 @@ func (d delivery) lasts(now time.Time, need time.Duration) error {
 	if need <= left {
 		return nil
 	}
-	left = max(left, 0).Truncate(time.Second)
+	rest, needed := span(int(max(left, 0)/time.Second)), span(int(need/time.Second))
 	if d.endpoint != nil {
-		return api.Errorf(api.KindStepUp, "your login ends at %s, in %s, and %s are needed", stamp(d.ends()), left, need).WithHint("run: sega login")
+		return api.Errorf(api.KindStepUp, "your login ends at %s, in %s, and %s are needed", stamp(d.ends()), rest, needed).WithHint("run: sega login, if a whole login lasts that long")
 	}
-	p := api.Errorf(api.KindDenied, "the credentials of %s end at %s, in %s, and %s are needed", d.Role, stamp(d.ends()), left, need)
+	p := api.Errorf(api.KindDenied, "the credentials of %s end at %s, in %s, and %s are needed", d.Role, stamp(d.ends()), rest, needed)
 	if d.asked {
 		return p.WithHint("without --env they are renewed until your login ends, at %s", stamp(d.LoginEnds))
 	}

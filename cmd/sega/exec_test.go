@@ -68,7 +68,7 @@ func TestNeed(t *testing.T) {
 		"keys end":               {delivery{granted: given()}, 2 * time.Hour, exitDenied, "--duration"},
 		"asked-for keys end":     {delivery{granted: given(), asked: true}, time.Hour + time.Second, exitDenied, "without --env"},
 		"the endpoint renews":    {delivery{granted: given(), endpoint: givenEndpoint}, 8 * time.Hour, 0, ""},
-		"the login ends":         {delivery{granted: given(), endpoint: givenEndpoint}, 9 * time.Hour, exitLogin, "run: sega login"},
+		"the login ends":         {delivery{granted: given(), endpoint: givenEndpoint}, 9 * time.Hour, exitLogin, "in 8h, and 9h are needed\n  run: sega login"},
 		"the login is not known": {delivery{granted: granted{Credentials: given().Credentials}, endpoint: givenEndpoint}, time.Minute, exitLogin, "in 0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
