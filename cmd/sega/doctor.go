@@ -80,8 +80,7 @@ func (a *app) examined() doctor.World {
 		Transport: q.examinedTransport,
 		Explain: func(err error) (string, string) {
 			e := explanationOf(err, "sega doctor")
-			mend, _, _ := strings.Cut(e.Hint, "\n")
-			return e.Detail, strings.TrimPrefix(mend, "run: ")
+			return e.Detail, mendOf(e.Hint)
 		},
 		Secrets:     q.examinedSecrets,
 		Login:       q.examinedLogin,
@@ -124,6 +123,19 @@ func (a *app) examinedSecrets() (backend, where string) {
 	return d.Backend, d.Text
 }
 
+// mendOf is what a hint says to whoever runs sega doctor already.
+func mendOf(hint string) string {
+	mend, _, _ := strings.Cut(hint, "\n")
+	return strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(mend, "run: "), "see: sega doctor"), "; ")
+}
+
+// unasked is a broker that cannot be asked from here.
+type unasked struct{ why error }
+
+func (u unasked) Status(context.Context) (api.Status, error) { return api.Status{}, u.why }
+func (u unasked) Roles(context.Context) (api.Roles, error)   { return api.Roles{}, u.why }
+func (u unasked) Hosts(context.Context) (api.Hosts, error)   { return api.Hosts{}, u.why }
+
 // examinedLogin reads the stored session and does not renew it.
 func (a *app) examinedLogin(context.Context) (doctor.Login, error) {
 	store, err := a.examinedStore()
@@ -141,13 +153,15 @@ func (a *app) examinedLogin(context.Context) (doctor.Login, error) {
 	if err != nil {
 		return doctor.Login{}, err
 	}
+	l := doctor.Login{ID: s.Session.LoginID, Origin: s.Origin, Person: personName(s.Session.Person), MFA: s.Session.MFA, Renewable: !s.Refresh.Empty(),
+		Expires: s.Session.Expires, NotAfter: s.Session.NotAfter}
 	roots, err := a.roots()
 	if err != nil {
-		return doctor.Login{}, err
+		l.Broker = unasked{err} // the check of SEGA_CA_FILE says why; the stored session is sound
+		return l, nil
 	}
-	c, err := client.New(client.Config{Origin: s.Origin, RootCAs: roots, Key: s.Key, Token: func() secret.Secret { return s.Session.Token }, UserAgent: userAgent()})
-	return doctor.Login{ID: s.Session.LoginID, Origin: s.Origin, Person: personName(s.Session.Person), MFA: s.Session.MFA, Renewable: !s.Refresh.Empty(),
-		Expires: s.Session.Expires, NotAfter: s.Session.NotAfter, Broker: c}, err
+	l.Broker, err = client.New(client.Config{Origin: s.Origin, RootCAs: roots, Key: s.Key, Token: func() secret.Secret { return s.Session.Token }, UserAgent: userAgent()})
+	return l, err
 }
 
 // examinedLog holds a checkpoint against the one that is remembered, and remembers nothing.
