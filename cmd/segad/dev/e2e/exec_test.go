@@ -179,7 +179,7 @@ func testDelivery(t *testing.T, e *devtest.Env) {
 	}
 
 	marker := filepath.Join(t.TempDir(), "ran")
-	expect(t, p.Sega("exec", "dev-admin", "--need", "13h", "--", "touch", marker), 4, "your login ends at ", "13h0m0s are needed", "run: sega login")
+	expect(t, p.Sega("exec", "dev-admin", "--need", "13h", "--", "touch", marker), 4, "your login ends at ", "13h are needed", "run: sega login")
 	expect(t, p.Sega("exec", "dev-admin", "--env", "--need", "2h", "--", "touch", marker), 3, "the credentials of dev-admin end at ", "without --env")
 	expect(t, p.Sega("exec", "dev-admin", "--no-agent", "--need", "2h", "--", "touch", marker), 3, "the credentials of dev-admin end at ")
 	expect(t, p.Run("test", "-e", marker), 1)
