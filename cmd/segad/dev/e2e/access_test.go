@@ -48,7 +48,7 @@ func testAccess(t *testing.T, e *devtest.Env) {
 			t.Errorf("%s: exit %d, want %d\n%s%s", name, r.Code, want, r.Out, r.Err)
 		}
 	}
-	expect(t, b.Sega("status"), 0, bob, "[engineering oncall]", "key beside the file") // there is no desktop's store here
+	expect(t, b.Sega("status"), 0, bob, "engineering, oncall", "key beside the file") // there is no desktop's store here
 	if ids := sessionIDs(t, a, "login", bob); len(ids) != 0 {
 		t.Errorf("alice sees the sessions %q of bob", ids)
 	}
