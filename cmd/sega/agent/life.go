@@ -18,6 +18,8 @@ const (
 	tendEvery = 15 * time.Second
 	// reconnect is between the loss of the feed and the next attempt, at first and at most.
 	reconnectFirst, reconnectMost = 100 * time.Millisecond, 10 * time.Second
+	// hearTime is how long an answer waits for a feed that is lost.
+	hearTime = 300 * time.Millisecond
 	// firstBeat is how long a new login waits for its feed before it answers without.
 	firstBeat = 2 * time.Second
 )
@@ -54,8 +56,11 @@ type life struct {
 
 	ssh heldKey
 
+	poke chan struct{} // somebody asks: the feed is to be looked for now
+
 	mu      sync.Mutex
-	front   []string // CAs, as the feed told them; nil: not yet
+	tried   chan struct{} // closed and replaced when the feed was found again, or not
+	front   []string      // CAs, as the feed told them; nil: not yet
 	session api.Status
 	stands  string // api.FeedSession.Standing
 	lostWhy string
@@ -63,7 +68,8 @@ type life struct {
 
 func begin(login Login, read func() reading, logger *slog.Logger) *life {
 	ctx, end := context.WithCancelCause(context.Background())
-	l := &life{login: login, clock: &clock{read: read}, logger: logger, ctx: ctx, end: end, beat: make(chan struct{}), done: make(chan struct{}), session: login.Session()}
+	l := &life{login: login, clock: &clock{read: read}, logger: logger, ctx: ctx, end: end, beat: make(chan struct{}), done: make(chan struct{}),
+		poke: make(chan struct{}, 1), tried: make(chan struct{}), session: login.Session()}
 	l.wallet = newWallet(ctx, login, l.clock, l.standing)
 	go l.run()
 	return l
@@ -195,6 +201,7 @@ func (l *life) rest(pause time.Duration) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-l.poke:
 	case <-l.ctx.Done():
 	}
 }
@@ -224,6 +231,9 @@ func (l *life) heartbeat(item api.FeedItem, first bool) error {
 		return errLate
 	}
 	l.mu.Lock()
+	if l.lostWhy != "" {
+		l.tell()
+	}
 	l.stands, l.lostWhy = item.Session.Standing, ""
 	l.session.Expires, l.session.Now = item.Session.Expires, item.Session.Now
 	l.mu.Unlock()
@@ -257,6 +267,36 @@ func (l *life) lost(err error) {
 		l.logger.Info("the broker's feed is lost", "error", err)
 	}
 	l.lostWhy = err.Error()
+	l.tell()
+}
+
+// tell wakes those who wait for the feed. Under the lock.
+func (l *life) tell() {
+	close(l.tried)
+	l.tried = make(chan struct{})
+}
+
+// hear looks for a lost feed before somebody is answered: inside its lease that could be with what was revoked
+// meanwhile. A broker that answers is found at once, one that does not is not waited for.
+func (l *life) hear(ctx context.Context) {
+	l.mu.Lock()
+	lost, tried := l.lostWhy != "", l.tried
+	l.mu.Unlock()
+	if !lost {
+		return
+	}
+	select {
+	case l.poke <- struct{}{}:
+	default: // somebody else has asked for it
+	}
+	timer := time.NewTimer(hearTime)
+	defer timer.Stop()
+	select {
+	case <-tried:
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-l.ctx.Done():
+	}
 }
 
 // renewInTime prolongs the session before it ends.

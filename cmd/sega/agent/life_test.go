@@ -254,3 +254,36 @@ func renewals(b *broker) int {
 	defer b.mu.Unlock()
 	return b.renewed
 }
+
+// TestHear: whoever asks while the feed is lost is answered after another look for it, so that what was
+// revoked meanwhile does not go out inside the lease; a broker that does not answer delays nobody.
+func TestHear(t *testing.T) {
+	b := newBroker()
+	alive(t, b, func(t *testing.T, l *life) {
+		mustGet(t, l, "dev")
+		gone := api.Errorf(api.KindUnreachable, "the broker does not answer")
+		b.with(func(b *broker) { b.feedErr = gone })
+		time.Sleep(5 * time.Second) // the next attempt is seconds away
+		from := time.Now()
+		l.hear(t.Context())
+		if took := time.Since(from); took > 0 || l.over() != nil || !l.clock.leased() {
+			t.Errorf("a refused connection took %v: %v", took, l.over())
+		}
+		b.with(func(b *broker) { b.feedErr = api.Errorf(api.KindRevoked, "access was revoked") })
+		l.hear(t.Context())
+		if over := l.over(); over == nil || over.Kind != api.KindRevoked {
+			t.Errorf("what was revoked meanwhile is held: %v", over)
+		}
+	})
+	b = newBroker()
+	alive(t, b, func(t *testing.T, l *life) {
+		b.with(func(b *broker) { b.feedErr = api.Errorf(api.KindUnreachable, "the broker does not answer") })
+		time.Sleep(5 * time.Second)
+		b.with(func(b *broker) { b.feedErr = nil })
+		l.hear(t.Context())
+		if l.mu.Lock(); l.lostWhy != "" {
+			t.Errorf("the feed was not found again: %s", l.lostWhy)
+		}
+		l.mu.Unlock()
+	})
+}

@@ -354,10 +354,19 @@ func (s *Server) unlock(sent secret.Secret) Reply {
 	return s.status()
 }
 
-// current returns the login that is held, or opens the stored one. One that has ended is looked for
+// current returns the login that is held, or opens the stored one, as up to date as the broker lets it be.
+func (s *Server) current(ctx context.Context) (*life, error) {
+	l, err := s.find(ctx)
+	if err == nil {
+		l.hear(ctx)
+	}
+	return l, err
+}
+
+// find returns the login that is held, or opens the stored one. One that has ended is looked for
 // anew, for there may have been another login; where there was none it says why it ended. It is opened for the
 // agent's own time: whoever asks first, like a child over HTTP, is soon gone.
-func (s *Server) current(ctx context.Context) (*life, error) {
+func (s *Server) find(ctx context.Context) (*life, error) {
 	s.opening.Lock()
 	defer s.opening.Unlock()
 	s.mu.Lock()
