@@ -126,15 +126,18 @@ func clamp(r Request, chained bool) (time.Duration, []string, error) {
 		notices = append(notices, fmt.Sprintf("session lengthened from %s to %s: AWS gives none shorter", short(r.Want), short(MinDuration)))
 		d = MinDuration
 	}
+	why := ""
 	for _, l := range limits(r, chained) {
 		if l.max < MinDuration {
 			return 0, nil, invalid(fmt.Sprintf("no session can be %s or shorter: %s, and AWS gives none under %s", short(l.max), l.why, short(MinDuration)),
 				"raise the limit of this role to 15m or more")
 		}
 		if d > l.max {
-			notices = append(notices, fmt.Sprintf("session shortened from %s to %s: %s", short(d), short(l.max.Truncate(time.Second)), l.why))
-			d = l.max.Truncate(time.Second)
+			d, why = l.max.Truncate(time.Second), l.why
 		}
+	}
+	if r.Want > 0 && why != "" { // who has asked for nothing misses nothing
+		notices = append(notices, fmt.Sprintf("session shortened from %s to %s: %s", short(r.Want.Truncate(time.Second)), short(d), why))
 	}
 	return d, notices, nil
 }
