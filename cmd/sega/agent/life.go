@@ -150,8 +150,8 @@ func (l *life) follow() {
 			return
 		}
 		l.lost(err)
-		if l.clock.read().ticks-from.ticks > time.Minute {
-			pause = reconnectFirst // it has lived
+		if l.clock.read().ticks-from.ticks > time.Minute || errors.Is(err, errLate) {
+			pause = reconnectFirst // it has lived, or was heard and has lain unread here
 		}
 		l.rest(pause)
 		pause = min(2*pause, reconnectMost)

@@ -229,6 +229,11 @@ func TestSleep(t *testing.T) {
 		}
 	}, func(t *testing.T, l *life) {
 		mustGet(t, l, "dev")
+		// A network that was lost just before makes nobody wait after the sleep.
+		b.with(func(b *broker) { b.feedErr = api.Errorf(api.KindUnreachable, "x") })
+		time.Sleep(30 * time.Second)
+		b.with(func(b *broker) { b.feedErr = nil })
+		l.hear(t.Context())
 		b.with(func(b *broker) { b.silent = true })
 		old := api.FeedItem{Type: api.FeedHeartbeat, LeaseMS: 30_000, Session: &api.FeedSession{Now: b.now(), Expires: b.now().Add(time.Hour), Standing: "s1"}}
 		asleep.Store(int64(time.Hour))
