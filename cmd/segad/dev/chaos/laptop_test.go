@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -76,6 +77,14 @@ func (r *rig) laptop(t *testing.T, email string, withAgent bool, env ...string) 
 		}
 	})
 	return l
+}
+
+// withoutAgent is another shell on the same machine, whose commands ask no agent.
+func (l *laptop) withoutAgent() *laptop {
+	other := *l
+	other.env = append(slices.Clip(l.env), "SEGA_NO_AGENT=1")
+	other.secrets = slices.Clip(l.secrets)
+	return &other
 }
 
 // stopAgent ends the agent, where there is one, and waits until it is gone.
@@ -175,6 +184,14 @@ type failure struct {
 func (l *laptop) fails(t testing.TB, want failure, args ...string) {
 	t.Helper()
 	l.failed(t, want, l.start(args...))
+}
+
+// failsAll runs what must fail so, one after the other.
+func (l *laptop) failsAll(t testing.TB, want failure, commands [][]string) {
+	t.Helper()
+	for _, args := range commands {
+		l.fails(t, want, args...)
+	}
 }
 
 // failed waits for a command that must fail so: the message's first line says what failed, the lines

@@ -31,20 +31,32 @@ func TestAgentIsKilled(t *testing.T) {
 		}
 		n.is(through)
 		for _, c := range asked {
-			o := l.end(c)
-			l.clean(t, o, c.args)
-			if first, below := message(o.Err); o.Code == 0 {
-				l.given(t, o)
-			} else if o.Code != 1 && o.Code != 7 || first == "" || below == "" || o.Out != "" {
-				t.Errorf("under a killed agent: exit %d\n%s", o.Code, o.Err)
-			}
-			if o.took > aCall {
-				t.Errorf("under a killed agent it took %s\n%s", o.took, o.Err)
-			}
+			l.outlives(t, c)
 		}
-		l.works(t)
-		if now := l.agentPID(t); now == pid || now == 0 {
-			t.Errorf("the agent is process %d, it was %d", now, pid)
-		}
+		l.worksAnew(t, pid)
+	}
+}
+
+// outlives waits for a credential-process whose agent was killed: it is answered, or says what is the matter.
+func (l *laptop) outlives(t testing.TB, c *command) {
+	t.Helper()
+	o := l.end(c)
+	l.clean(t, o, c.args)
+	if first, below := message(o.Err); o.Code == 0 {
+		l.given(t, o)
+	} else if o.Code != 1 && o.Code != 7 || first == "" || below == "" || o.Out != "" {
+		t.Errorf("under a killed agent: exit %d\n%s", o.Code, o.Err)
+	}
+	if o.took > aCall {
+		t.Errorf("under a killed agent it took %s\n%s", o.took, o.Err)
+	}
+}
+
+// worksAnew makes sure that everything works, with another agent than that of before.
+func (l *laptop) worksAnew(t testing.TB, before int) {
+	t.Helper()
+	l.works(t)
+	if now := l.agentPID(t); now == before || now == 0 {
+		t.Errorf("the agent is process %d, it was %d", now, before)
 	}
 }

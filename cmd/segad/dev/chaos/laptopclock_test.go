@@ -14,6 +14,15 @@ import (
 // clocked is a laptop whose clock jumps when a file says so, under an agent that runs.
 func (r *rig) clocked(t *testing.T, withAgent bool) (l *laptop, jump func(seconds string)) {
 	t.Helper()
+	l = r.laptop(t, "alice@example.com", withAgent)
+	jump = l.onClock(t)
+	l.does(t, "login")
+	return l, jump
+}
+
+// onClock gives a laptop that clock, which is right until it jumps.
+func (l *laptop) onClock(t *testing.T) (jump func(seconds string)) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "clock")
 	jump = func(seconds string) { // whole, under whoever reads it
 		writeFile(t, file+".new", []byte(seconds))
@@ -22,10 +31,29 @@ func (r *rig) clocked(t *testing.T, withAgent bool) (l *laptop, jump func(second
 		}
 	}
 	jump("0")
-	l = r.laptop(t, "alice@example.com", withAgent, clockVar+"="+file)
+	l.env = append(l.env, clockVar+"="+file)
 	l.program = wrongClock(t)
-	l.does(t, "login")
-	return l, jump
+	return jump
+}
+
+// hasFeed waits until the agent follows the broker's feed.
+func (l *laptop) hasFeed(t testing.TB) {
+	t.Helper()
+	devtest.Eventually(t, atOnce, "the feed does not come back", func() error {
+		if o := l.run("agent", "status"); !containsAll(o.Out, "feed", "live") {
+			return errors.New(o.Out + o.Err)
+		}
+		return nil
+	})
+}
+
+// worksAt makes sure that the clock's jump changes nothing: what was handed out first goes on being handed out.
+func (l *laptop) worksAt(t testing.TB, seconds string, first credentials) {
+	t.Helper()
+	if again := l.credentials(t); again.AccessKeyId != first.AccessKeyId {
+		t.Errorf("after a jump to %s s other credentials are handed out", seconds)
+	}
+	l.works(t)
 }
 
 // TestClockJumps has the clock jump by two hours each way, with an agent that runs and without: what was handed out
@@ -40,17 +68,9 @@ func TestClockJumps(t *testing.T) {
 			first, before := l.credentials(t), l.assumed(t)
 			for _, seconds := range []string{"7200", "0", "-7200", "7200", "-7200", "0"} {
 				jump(seconds)
-				if again := l.credentials(t); again.AccessKeyId != first.AccessKeyId {
-					t.Errorf("after a jump to %s s other credentials are handed out", seconds)
-				}
-				l.works(t)
+				l.worksAt(t, seconds, first)
 				if withAgent {
-					devtest.Eventually(t, atOnce, "the feed does not come back", func() error {
-						if o := l.run("agent", "status"); !containsAll(o.Out, "feed", "live") {
-							return errors.New(o.Out + o.Err)
-						}
-						return nil
-					})
+					l.hasFeed(t)
 				}
 			}
 			if n := l.assumed(t) - before; n != 0 {

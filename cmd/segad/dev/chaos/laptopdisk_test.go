@@ -31,6 +31,22 @@ func fill(t *testing.T, disk string) (free func()) {
 	return func() { b.free(t) }
 }
 
+// cannotWrite makes sure of what a disk that takes nothing costs: all that must write fails so, and nothing else.
+func (l *laptop) cannotWrite(t testing.TB, withAgent bool, fails failure) {
+	t.Helper()
+	other := fails
+	other.hint = "disk"
+	for _, args := range [][]string{{"credential-process", "dev-admin"}, {"credential-process", "dev-admin", "-d", "30m"}, {"exec", "dev-admin", "--", "true"}} {
+		if withAgent {
+			l.does(t, args...)
+		} else { // what this machine has seen of the log is kept before anything is handed out
+			l.fails(t, other, args...)
+		}
+	}
+	l.fails(t, other, "configure")
+	l.fails(t, fails, "login")
+}
+
 // TestDiskIsFull has a laptop's disk full, and then to be read only: what must write says so, what need not works,
 // and what was there is as it was.
 func TestDiskIsFull(t *testing.T) {
@@ -57,15 +73,7 @@ func TestDiskIsFull(t *testing.T) {
 
 				undo = h.do(t, disk)
 				l.does(t, "status")
-				for _, args := range [][]string{{"credential-process", "dev-admin"}, {"credential-process", "dev-admin", "-d", "30m"}, {"exec", "dev-admin", "--", "true"}} {
-					if withAgent {
-						l.does(t, args...)
-					} else { // what this machine has seen of the log is kept before anything is handed out
-						l.fails(t, failure{1, h.says, "disk", atOnce}, args...)
-					}
-				}
-				l.fails(t, failure{1, h.says, "disk", atOnce}, "configure")
-				l.fails(t, fails, "login")
+				l.cannotWrite(t, withAgent, fails)
 				undo()
 				l.works(t)
 				if text, err := os.ReadFile(config); err != nil || !strings.HasPrefix(string(text), "# mine\n") || strings.Contains(string(text), "sega") {

@@ -113,6 +113,17 @@ func (d *desktop) signal(s syscall.Signal) {
 	}
 }
 
+// keyless makes sure of what a keyring that gives nothing costs: nothing with an agent that runs, which holds the
+// session itself, and everything without.
+func keyless(t testing.TB, with, without *laptop, fails failure) {
+	t.Helper()
+	with.credentials(t)
+	with.does(t, "credential-process", "dev-admin", "-d", "25m")
+	with.does(t, "exec", "dev-admin", "--", "true")
+	with.does(t, "status")
+	without.failsAll(t, fails, [][]string{{"credential-process", "dev-admin"}, {"exec", "dev-admin", "--", "true"}, {"status"}, {"login"}})
+}
+
 // TestKeyringLocks locks the keyring, and stops it in its tracks: an agent that runs goes on, everybody else is told
 // within seconds what is the matter.
 func TestKeyringLocks(t *testing.T) {
@@ -132,14 +143,8 @@ func TestKeyringLocks(t *testing.T) {
 			with.works(t)
 			without.works(t)
 			h.do()
-			with.credentials(t)
-			with.does(t, "credential-process", "dev-admin", "-d", "25m") // the agent holds the session itself
-			with.does(t, "exec", "dev-admin", "--", "true")
-			with.does(t, "status")
 			fails := failure{1, h.says, "unlock or restart", atOnce}
-			for _, args := range [][]string{{"credential-process", "dev-admin"}, {"exec", "dev-admin", "--", "true"}, {"status"}, {"login"}} {
-				without.fails(t, fails, args...)
-			}
+			keyless(t, with, without, fails)
 			pid := with.agentPID(t)
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 			with.fails(t, fails, "credential-process", "dev-admin")

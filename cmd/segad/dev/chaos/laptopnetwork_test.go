@@ -27,6 +27,9 @@ func asking(minutes int) [][]string {
 	return [][]string{{"login"}, {"exec", "dev-admin", d(0), "--", "true"}, {"env", "dev-admin", d(1)}, {"credential-process", "dev-admin", d(2)}, {"status"}}
 }
 
+// unreached is how they fail where nothing listens.
+func unreached() failure { return failure{7, "cannot be reached", "check the network", atOnce} }
+
 // TestNetworkDies lets the network between a person and the broker break, be somebody else's, and come back.
 func TestNetworkDies(t *testing.T) {
 	t.Parallel()
@@ -39,7 +42,7 @@ func TestNetworkDies(t *testing.T) {
 			state state
 			want  failure
 		}{
-			"cut":     {cut, failure{7, "cannot be reached", "check the network", atOnce}},
+			"cut":     {cut, unreached()},
 			"captive": {captive, failure{7, n.address(), "SEGA_BROKER", atOnce}},
 			"garbled": {garbled, failure{7, "does not speak TLS", "check the network", atOnce}},
 		} {
@@ -47,9 +50,7 @@ func TestNetworkDies(t *testing.T) {
 				n.is(harm.state)
 				defer n.is(through)
 				minutes++
-				for _, args := range asking(minutes) {
-					l.fails(t, harm.want, args...)
-				}
+				l.failsAll(t, harm.want, asking(minutes))
 				n.is(through)
 				l.works(t)
 			})
@@ -146,9 +147,7 @@ func TestBrokerRestarts(t *testing.T) {
 			l := r.loggedIn(t, "alice@example.com", withAgent)
 			l.works(t)
 			r.broker.stop()
-			for _, args := range asking(45) {
-				l.fails(t, failure{7, "cannot be reached", "check the network", atOnce}, args...)
-			}
+			l.failsAll(t, unreached(), asking(45))
 			r.startBroker()
 			l.works(t)
 			for i := range max(2, times(10)) {
