@@ -80,7 +80,11 @@ func (a *app) withAgent(ctx context.Context, call func(socket string) (*api.Prob
 		if !a.mayHaveLogin() {
 			return errNoAgent
 		}
+		if atomic.LoadInt32(&a.startless) == 1 {
+			return errNoAgent
+		}
 		if err := a.startAgent(ctx, socket); err != nil {
+			atomic.StoreInt32(&a.startless, 1)
 			return fmt.Errorf("%w: %w", errNoAgent, err)
 		}
 		problem, err = call(socket)

@@ -43,6 +43,8 @@ type app struct {
 	json    bool // --json
 
 	strayed int32 // 1 when it was told that the agent has other settings
+
+	startless int32 // 1 when an agent could not be started: it is not tried again for each question of a command
 }
 
 // system is the app of the real process.
