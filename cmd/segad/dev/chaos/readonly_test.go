@@ -38,6 +38,8 @@ func TestReadOnlyWhileRunning(t *testing.T) {
 	full := fillDisk(t, side)
 	w.await("the disk does not get full", 2, refused) // the failed connection is closed
 	shut := readOnly(t, disk)
+	// What a batch had opened before the mount can still be written to. It fails while the disk is full.
+	w.await("the broker writes to a full disk", 2, refused)
 	full.free(t)
 	w.await("the broker writes to a read-only disk", 2, refused)
 	before := w.total(granted)

@@ -133,7 +133,9 @@ func TestBrokersMinter(t *testing.T) {
 	if chained, known := node.Chained(); !chained || !known {
 		t.Error("a broker on a role does not know that it chains")
 	}
-	res, err = node.Assume(t.Context(), ask(adminARN))
+	long := ask(adminARN)
+	long.Want = 4 * time.Hour
+	res, err = node.Assume(t.Context(), long)
 	if err != nil || res.Duration != time.Hour || len(res.Notices) != 1 || !strings.Contains(res.Notices[0], "role chaining") {
 		t.Errorf("chained: %+v, %v", res, err)
 	}
