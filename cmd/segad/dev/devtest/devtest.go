@@ -29,6 +29,9 @@ const (
 	runTime  = 60 * time.Second
 )
 
+// raceFlags are those of .ci/run, so that both share what is compiled.
+var raceFlags = []string{"-race", "-gcflags=crypto/internal/fips140/...=-race=false", "-gcflags=modernc.org/sqlite/lib=-race=false"}
+
 var build struct {
 	sync.Once
 	dir string
@@ -49,7 +52,7 @@ func Bin(t testing.TB) string {
 		for _, name := range []string{"sega", "segad"} {
 			args := []string{"build", "-o", filepath.Join(build.dir, name)}
 			if raceEnabled && os.Getenv("SEGA_TEST_PLAIN") == "" {
-				args = append(args, "-race")
+				args = append(args, raceFlags...)
 			}
 			if name == "sega" && (runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64") {
 				args = append(args, "-ldflags=-E sega/cmd/sega/inherited.entry") // as the Makefile has it
