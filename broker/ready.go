@@ -136,7 +136,8 @@ const reportMemory = 30 * 24 * time.Hour
 func (s *Server) Sweep(ctx context.Context) error {
 	_, err := s.Log.Append(ctx, nil, func(ctx context.Context, tx store.Tx) error {
 		now := s.Now()
-		return errors.Join(state.DropExpired(ctx, tx, now.Add(-24*time.Hour)), state.DropReports(ctx, tx, now.Add(-reportMemory), now))
+		return errors.Join(state.DropExpired(ctx, tx, now.Add(-24*time.Hour)), state.DropReports(ctx, tx, now.Add(-reportMemory), now),
+			state.DropAnswers(ctx, tx, now.Add(-answerMemory)))
 	})
 	return err
 }

@@ -457,7 +457,7 @@ func TestMachinesKeepToTheirRoutes(t *testing.T) {
 		method, path string
 		of           caller
 	}{
-		{"GET", api.RouteFeed + "?after=-1", bastion}, {"POST", api.RouteAck, bastion}, {"POST", api.RouteHop, bastion}, {"POST", api.RouteFront, bastion}, {"POST", api.RouteReport, bastion},
+		{"GET", api.RouteFeed + "?after=-1", bastion}, {"POST", api.RouteAck, bastion}, {"POST", api.RouteHop, bastion}, {"POST", api.RouteFront, bastion}, {"POST", api.RouteReport, bastion}, {"POST", api.RouteChannel, bastion},
 		{"GET", api.RouteIndexSessions + "?after=-1", indexer}, {"GET", "/v1/indexer/recordings/ssh_bob", indexer}, {"GET", api.RouteIndexSearches, indexer}, {"POST", api.RouteIndexHits, indexer},
 	} {
 		for who, p := range map[string]caller{"bastion": bastion, "indexer": indexer, "person": carol, "gone": gone} {

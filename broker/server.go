@@ -209,6 +209,7 @@ func (s *Server) endpoints() []endpoint {
 		{"POST", api.RouteHop, authBastion, s.hop},
 		{"POST", api.RouteFront, authBastion, s.front},
 		{"POST", api.RouteReport, authBastion, s.report},
+		{"POST", api.RouteChannel, authBastion, s.channel},
 		{"GET", api.RouteIndexSessions, authIndexer, s.indexSessions},
 		{"GET", api.RouteIndexRecording, authIndexer, s.indexRecording},
 		{"GET", api.RouteIndexSearches, authIndexer, s.indexSearches},

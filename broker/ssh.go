@@ -161,7 +161,8 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 		if limit := d.Obligations.MaxDuration; limit > 0 {
 			end = earlier(end, s.Now().Add(limit))
 		}
-		return s.issueHop(ctx, c, r, hopGrant{id: op.session, person: person, access: access, host: host, bastion: bastion, end: end})
+		return s.issueHop(ctx, c, r, hopGrant{id: op.session, person: person, access: access, host: host, bastion: bastion, end: end,
+			forwards: s.forwardsOf(person, host, op.decide.Context)})
 	}
 	return s.perform(ctx, c, op)
 }
@@ -217,6 +218,8 @@ type hopGrant struct {
 	host    Host
 	bastion Bastion
 	end     time.Time // of the session
+
+	forwards api.HopForwards
 }
 
 // issueHop makes the one-hop certificate and the record of the session.
@@ -236,7 +239,8 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopG
 	}
 	now := s.Now()
 	cert, err := sshca.NewHop(sshca.HopParams{Key: key, Serial: serial, KeyID: sshca.KeyID{Session: g.id, Person: name}, Login: r.Login, HostID: host.ID,
-		ValidAfter: now.Add(-s.Times.Backdate), ValidBefore: now.Add(s.Times.HopCert), SourceAddresses: bastion.Egress, PTY: true})
+		ValidAfter: now.Add(-s.Times.Backdate), ValidBefore: now.Add(s.Times.HopCert), SourceAddresses: bastion.Egress, PTY: true,
+		PortForwarding: g.forwards.Ports, AgentForwarding: g.forwards.Agent, X11Forwarding: g.forwards.X11})
 	if err != nil {
 		return effect{}, api.Errorf(api.KindDenied, "no hop certificate: %v", err)
 	}
@@ -253,7 +257,7 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopG
 	return effect{details: details,
 		reply: api.Hop{SessionID: g.id, Certificate: made.reply.(api.Certificate).Certificate, Address: host.Address, HostID: host.ID, HostKeys: host.HostKeys,
 			Person: api.Person{Issuer: person.Issuer, Subject: person.Subject, Email: person.Email, Name: person.Name}, LoginID: person.ID,
-			NotAfter: g.end, IdleSeconds: int(s.Times.Idle.Seconds())},
+			NotAfter: g.end, IdleSeconds: int(s.Times.Idle.Seconds()), Forwards: g.forwards},
 		apply: func(ctx context.Context, tx store.Tx, e audit.Event) error {
 			if err := addCert(ctx, tx, e); err != nil {
 				return err

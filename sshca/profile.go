@@ -34,6 +34,7 @@ const (
 	extPTY       = "permit-pty"
 	extForward   = "permit-port-forwarding"
 	extAgent     = "permit-agent-forwarding"
+	extX11       = "permit-X11-forwarding"
 	maxHostNames = 64 // OpenSSH takes 256
 )
 
@@ -63,9 +64,9 @@ func (p Profile) rules() (rules, error) {
 		// for no extension: none is needed, and none can help at a host that trusts this CA by mistake.
 		return rules{name: "access", certType: ssh.UserCert, longest: time.Hour, hardware: true, source: optional, principals: lintAccess}, nil
 	case Hop:
-		// permit-X11-forwarding and permit-user-rc are never given; see PROTOCOL.certkeys.
+		// permit-user-rc is never given; see PROTOCOL.certkeys.
 		return rules{name: "hop", certType: ssh.UserCert, longest: 10 * time.Minute, source: always,
-			extensions: []string{extPTY, extForward, extAgent}, principals: lintHop}, nil
+			extensions: []string{extPTY, extForward, extAgent, extX11}, principals: lintHop}, nil
 	case Front:
 		return rules{name: "front", certType: ssh.HostCert, longest: time.Hour, principals: lintHost}, nil
 	case Host:
@@ -126,6 +127,7 @@ type HopParams struct {
 	PTY             bool
 	PortForwarding  bool
 	AgentForwarding bool
+	X11Forwarding   bool
 }
 
 // NewHop returns an unsigned hop certificate for one account of one host.
@@ -138,7 +140,7 @@ func NewHop(p HopParams) (*ssh.Certificate, error) {
 	c.ValidPrincipals = []string{principal}
 	c.CriticalOptions = map[string]string{optSource: joinSources(p.SourceAddresses)}
 	c.Extensions = map[string]string{}
-	for name, given := range map[string]bool{extPTY: p.PTY, extForward: p.PortForwarding, extAgent: p.AgentForwarding} {
+	for name, given := range map[string]bool{extPTY: p.PTY, extForward: p.PortForwarding, extAgent: p.AgentForwarding, extX11: p.X11Forwarding} {
 		if given {
 			c.Extensions[name] = ""
 		}

@@ -201,7 +201,7 @@ func TestSignRefuses(t *testing.T) {
 }
 
 func TestHopExtensions(t *testing.T) {
-	for _, name := range []string{"permit-X11-forwarding", "permit-user-rc", "no-touch-required", "login@corp.example"} {
+	for _, name := range []string{"permit-user-rc", "no-touch-required", "login@corp.example"} {
 		c, err := NewHop(hopParams(t))
 		if err != nil {
 			t.Fatal(err)

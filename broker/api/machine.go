@@ -124,6 +124,8 @@ type Hop struct {
 	LoginID     string    `json:"login_id"`
 	NotAfter    time.Time `json:"not_after"`    // the session's own end, enforced by the bastion
 	IdleSeconds int       `json:"idle_seconds"` // 0: no idle limit
+
+	Forwards HopForwards `json:"forwards"`
 }
 
 // FrontRequest asks for a host certificate of the front CA: for the bastion itself (Host empty) or
@@ -137,8 +139,8 @@ type FrontRequest struct {
 
 // Report is an event that a bastion reports about a session of its own. The broker fills in the
 // actor from its own record of the session and accepts only kinds that a bastion may report:
-// session.start, session.command, session.end, recording.heads, ssh.refuse. Repeats of an ID
-// are accepted and have no effect.
+// session.start, session.end, forward.open (of what was refused without a question), forward.close,
+// recording.heads, ssh.refuse. Repeats of an ID are accepted and have no effect.
 type Report struct {
 	ID        string          `json:"id"` // UUIDv7 chosen by the bastion
 	Time      time.Time       `json:"time"`

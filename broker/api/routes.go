@@ -53,6 +53,7 @@ const (
 	RouteHop         = "/v1/bastion/hop"       // POST HopRequest → Hop
 	RouteFront       = "/v1/bastion/front"     // POST FrontRequest → Certificate
 	RouteReport      = "/v1/bastion/events"    // POST []Report → Empty
+	RouteChannel     = "/v1/bastion/channel"   // POST ChannelRequest → ChannelGrant
 
 	RouteIndexSessions  = "/v1/indexer/sessions"        // GET ?after=INDEX → NDJSON of IndexSession, those that have ended
 	RouteIndexRecording = "/v1/indexer/recordings/{id}" // GET → bytes of the recording

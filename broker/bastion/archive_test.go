@@ -256,18 +256,18 @@ func TestBufferedConnAbortsAStuckWriter(t *testing.T) {
 	}
 }
 
-func TestCommandDetail(t *testing.T) {
+func TestCommandRequest(t *testing.T) {
 	long := strings.Repeat("x", maxCommand+1)
 	for name, tc := range map[string]struct {
 		event recording.Event
-		want  commandDetail
+		want  api.ChannelRequest
 	}{
-		"shell":     {recording.Event{Type: recording.EventShell}, commandDetail{Channel: 2, Type: "shell"}},
-		"subsystem": {recording.Event{Type: recording.EventSubsystem, Name: "sftp"}, commandDetail{Channel: 2, Type: "subsystem", Command: "sftp"}},
-		"bytes":     {recording.Event{Type: recording.EventExec, Command: "a\xff"}, commandDetail{Channel: 2, Type: "exec", Command: "a\uFFFD", Raw: []byte("a\xff")}},
-		"long":      {recording.Event{Type: recording.EventExec, Command: long}, commandDetail{Channel: 2, Type: "exec", Command: long[1:], Cut: true}},
+		"shell":     {recording.Event{Type: recording.EventShell}, api.ChannelRequest{Channel: 2, Type: "shell"}},
+		"subsystem": {recording.Event{Type: recording.EventSubsystem, Name: "sftp"}, api.ChannelRequest{Channel: 2, Type: "subsystem", Command: "sftp"}},
+		"bytes":     {recording.Event{Type: recording.EventExec, Command: "a\xff"}, api.ChannelRequest{Channel: 2, Type: "exec", Command: "a\uFFFD", Raw: []byte("a\xff")}},
+		"long":      {recording.Event{Type: recording.EventExec, Command: long}, api.ChannelRequest{Channel: 2, Type: "exec", Command: long[1:], Cut: true}},
 	} {
-		if diff := cmp.Diff(tc.want, newCommandDetail(2, tc.event)); diff != "" {
+		if diff := cmp.Diff(tc.want, commandRequest(2, tc.event)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}

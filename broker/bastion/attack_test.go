@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/ssh"
 
 	"sega/broker/api"
@@ -357,5 +358,66 @@ func TestMaskIsMadeOnceAndChecked(t *testing.T) {
 	f.set(func() { f.onFront = nil })
 	if _, err := w.b.masks.get(t.Context(), "web-10", nil); err == nil {
 		t.Error("a certificate of another CA was worn")
+	}
+}
+
+// TestRefusedCommand has policy refuse one program of a session: it says why and ends, and what else the
+// session does goes on.
+func TestRefusedCommand(t *testing.T) {
+	f := newFakeControl(t)
+	f.onChannel = func(r api.ChannelRequest) (api.ChannelGrant, error) {
+		switch r.Command {
+		case "forbidden":
+			return api.ChannelGrant{Reason: "connect is forbidden by policy \"no\"\x1b[2J", Hint: "ask \x07 somebody"}, nil
+		case "revoked":
+			return api.ChannelGrant{}, api.Errorf(api.KindRevoked, "access was revoked")
+		}
+		return api.ChannelGrant{Allow: true}, nil
+	}
+	ran := make(chan string, 8)
+	f.newGoHost(t, "web-1", "host-web-1", func(ch ssh.Channel, reqs <-chan *ssh.Request) {
+		for r := range reqs {
+			if r.Type == "exec" {
+				ran <- string(r.Payload[4:])
+			}
+			_ = r.Reply(true, nil)
+			if r.Type == "exec" {
+				_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(exitStatus{0}))
+				_ = ch.Close()
+			}
+		}
+	})
+	w := start(t, f)
+	c := w.direct(t)
+	for _, tc := range []struct {
+		command, says string
+		code          int
+	}{
+		{"first", "", 0},
+		{"forbidden", "sega: connect is forbidden by policy \"no\"\\u001b[2J\r\nsega: ask \\u0007 somebody\r\n", exitRefused},
+		{"revoked", "sega: access was revoked\r\n", exitRefused},
+		{"last", "", 0},
+	} {
+		s := newSession(t, c)
+		var stderr bytes.Buffer
+		s.Stderr = &stderr
+		err := s.Run(tc.command)
+		code := 0
+		if exit := (*ssh.ExitError)(nil); errors.As(err, &exit) {
+			code = exit.ExitStatus()
+		} else if err != nil {
+			t.Fatalf("%s: %v", tc.command, err)
+		}
+		if code != tc.code || stderr.String() != tc.says {
+			t.Errorf("%s: %d, %q", tc.command, code, stderr.String())
+		}
+	}
+	close(ran)
+	var all []string
+	for command := range ran {
+		all = append(all, command)
+	}
+	if diff := cmp.Diff([]string{"first", "last"}, all); diff != "" {
+		t.Errorf("the host saw (-want +got):\n%s", diff)
 	}
 }

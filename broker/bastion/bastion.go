@@ -27,6 +27,7 @@ import (
 type Control interface {
 	Hop(ctx context.Context, r api.HopRequest) (api.Hop, error)
 	Report(ctx context.Context, reports []api.Report) error
+	Channel(ctx context.Context, r api.ChannelRequest) (api.ChannelGrant, error)
 	Front(ctx context.Context, r api.FrontRequest) (api.Certificate, error)
 	Ack(ctx context.Context, a api.Ack) error
 	// Feed hands items to handle in order and blocks; it returns when the feed is lost, when ctx

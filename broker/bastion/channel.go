@@ -8,14 +8,12 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sega/audit/recording"
+	"sega/broker/api"
 )
 
 const (
-	kindCommand          = "session.command"
-	maxCommand           = 32 << 10
-	recordedLine         = "sega: this session is recorded"
-	eofGrace             = 50 * time.Millisecond
-	reportCommandTimeout = 10 * time.Second
+	recordedLine = "sega: this session is recorded"
+	eofGrace     = 50 * time.Millisecond
 )
 
 // channel is one session channel: a shell, a command or a subsystem, with the host's counterpart.
@@ -41,6 +39,8 @@ type channel struct {
 	wg        sync.WaitGroup
 	held      *ssh.Request // exit-status or exit-signal, until the output is through
 	exited    bool         // it has been forwarded
+
+	grant api.ChannelGrant // of the program, once it may start
 }
 
 func newChannel(s *session, number uint32) *channel {
@@ -148,8 +148,10 @@ func (c *channel) clientRequest(r *ssh.Request) (ok, start bool) {
 		c.s.record(c.number, recording.Event{Type: recording.EventRefuse, Name: r.Type})
 		return false, false
 	}
-	if req.start && !c.reportCommand(req.event) {
-		return c.notStarted(), false
+	if req.start {
+		if err := c.mayStart(req.event); err != nil {
+			return c.notStarted(err), false
+		}
 	}
 	if !c.s.record(c.number, req.event) {
 		return false, req.start

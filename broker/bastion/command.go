@@ -3,58 +3,81 @@ package bastion
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"strings"
+	"time"
 
-	"sega/audit"
 	"sega/audit/recording"
 	"sega/broker/api"
 )
 
-// commandDetail says what was started. The recording has every byte of it.
-type commandDetail struct {
-	Channel uint32 `json:"channel"`
-	Type    string `json:"type"`
-	Command string `json:"command"`
-	Raw     []byte `json:"raw,omitempty"` // the command again, where it is not UTF-8
-	Cut     bool   `json:"cut,omitempty"` // only the first maxCommand bytes are here
+const (
+	maxCommand = 32 << 10
+	askTimeout = 10 * time.Second
+)
+
+// errNotAsked is followed by nothing that the broker has said.
+var errNotAsked = errors.New("the broker did not log it")
+
+// ask makes the broker decide whether something may begin in the session, and log that. Only where the
+// error is nil may it begin; else the error is for the person.
+func (s *session) ask(r api.ChannelRequest) (api.ChannelGrant, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, askTimeout)
+	defer cancel()
+	r.ID, r.Time, r.SessionID = newEventID(), s.b.cfg.Now().UTC(), s.hop.SessionID
+	grant, err := s.b.cfg.Control.Channel(ctx, r)
+	switch {
+	case decided(err):
+		return api.ChannelGrant{}, err
+	case err != nil:
+		s.b.cfg.Log.Warn("nothing begins: the broker was not asked", "session", s.hop.SessionID, "type", r.Type, "error", err)
+		return api.ChannelGrant{}, errNotAsked
+	case !grant.Allow && grant.Hint != "":
+		return api.ChannelGrant{}, hint(errors.New(grant.Reason), "%s", printable(grant.Hint))
+	case !grant.Allow:
+		return api.ChannelGrant{}, errors.New(grant.Reason)
+	}
+	return grant, nil
 }
 
-func newCommandDetail(channel uint32, e recording.Event) commandDetail {
+// commandRequest says what program is asked for. The recording has every byte of it.
+func commandRequest(channel uint32, e recording.Event) api.ChannelRequest {
 	what := e.Command
 	if e.Type == recording.EventSubsystem {
 		what = e.Name
 	}
-	d := commandDetail{Channel: channel, Type: e.Type}
+	r := api.ChannelRequest{Channel: channel, Type: e.Type}
 	if len(what) > maxCommand {
-		what, d.Cut = what[:maxCommand], true
+		what, r.Cut = what[:maxCommand], true
 	}
-	d.Command = strings.ToValidUTF8(what, "\uFFFD")
-	if d.Command != what {
-		d.Raw = []byte(what)
+	r.Command = strings.ToValidUTF8(what, "\uFFFD")
+	if r.Command != what {
+		r.Raw = []byte(what)
 	}
-	return d
+	return r
 }
 
-// reportCommand makes the broker log a program before the host gets to see it.
-func (c *channel) reportCommand(e recording.Event) bool {
-	ctx, cancel := context.WithTimeout(c.s.ctx, reportCommandTimeout)
-	defer cancel()
-	err := c.s.b.cfg.Control.Report(ctx, []api.Report{c.s.report(kindCommand, audit.Success, "",
-		newCommandDetail(c.number, e))})
-	if err == nil {
-		return true
+// mayStart asks for a program before the host gets to see it.
+func (c *channel) mayStart(e recording.Event) error {
+	grant, err := c.s.ask(commandRequest(c.number, e))
+	if err != nil {
+		c.s.record(c.number, recording.Event{Type: recording.EventRefuse, Name: e.Type, Reason: printable(err.Error())})
 	}
-	c.s.b.cfg.Log.Warn("command refused: not reported", "session", c.s.hop.SessionID, "error", err)
-	return false
+	c.grant = grant
+	return err
 }
 
-// notStarted ends the channel of a program that could not be logged. The request itself is granted:
-// a client that is refused says no more than that.
-func (c *channel) notStarted() bool {
+// notStarted ends the channel of a program that may not start. The request itself is granted: a client
+// that is refused says no more than that. The session's other channels live on.
+func (c *channel) notStarted(why error) bool {
 	if c.hasBegun() {
 		return false // another program runs here
 	}
-	c.say("sega: the command was not started, since the broker did not log it; try again")
+	lines := explain(why)
+	if errors.Is(why, errNotAsked) {
+		lines = []string{"sega: the command was not started, since the broker did not log it; try again"}
+	}
+	c.say(strings.Join(lines, "\r\n"))
 	_, _ = c.client.SendRequest("exit-status", false, binary.BigEndian.AppendUint32(nil, exitRefused))
 	_ = c.host.Close()
 	return true

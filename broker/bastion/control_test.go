@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sega/audit"
 	"sega/broker/api"
 	"sega/sshca"
 )
@@ -76,9 +77,10 @@ type fakeControl struct {
 	frontLife time.Duration
 	changed   chan struct{} // of capacity 1
 
-	onHop    func(*api.Hop) error
-	onReport func(api.Report) error
-	onFront  func(api.FrontRequest) error
+	onHop     func(*api.Hop) error
+	onReport  func(api.Report) error
+	onChannel func(api.ChannelRequest) (api.ChannelGrant, error)
+	onFront   func(api.FrontRequest) error
 }
 
 func newFakeControl(t testing.TB) *fakeControl {
@@ -142,6 +144,34 @@ func (f *fakeControl) Report(_ context.Context, reports []api.Report) error {
 		}
 	}
 	return nil
+}
+
+// Kinds of the events of Channel's decisions.
+const (
+	kindCommand = "session.command"
+	kindForward = "forward.open"
+)
+
+// Channel allows everything and keeps the decision as the broker's log would, unless onChannel decides.
+func (f *fakeControl) Channel(ctx context.Context, r api.ChannelRequest) (api.ChannelGrant, error) {
+	f.mu.Lock()
+	decide := f.onChannel
+	f.mu.Unlock()
+	grant := api.ChannelGrant{Allow: true, Event: r.ID}
+	if decide != nil {
+		var err error
+		if grant, err = decide(r); err != nil {
+			return grant, err
+		}
+	}
+	kind, outcome := kindForward, string(audit.Success)
+	if r.Type == api.ChannelShell || r.Type == api.ChannelExec || r.Type == api.ChannelSubsystem {
+		kind = kindCommand
+	}
+	if !grant.Allow {
+		outcome = string(audit.Denied)
+	}
+	return grant, f.Report(ctx, []api.Report{{ID: r.ID, Time: r.Time, Kind: kind, Outcome: outcome, SessionID: r.SessionID, Reason: grant.Reason, Details: details(r)}})
 }
 
 func (f *fakeControl) Front(_ context.Context, r api.FrontRequest) (api.Certificate, error) {

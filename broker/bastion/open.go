@@ -43,7 +43,7 @@ func (s *session) open() error {
 	}
 	claim := s.b.reg.claim()
 	defer s.b.reg.release(claim)
-	if err := s.ask(key); err != nil {
+	if err := s.askHop(key); err != nil {
 		return err
 	}
 	detail := s.startDetail()
@@ -54,8 +54,8 @@ func (s *session) open() error {
 	return nil
 }
 
-// ask requests permission for this one connection.
-func (s *session) ask(key hopKey) error {
+// askHop requests permission for this one connection.
+func (s *session) askHop(key hopKey) error {
 	var hop api.Hop
 	err := s.b.calls.ask(s.ctx, loginOf(s.client.cert), func() (err error) {
 		ctx, cancel := context.WithTimeout(s.ctx, s.b.cfg.CallTimeout)

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sega/audit/recording"
+	"sega/broker/api"
 )
 
 func TestExitSignalPassesThrough(t *testing.T) {
@@ -111,11 +112,12 @@ func TestEnvironmentAndEvents(t *testing.T) {
 	if diff := cmp.Diff(want, seen); diff != "" {
 		t.Errorf("recorded events (-want +got):\n%s", diff)
 	}
-	var c commandDetail
+	var c api.ChannelRequest
 	if err := json.Unmarshal(f.only(t, kindCommand).Details, &c); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(commandDetail{Channel: 1, Type: "exec", Command: `printf %s "$SEGA_TEST_VALUE"`}, c); diff != "" {
+	asked := api.ChannelRequest{ID: c.ID, Time: c.Time, SessionID: end.SessionID, Channel: 1, Type: "exec", Command: `printf %s "$SEGA_TEST_VALUE"`}
+	if diff := cmp.Diff(asked, c); diff != "" {
 		t.Errorf("session.command (-want +got):\n%s", diff)
 	}
 }
@@ -305,7 +307,7 @@ func TestSFTP(t *testing.T) {
 		_ = os.Remove(filepath.Join(dir, "c"))
 	}
 	for _, c := range f.find(kindCommand) {
-		if !strings.Contains(string(c.Details), `"type":"subsystem","command":"sftp"`) {
+		if !strings.Contains(string(c.Details), `"command":"sftp"`) {
 			t.Errorf("session.command says %s", c.Details)
 		}
 	}

@@ -35,3 +35,9 @@ func (c *Client) Front(ctx context.Context, r api.FrontRequest) (api.Certificate
 func (c *Client) Report(ctx context.Context, events []api.Report) error {
 	return done(fetch[api.Empty](ctx, c, post(api.RouteReport, events).again()))
 }
+
+// Channel asks whether something may begin in a session. A repeat gets the same answer, because the
+// bastion chose its ID.
+func (c *Client) Channel(ctx context.Context, r api.ChannelRequest) (api.ChannelGrant, error) {
+	return fetch[api.ChannelGrant](ctx, c, post(api.RouteChannel, r).again())
+}

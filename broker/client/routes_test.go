@@ -114,8 +114,12 @@ func TestRoutesOfSecurityReviewAndMachines(t *testing.T) {
 			seen{Method: "POST", Path: "/v1/machines/enroll", Proof: true, Body: `{"kind":"","name":"b","token":"` + bodyCanary + `"}`}},
 		"machine": {machine, func(c *Client) (any, error) { return c.MachineSession(ctx) }, seen{Method: "POST", Path: "/v1/machines/session", Proof: true, Body: "{}"}},
 		"ack":     {api.Empty{}, func(c *Client) (any, error) { return api.Empty{}, c.Ack(ctx, api.Ack{Index: 4}) }, seen{Method: "POST", Path: "/v1/bastion/ack", Proof: true, Token: true, Body: `{"index":4,"closed":0}`}},
-		"hop":     {api.Hop{SessionID: "ssh_1"}, func(c *Client) (any, error) { return c.Hop(ctx, api.HopRequest{AccessSerial: 7}) }, seen{Method: "POST", Path: "/v1/bastion/hop", Proof: true, Token: true, Body: `{"access_serial":"7","access_key":"","host":"","login":"","source":"","hop_key":"","route":""}`}},
-		"front":   {api.Certificate{Serial: 2}, func(c *Client) (any, error) { return c.Front(ctx, api.FrontRequest{PublicKey: "k"}) }, seen{Method: "POST", Path: "/v1/bastion/front", Proof: true, Token: true, Body: `{"public_key":"k"}`}},
+		"channel": {api.ChannelGrant{Allow: true, Event: "e"}, func(c *Client) (any, error) {
+			return c.Channel(ctx, api.ChannelRequest{ID: "1", Time: routeTime, SessionID: "ssh_1", Type: api.ChannelShell})
+		},
+			seen{Method: "POST", Path: "/v1/bastion/channel", Proof: true, Token: true, Body: `{"id":"1","time":"2026-01-02T03:04:05Z","session_id":"ssh_1","channel":0,"type":"shell"}`}},
+		"hop":   {api.Hop{SessionID: "ssh_1"}, func(c *Client) (any, error) { return c.Hop(ctx, api.HopRequest{AccessSerial: 7}) }, seen{Method: "POST", Path: "/v1/bastion/hop", Proof: true, Token: true, Body: `{"access_serial":"7","access_key":"","host":"","login":"","source":"","hop_key":"","route":""}`}},
+		"front": {api.Certificate{Serial: 2}, func(c *Client) (any, error) { return c.Front(ctx, api.FrontRequest{PublicKey: "k"}) }, seen{Method: "POST", Path: "/v1/bastion/front", Proof: true, Token: true, Body: `{"public_key":"k"}`}},
 		"report": {api.Empty{}, func(c *Client) (any, error) {
 			return api.Empty{}, c.Report(ctx, []api.Report{{ID: "1", Time: routeTime}})
 		},

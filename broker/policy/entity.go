@@ -195,16 +195,38 @@ func contextRecord(r Request) (cedar.Record, error) {
 			return cedar.Record{}, errors.New("the session is read-only and has no session policy")
 		}
 		m["readOnly"], m["narrowed"] = cedar.Boolean(r.ReadOnly), cedar.Boolean(r.Narrowed)
-	case ActionConnect:
-		if r.Login == "" {
-			return cedar.Record{}, errors.New("the connection names no login")
+	case ActionConnect, ActionForwardAgent, ActionForwardX11, ActionOmitContent:
+		m["channel"], m["command"] = cedar.String(r.Channel), cedar.String(r.Command)
+		if err := addLogin(m, r.Login); err != nil {
+			return cedar.Record{}, err
 		}
-		m["login"] = cedar.String(r.Login)
+	case ActionForward, ActionOpaque:
+		addForward(m, r.Context.Forward)
+		if err := addLogin(m, r.Login); err != nil {
+			return cedar.Record{}, err
+		}
 	}
 	if err := addSource(m, r.Source); err != nil {
 		return cedar.Record{}, err
 	}
 	return cedar.NewRecord(m), nil
+}
+
+func addLogin(m cedar.RecordMap, login string) error {
+	if login == "" {
+		return errors.New("the connection names no login")
+	}
+	m["login"] = cedar.String(login)
+	return nil
+}
+
+func addForward(m cedar.RecordMap, f Forward) {
+	m["direction"], m["host"], m["port"] = cedar.String(f.Direction), cedar.String(f.Host), cedar.Long(f.Port)
+	m["socket"], m["loopback"] = cedar.String(f.Socket), cedar.Boolean(f.Loopback)
+	if addr, err := netip.ParseAddr(f.Host); err == nil {
+		addr = addr.Unmap().WithZone("")
+		m["address"] = cedar.IPAddr(netip.PrefixFrom(addr, addr.BitLen()))
+	}
 }
 
 // addSource reads an address with or without a port. An IPv4 address in IPv6 form counts as IPv4,

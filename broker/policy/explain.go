@@ -23,8 +23,12 @@ func noun(resourceType string) string {
 // else may have typed them.
 func subject(r Request) string {
 	text := fmt.Sprintf("%s on %s %q", r.Action, noun(r.Resource.Type), r.Resource.ID)
-	if r.Action == ActionConnect {
+	switch r.Action {
+	case ActionConnect, ActionForward, ActionOpaque, ActionForwardAgent, ActionForwardX11, ActionOmitContent:
 		text += fmt.Sprintf(" as %q", r.Login)
+	}
+	if r.Action == ActionConnect && r.Channel != "" {
+		text += " for " + r.Channel // and not its command: a reason is for everybody who reads the log
 	}
 	return text
 }

@@ -13,7 +13,7 @@ import (
 // the asker cannot change by joining a group or by asking in another way: action, resource, who is
 // named in person, and the conditions on the resource alone. Who is out of reach is not told of it.
 func (r *rule) study(p *ast.Policy) {
-	open := &ast.Policy{Effect: p.Effect, Principal: p.Principal, Action: p.Action, Resource: p.Resource, Conditions: fixed(p)}
+	open := &ast.Policy{Effect: p.Effect, Principal: p.Principal, Action: p.Action, Resource: p.Resource, Conditions: fixed(p, "principal", "context")}
 	switch s := p.Principal.(type) {
 	case ast.ScopeTypeIn:
 		if s.Entity.Type == typeGroup {
@@ -30,9 +30,49 @@ func (r *rule) study(p *ast.Policy) {
 	r.groups = groupsOf(p, r.scope, r.inScope)
 }
 
-// fixed returns the conditions, parts of conjunctions on their own, that speak of neither
-// principal nor context.
-func fixed(p *ast.Policy) []ast.ConditionType {
+// mayEver prepares Possible: the policy without what depends on the circumstances. Of a forbid that
+// depends on them nothing is left.
+func (r *rule) mayEver(p *ast.Policy) {
+	always := fixed(p, "context")
+	if !r.permit && mentionsAny(p, "context") {
+		return
+	}
+	r.ever = cedar.NewPolicyFromAST((*cedarast.Policy)(&ast.Policy{Effect: ast.EffectPermit, Principal: p.Principal, Action: p.Action, Resource: p.Resource, Conditions: always}))
+}
+
+func mentionsAny(p *ast.Policy, variables ...types.String) bool {
+	return slices.ContainsFunc(p.Conditions, func(c ast.ConditionType) bool { return mentions(c.Body, variables...) })
+}
+
+// Possible reports whether r could be permitted under other circumstances: not where a permit lacks
+// for who asks and for what, and not where a forbid needs no circumstances. It errs on the side of
+// true, and is no decision.
+func (s *Set) Possible(r Request) bool {
+	if s == nil {
+		return false
+	}
+	q, err := newQuery(s.schema, r)
+	if err != nil {
+		return false
+	}
+	permitted := false
+	for _, p := range s.rules {
+		if p.ever == nil {
+			continue
+		}
+		verdict, diag := cedar.Authorize(ordered{{policy: p.ever}}, q, q.req)
+		switch matched := verdict == cedar.Allow; {
+		case p.permit:
+			permitted = permitted || matched || len(diag.Errors) > 0
+		case matched:
+			return false
+		}
+	}
+	return permitted
+}
+
+// fixed returns the conditions, parts of conjunctions on their own, that speak of none of the variables.
+func fixed(p *ast.Policy, variables ...types.String) []ast.ConditionType {
 	var conditions []ast.ConditionType
 	for _, c := range p.Conditions {
 		parts := []ast.IsNode{c.Body}
@@ -40,7 +80,7 @@ func fixed(p *ast.Policy) []ast.ConditionType {
 			parts = conjuncts(c.Body)
 		}
 		for _, part := range parts {
-			if !mentions(part, "principal", "context") {
+			if !mentions(part, variables...) {
 				conditions = append(conditions, ast.ConditionType{Condition: c.Condition, Body: part})
 			}
 		}

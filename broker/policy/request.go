@@ -20,18 +20,23 @@ type Principal struct {
 
 // Actions, as in schema.cedarschema.
 const (
-	ActionAssume       = "assume"       // Role
-	ActionConsole      = "console"      // Role; beside ActionAssume
-	ActionConnect      = "connect"      // Host; Context.Login is needed
-	ActionCertificate  = "certificate"  // Broker
-	ActionListSessions = "listSessions" // Broker, User, Session
-	ActionRevoke       = "revoke"       // User, Session
-	ActionUnblock      = "unblock"      // User
-	ActionReadEvents   = "readEvents"   // AuditLog
-	ActionReadContent  = "readContent"  // AuditLog
-	ActionVerifyLog    = "verifyLog"    // AuditLog, Recording
-	ActionReplay       = "replay"       // Recording
-	ActionIndex        = "index"        // Recording, for machines
+	ActionAssume       = "assume"        // Role
+	ActionConsole      = "console"       // Role; beside ActionAssume
+	ActionConnect      = "connect"       // Host; Context.Login is needed
+	ActionForward      = "forward"       // Host; beside ActionConnect
+	ActionOpaque       = "forwardOpaque" // Host; beside ActionForward
+	ActionForwardAgent = "forwardAgent"  // Host; beside ActionConnect
+	ActionForwardX11   = "forwardX11"    // Host; beside ActionConnect
+	ActionOmitContent  = "omitContent"   // Host; of ChannelSFTP
+	ActionCertificate  = "certificate"   // Broker
+	ActionListSessions = "listSessions"  // Broker, User, Session
+	ActionRevoke       = "revoke"        // User, Session
+	ActionUnblock      = "unblock"       // User
+	ActionReadEvents   = "readEvents"    // AuditLog
+	ActionReadContent  = "readContent"   // AuditLog
+	ActionVerifyLog    = "verifyLog"     // AuditLog, Recording
+	ActionReplay       = "replay"        // Recording
+	ActionIndex        = "index"         // Recording, for machines
 )
 
 // Types of resource, as in schema.cedarschema.
@@ -75,6 +80,36 @@ type Context struct {
 
 	ReadOnly bool // for ActionAssume and ActionConsole: AWS's ReadOnlyAccess is the only session policy
 	Narrowed bool // for them, too: there is any session policy
+
+	Channel string  // for ActionConnect and those beside it: what is to begin, "" for the session itself
+	Command string  // of ChannelExec, or the name of ChannelSubsystem
+	Forward Forward // for ActionForward and ActionOpaque
+}
+
+// Kinds of Context.Channel.
+const (
+	ChannelShell     = "shell"
+	ChannelExec      = "exec"
+	ChannelSubsystem = "subsystem" // every one but sftp
+	ChannelSFTP      = "sftp"
+	ChannelForward   = "forward"
+	ChannelAgent     = "agent"
+	ChannelX11       = "x11"
+)
+
+// Directions of a Forward.
+const (
+	DirectionLocal  = "local"  // the person's side listens
+	DirectionRemote = "remote" // the host does
+)
+
+// Forward is what a forward goes to, or listens at.
+type Forward struct {
+	Direction string
+	Host      string // canonical: in lower case, an address in its usual form
+	Port      int64
+	Socket    string // a Unix socket's path, in place of Host and Port
+	Loopback  bool   // Host is the host's own loopback
 }
 
 // Request is a question to a Set.

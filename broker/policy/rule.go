@@ -31,6 +31,8 @@ type rule struct {
 	groups []string      // every group that the policy names, the scope's included; sorted
 
 	inScope bool
+
+	ever *cedar.Policy // see mayEver; nil: depends on circumstances alone
 }
 
 func newRule(p *cedar.Policy) (*rule, error) {
@@ -47,6 +49,7 @@ func newRule(p *cedar.Policy) (*rule, error) {
 	if r.permit {
 		r.study(tree)
 	}
+	r.mayEver(tree)
 	return r, errors.Join(errs...)
 }
 

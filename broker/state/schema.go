@@ -6,7 +6,7 @@ import "strconv"
 // what brings the tables of the version before up to date, as statements that may run again.
 //
 // Databases of issue 2 have no version and count as 1.
-const Version = 4
+const Version = 5
 
 // Schema makes the tables, or brings older ones up to date: statements that may run again, in the
 // SQL that SQLite and PostgreSQL share, with SQLite's types. A backend runs all of them in one
@@ -81,4 +81,9 @@ var Schema = []string{
 	// is what a grant without a row here is.
 	`CREATE TABLE IF NOT EXISTS grant_terms (
 		key_id TEXT PRIMARY KEY, through TEXT NOT NULL, read_only INTEGER NOT NULL, narrowed INTEGER NOT NULL, console INTEGER NOT NULL) STRICT`,
+
+	// Of version 4: bastions did not ask for channels, and nobody looked a revocation up by its session.
+	`CREATE TABLE IF NOT EXISTS channel_answers (id TEXT PRIMARY KEY, digest BLOB NOT NULL, answer BLOB NOT NULL, at INTEGER NOT NULL) STRICT`,
+	`CREATE INDEX IF NOT EXISTS channel_answers_time ON channel_answers (at)`,
+	`CREATE INDEX IF NOT EXISTS revocations_session ON revocations (session_id)`,
 }

@@ -205,6 +205,12 @@ func (c *control) Report(ctx context.Context, r []api.Report) error {
 	return c.with(ctx, func() error { return c.client.Report(ctx, r) })
 }
 
+// Channel implements bastion.Control.
+func (c *control) Channel(ctx context.Context, r api.ChannelRequest) (grant api.ChannelGrant, err error) {
+	err = c.with(ctx, func() error { grant, err = c.client.Channel(ctx, r); return err })
+	return grant, err
+}
+
 // Front implements bastion.Control.
 func (c *control) Front(ctx context.Context, r api.FrontRequest) (cert api.Certificate, err error) {
 	err = c.with(ctx, func() error { cert, err = c.client.Front(ctx, r); return err })

@@ -32,7 +32,7 @@ var doors = []struct {
 	{"GET", api.RouteSessions, "security"}, {"POST", api.RouteRevoke, "security"}, {"POST", api.RouteUnblock, "security"},
 	{"GET", api.RouteEvents, "reviewer"}, {"GET", api.RouteLog, "reviewer"}, {"GET", "/v1/recordings/", "reviewer"},
 	{"GET", api.RouteFeed, "bastion"}, {"POST", api.RouteAck, "bastion"}, {"POST", api.RouteHop, "bastion"},
-	{"POST", api.RouteFront, "bastion"}, {"POST", api.RouteReport, "bastion"},
+	{"POST", api.RouteFront, "bastion"}, {"POST", api.RouteReport, "bastion"}, {"POST", api.RouteChannel, "bastion"},
 	{"GET", api.RouteCount, "reviewer"}, {"GET", api.RouteSessionFeed, "person"}, {"POST", api.RouteSessionAck, "person"},
 	{"GET", "/tlog/tile/", ""}, {"GET", "/tlog/tile/entries/", "reviewer"}, {"GET", api.RouteRollups, "reviewer"}, {"GET", "/v1/audit/proof/", "reviewer"},
 }
@@ -40,7 +40,7 @@ var doors = []struct {
 // seeds are good and nearly good requests of each kind of body.
 func seeds(f *testing.F) {
 	bodies := []any{api.CredentialsRequest{Role: "dev-admin", Seconds: 900}, api.ReuseRequest{Role: "dev-admin"}, api.HopRequest{Host: "web-1", Login: "root", AccessSerial: 1<<32 + 1},
-		api.FrontRequest{Host: "web-1"}, []api.Report{{Kind: "session.end", ID: "x", SessionID: "ssh_x"}, {Kind: "recording.heads", ID: "y", Outcome: "success"}}, api.Ack{Index: 1 << 62, Closed: -1},
+		api.FrontRequest{Host: "web-1"}, api.ChannelRequest{ID: "x", SessionID: "ssh_x", Type: api.ChannelExec, Command: "id"}, api.ChannelRequest{ID: "x", SessionID: "ssh_x", Type: api.ChannelDirectTCP, Host: "0x7f.1", Port: 22}, []api.Report{{Kind: "session.end", ID: "x", SessionID: "ssh_x"}, {Kind: "recording.heads", ID: "y", Outcome: "success"}}, api.Ack{Index: 1 << 62, Closed: -1},
 		api.RevokeRequest{Subject: "session", ID: "ssh_abcdefghijkmnpqr2345", Reason: "x"}, api.RevokeRequest{Subject: "user", ID: "sub:\x00", Reason: "x", Plan: true},
 		api.UnblockRequest{ID: "alice@example.com"}, api.DevicePoll{Handle: "dev_x"}, map[string]any{"random": b64(make([]byte, 32)), "method": "browser", "id_token": "a.b.c"},
 		map[string]any{"token": "x", "name": "a\u202eb", "kind": "bastion"}, api.CertificateRequest{PublicKey: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"}}

@@ -1,0 +1,38 @@
+package state
+
+import (
+	"context"
+	"time"
+)
+
+// Answer is what a bastion was told when it asked whether something may begin in a session.
+type Answer struct {
+	ID     string // the machine's and the request's
+	Digest []byte // of the request: another one under the same ID gets no answer
+	Grant  []byte // JSON
+}
+
+// AddAnswer stores an answer; ErrExists where its ID has one.
+func AddAnswer(ctx context.Context, q Querier, a Answer, now time.Time) error {
+	return insert(ctx, q, `INSERT INTO channel_answers (id, digest, answer, at) VALUES (?,?,?,?)`, a.ID, a.Digest, a.Grant, Millis(now))
+}
+
+// AnswerByID returns an answer.
+func AnswerByID(ctx context.Context, q Querier, id string) (Answer, error) {
+	a := Answer{ID: id}
+	err := q.QueryRowContext(ctx, `SELECT digest, answer FROM channel_answers WHERE id=?`, id).Scan(&a.Digest, &a.Grant)
+	return a, one(err)
+}
+
+// DropAnswers forgets answers from before a time.
+func DropAnswers(ctx context.Context, q Querier, before time.Time) error {
+	_, err := q.ExecContext(ctx, `DELETE FROM channel_answers WHERE at<?`, Millis(before))
+	return err
+}
+
+// RevokedSSH reports whether an SSH session was revoked by its own ID. Its login may stand.
+func RevokedSSH(ctx context.Context, q Querier, id string) (bool, error) {
+	var n int
+	err := q.QueryRowContext(ctx, `SELECT count(*) FROM revocations WHERE session_id=?`, id).Scan(&n)
+	return n > 0, err
+}
