@@ -45,11 +45,13 @@ func (s MachineSession) Wire() any {
 	}{plain(s), string(s.Token.Reveal())}
 }
 
-// Trust is the bundle of CAs that a bastion works with; lists, so that rotation has its slot.
+// Trust is the bundle of CAs that a machine works with; lists, so that rotation has its slot.
 type Trust struct {
+	Version   int64    `json:"version"`    // rises with each change of any list; 0: of a broker that counts none
 	AccessCAs []string `json:"access_cas"` // authorized_keys lines
 	HostCAs   []string `json:"host_cas"`
 	FrontCAs  []string `json:"front_cas"`
+	HopCAs    []string `json:"hop_cas"`
 }
 
 // Feed item types.
@@ -60,8 +62,8 @@ const (
 	FeedEnd       = "end" // of the feed of a person's session alone
 )
 
-// FeedItem is a line of the revocation feed. The first line is always FeedTrust; a heartbeat
-// comes at least every second; revocations come in the order of the log and are replayed from
+// FeedItem is a line of the revocation feed. The first line is always FeedTrust, which comes again
+// whenever a list of it has changed; a heartbeat comes at least every second; revocations come in the order of the log and are replayed from
 // the index after which the bastion asks.
 type FeedItem struct {
 	Type       string      `json:"type"`
@@ -99,6 +101,8 @@ type Revocation struct {
 type Ack struct {
 	Index  int64 `json:"index"`
 	Closed int   `json:"closed"` // live sessions cut, or credentials dropped, by the revocation of that index
+
+	Trust int64 `json:"trust,omitempty"` // version of the trust that a bastion has in force; such an ack says nothing of revocations, its Index is -1
 }
 
 // HopRequest asks for a one-hop certificate for one connection of a person to one host. What it

@@ -86,4 +86,13 @@ var Schema = []string{
 	`CREATE TABLE IF NOT EXISTS channel_answers (id TEXT PRIMARY KEY, digest BLOB NOT NULL, answer BLOB NOT NULL, at INTEGER NOT NULL) STRICT`,
 	`CREATE INDEX IF NOT EXISTS channel_answers_time ON channel_answers (at)`,
 	`CREATE INDEX IF NOT EXISTS revocations_session ON revocations (session_id)`,
+	// Of version 4: the CAs' keys were what each broker's configuration named. The first start adopts them.
+	`CREATE TABLE IF NOT EXISTS ca_trust (one INTEGER PRIMARY KEY, version INTEGER NOT NULL) STRICT`,
+	`INSERT INTO ca_trust (one, version) VALUES (1, 0) ON CONFLICT DO NOTHING`,
+	`CREATE TABLE IF NOT EXISTS ca_keys (
+		key TEXT PRIMARY KEY, ca TEXT NOT NULL, phase TEXT NOT NULL, version INTEGER NOT NULL,
+		published INTEGER NOT NULL, replaced INTEGER NOT NULL, retired INTEGER NOT NULL) STRICT`,
+	`CREATE UNIQUE INDEX IF NOT EXISTS ca_keys_one ON ca_keys (ca, phase) WHERE phase IN ('next', 'current', 'old')`,
+	`CREATE TABLE IF NOT EXISTS trust_seen (
+		machine TEXT PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL, at INTEGER NOT NULL) STRICT`,
 }

@@ -1,0 +1,97 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"time"
+)
+
+// Phases of a CA's key. Of each CA there is at most one key that is next, one that is current and one that is
+// old. All but the retired ones are in the trust bundles.
+const (
+	CABeside  = "beside"  // trusted, and never signs: one that the configuration names
+	CANext    = "next"    // published, and does not sign yet
+	CACurrent = "current" // signs
+	CAOld     = "old"     // has signed: what it signed may still live
+	CARetired = "retired" // nobody trusts it any more
+)
+
+// CAKey is the public key of a CA, and where its life stands.
+type CAKey struct {
+	CA        string // access, hop, front or host
+	Key       string // authorized_keys form, without a comment
+	Phase     string
+	Version   int64     // of the first trust that holds it
+	Published time.Time // when that was
+	Replaced  time.Time // when it stopped signing; zero where it has not
+	Retired   time.Time // when it left the trust; zero where it has not
+}
+
+const caColumns = `ca, key, phase, version, published, replaced, retired`
+
+func caKeys(ctx context.Context, q Querier, where string, args ...any) ([]CAKey, error) {
+	rows, err := q.QueryContext(ctx, `SELECT `+caColumns+` FROM ca_keys `+where+` ORDER BY ca, version, key`, args...)
+	return collect(rows, err, func(r *sql.Rows) (CAKey, error) {
+		var k CAKey
+		var published, replaced, retired int64
+		err := r.Scan(&k.CA, &k.Key, &k.Phase, &k.Version, &published, &replaced, &retired)
+		k.Published, k.Replaced, k.Retired = Time(published), Time(replaced), Time(retired)
+		return k, err
+	})
+}
+
+// CAKeys returns all keys of the CAs, retired ones too, in the order in which each CA published them.
+func CAKeys(ctx context.Context, q Querier) ([]CAKey, error) { return caKeys(ctx, q, ``) }
+
+// RetiredCAs returns the keys that have left the trust: what of theirs turns up is to be refused, so they belong on every
+// revocation list.
+func RetiredCAs(ctx context.Context, q Querier) ([]CAKey, error) {
+	return caKeys(ctx, q, `WHERE phase=?`, CARetired)
+}
+
+// AddCAKey records a key; ErrExists where any CA has or had it, or where its phase is taken.
+func AddCAKey(ctx context.Context, q Querier, k CAKey) error {
+	return insert(ctx, q, `INSERT INTO ca_keys (`+caColumns+`) VALUES (?,?,?,?,?,?,?)`,
+		k.CA, k.Key, k.Phase, k.Version, Millis(k.Published), Millis(k.Replaced), Millis(k.Retired))
+}
+
+// MoveCAKey moves a key from one phase to the next one; ErrNotFound where it is not in that phase.
+func MoveCAKey(ctx context.Context, q Querier, key, from, to string, now time.Time) error {
+	set, args := `phase=?`, []any{to}
+	switch to {
+	case CAOld:
+		set, args = `phase=?, replaced=?`, []any{to, Millis(now)}
+	case CARetired:
+		set, args = `phase=?, retired=?`, []any{to, Millis(now)}
+	}
+	return touched(q.ExecContext(ctx, `UPDATE ca_keys SET `+set+` WHERE key=? AND phase=?`, append(args, key, from)...))
+}
+
+// DropCAKey forgets a key that has never signed; ErrNotFound where it is not in that phase.
+func DropCAKey(ctx context.Context, q Querier, key, phase string) error {
+	return touched(q.ExecContext(ctx, `DELETE FROM ca_keys WHERE key=? AND phase=? AND phase IN ('beside', 'next')`, key, phase))
+}
+
+// touched is ErrNotFound where a statement changed nothing.
+func touched(res sql.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	n, err := res.RowsAffected()
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return err
+}
+
+// TrustVersion returns the version of the trust bundles, 0 before the first.
+func TrustVersion(ctx context.Context, q Querier) (version int64, err error) {
+	err = q.QueryRowContext(ctx, `SELECT version FROM ca_trust WHERE one=1`).Scan(&version)
+	return version, one(err)
+}
+
+// RaiseTrust returns the version of the bundles that the caller's transaction makes.
+func RaiseTrust(ctx context.Context, q Querier) (version int64, err error) {
+	err = q.QueryRowContext(ctx, `UPDATE ca_trust SET version=version+1 WHERE one=1 RETURNING version`).Scan(&version)
+	return version, one(err)
+}
