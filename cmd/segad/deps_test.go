@@ -40,6 +40,7 @@ var allowed = []struct {
 	{"broker/bastion", []string{"broker/api", "sshca", "audit", "audit/recording", "audit/recording/bucket"}, "runs in a zone without keys; meets the broker in broker/api"},
 	{"idp", []string{"keychain/secret"}, "identity alone"},
 	{"sshca", nil, "profiles and checks are pure"},
+	{"sshca/krl", []string{"sshca"}, "bytes of OpenSSH; what is revoked is the broker's"},
 	{"sshca/softkey", []string{"keychain/secret"}, "keys in files"},
 	{"keychain", []string{"keychain/secret"}, "the laptop's secrets"},
 	{"keychain/secret", nil, "a leaf"},
