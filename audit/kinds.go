@@ -30,6 +30,9 @@ const (
 	KindUserRevoke      = "user.revoke"
 	KindUserUnblock     = "user.unblock"
 	KindSessionRevoke   = "session.revoke"
+	KindCertRevoke      = "cert.revoke"
+	KindHostRevoke      = "host.revoke"
+	KindHostUnblock     = "host.unblock"
 	KindAuditRead       = "audit.read"
 	KindRecordingRead   = "recording.read"
 	KindNodeEnroll      = "node.enroll"
@@ -47,7 +50,7 @@ func Kinds() []string {
 		KindSSHCert, KindSSHHop, KindSSHFront, KindSSHRefuse,
 		KindSessionStart, KindSessionCommand, KindSessionEnd, KindRecordingHeads,
 		KindSFTPOpen, KindSFTPClose, KindSFTPRemove, KindSFTPRename, KindForwardOpen, KindForwardClose,
-		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindAuditRead, KindRecordingRead,
+		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
 		KindNodeEnroll, KindNodeSession, KindPolicyReload, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
 	}
 	slices.Sort(kinds)
@@ -61,7 +64,7 @@ func KnownKind(kind string) bool {
 		KindSSHCert, KindSSHHop, KindSSHFront, KindSSHRefuse,
 		KindSessionStart, KindSessionCommand, KindSessionEnd, KindRecordingHeads,
 		KindSFTPOpen, KindSFTPClose, KindSFTPRemove, KindSFTPRename, KindForwardOpen, KindForwardClose,
-		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindAuditRead, KindRecordingRead,
+		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
 		KindNodeEnroll, KindNodeSession, KindPolicyReload, KindLogRecovery, KindRequestRefuse, KindRetentionDelete:
 		return true
 	}

@@ -86,7 +86,8 @@ type FeedSession struct {
 }
 
 // Revocation is what a bastion must cut. Exactly one of the subject's forms is set: (Issuer,
-// Subject), LoginID or SessionID.
+// Subject), LoginID, SessionID, (Profile, Serial) of a certificate, or Host by its name. With a certificate goes
+// what was opened by it, and nothing of its holder besides.
 type Revocation struct {
 	Index     int64  `json:"index"` // of its event in the log
 	EventID   string `json:"event_id"`
@@ -94,6 +95,9 @@ type Revocation struct {
 	Subject   string `json:"sub,omitempty"`
 	LoginID   string `json:"login_id,omitempty"`
 	SessionID string `json:"session_id,omitempty"`
+	Profile   string `json:"profile,omitempty"`
+	Serial    uint64 `json:"serial,omitempty,string"`
+	Host      string `json:"host,omitempty"`
 	Reason    string `json:"reason"`
 }
 
@@ -121,9 +125,10 @@ type HopRequest struct {
 type Hop struct {
 	SessionID   string    `json:"session_id"` // ssh_…
 	Certificate string    `json:"certificate"`
-	Address     string    `json:"address"`   // host:port to dial, from the inventory
-	HostID      string    `json:"host_id"`   // principal that the host's certificate must carry
-	HostKeys    []string  `json:"host_keys"` // pinned plain keys, where the host has no certificate
+	Address     string    `json:"address"`                      // host:port to dial, from the inventory
+	HostID      string    `json:"host_id"`                      // principal that the host's certificate must carry
+	HostKeys    []string  `json:"host_keys"`                    // pinned plain keys, where the host has no certificate
+	Revoked     []string  `json:"revoked_host_certs,omitempty"` // serials of certificates that the host must not show any more
 	Person      Person    `json:"person"`
 	LoginID     string    `json:"login_id"`
 	NotAfter    time.Time `json:"not_after"`    // the session's own end, enforced by the bastion

@@ -1,6 +1,6 @@
 package api
 
-// Routes. All but Configuration, Discovery, KeySet, Checkpoint, Consistency, hash tiles (made to be witnessed by anybody), Health,
+// Routes. All but Configuration, Discovery, KeySet, KRL and KRLSig, Checkpoint, Consistency, hash tiles (made to be witnessed by anybody), Health,
 // Ready and Metrics need a DPoP proof; all but those, Login,
 // the device login and the machine routes need a session token as well ("Authorization: DPoP …").
 //
@@ -54,6 +54,8 @@ const (
 	RouteFront       = "/v1/bastion/front"     // POST FrontRequest → Certificate
 	RouteReport      = "/v1/bastion/events"    // POST []Report → Empty
 	RouteChannel     = "/v1/bastion/channel"   // POST ChannelRequest → ChannelGrant
+	RouteKRL         = "/v1/ssh/krl"           // GET → OpenSSH's key revocation list, with ETag and HeaderKRLVersion
+	RouteKRLSig      = "/v1/ssh/krl.sig"       // GET → its detached signature (SSHSIG) by the hop CA, with the same ETag and HeaderKRLVersion
 
 	RouteIndexSessions  = "/v1/indexer/sessions"        // GET ?after=INDEX → NDJSON of IndexSession, those that have ended
 	RouteIndexRecording = "/v1/indexer/recordings/{id}" // GET → bytes of the recording
@@ -65,7 +67,8 @@ const (
 const (
 	HeaderCheckpoint = "Sega-Checkpoint" // base64 (std) of the latest signed checkpoint, on every answer but hash tiles, which caches keep
 	HeaderRequestID  = "Sega-Request-Id"
-	HeaderNotice     = "Sega-Notice" // a sentence in ASCII for whoever reads the answer: what it may lack
+	HeaderNotice     = "Sega-Notice"      // a sentence in ASCII for whoever reads the answer: what it may lack
+	HeaderKRLVersion = "Sega-KRL-Version" // decimal; a list and a signature of one version belong together
 	HeaderNonce      = "DPoP-Nonce"
 	HeaderProof      = "DPoP"
 )

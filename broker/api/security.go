@@ -25,12 +25,23 @@ type Sessions struct {
 const (
 	SubjectUser    = "user"
 	SubjectSession = "session"
+	SubjectCert    = "cert"
+	SubjectHost    = "host"
+)
+
+// Profiles of certificates, each with a CA and serials of its own.
+const (
+	ProfileAccess = "access" // of a person, for bastions
+	ProfileHop    = "hop"    // of one session, for one host
+	ProfileFront  = "front"  // of a bastion, or of a mask that it wears
+	ProfileHost   = "host"   // of a host
 )
 
 // RevokeRequest cuts a subject off. With Plan set nothing happens and the answer holds the plan alone.
 type RevokeRequest struct {
-	Subject string `json:"subject"` // SubjectUser, SubjectSession
-	ID      string `json:"id"`      // e-mail or "sub:…" for a user; ses_… or ssh_… for a session
+	Subject string `json:"subject"`           // SubjectUser, SubjectSession, SubjectCert, SubjectHost
+	ID      string `json:"id"`                // e-mail or "sub:…" for a user; ses_… or ssh_… for a session; a certificate's serial; a host's name
+	Profile string `json:"profile,omitempty"` // of a certificate; "" where its serial is that of one alone
 	Reason  string `json:"reason"`
 	Plan    bool   `json:"plan,omitempty"`
 }
@@ -38,7 +49,8 @@ type RevokeRequest struct {
 // Plan says what a revocation will touch.
 type Plan struct {
 	Person       Person        `json:"person"`
-	Blocks       bool          `json:"blocks"` // no login until unblocked
+	What         string        `json:"what,omitempty"` // "access certificate 4294967297" or "host web-1", where it is no person or session
+	Blocks       bool          `json:"blocks"`         // no login, or nothing for the host, until unblocked
 	Sessions     []SessionInfo `json:"sessions"`
 	Certificates []Outstanding `json:"certificates"`
 	AWS          []Outstanding `json:"aws"`
@@ -77,8 +89,10 @@ type Point struct {
 	Deadline     time.Time `json:"deadline,omitempty"` // when its lease ends, where it has not acknowledged
 }
 
-// UnblockRequest lets a revoked user log in anew. It must come from somebody else.
+// UnblockRequest lets a revoked user log in anew, or people reach a revoked host again. It must come from somebody
+// else: than the user, and than whoever revoked the host.
 type UnblockRequest struct {
-	ID     string `json:"id"`
-	Reason string `json:"reason"`
+	Subject string `json:"subject,omitempty"` // SubjectUser, which "" is too, or SubjectHost
+	ID      string `json:"id"`
+	Reason  string `json:"reason"`
 }

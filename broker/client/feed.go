@@ -98,10 +98,10 @@ func checkItem(item api.FeedItem) error {
 
 func oneSubject(r api.Revocation) bool {
 	n := 0
-	for _, set := range []bool{r.Issuer != "" && r.Subject != "", r.LoginID != "", r.SessionID != ""} {
+	for _, set := range []bool{r.Issuer != "" && r.Subject != "", r.LoginID != "", r.SessionID != "", r.Profile != "" && r.Serial != 0, r.Host != ""} {
 		if set {
 			n++
 		}
 	}
-	return n == 1 && (r.Issuer == "") == (r.Subject == "")
+	return n == 1 && (r.Issuer == "") == (r.Subject == "") && (r.Profile == "") == (r.Serial == 0)
 }

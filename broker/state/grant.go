@@ -88,7 +88,7 @@ func CertsOf(ctx context.Context, q Querier, iss, sub, loginID string, now time.
 	return collect(rows, err, func(r *sql.Rows) (Cert, error) { return scanCert(r.Scan) })
 }
 
-// DropExpired forgets certificates and grants that expired before a time.
+// DropExpired forgets certificates, their revocations, and grants that expired before a time.
 func DropExpired(ctx context.Context, q Querier, before time.Time) error {
 	for _, query := range []string{
 		`DELETE FROM certs WHERE valid_before<?`,
@@ -99,7 +99,7 @@ func DropExpired(ctx context.Context, q Querier, before time.Time) error {
 			return err
 		}
 	}
-	return nil
+	return dropRevoked(ctx, q, before)
 }
 
 // Grant is a set of AWS credentials that is out there.

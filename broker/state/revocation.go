@@ -12,24 +12,37 @@ type Revocation struct {
 	Index                               int64
 	EventID                             string
 	Issuer, Subject, LoginID, SessionID string
+	Profile                             string // of a certificate
+	Serial                              uint64
+	Host                                string // by its name
 	Reason                              string
 	At                                  time.Time
 }
 
 // AddRevocation stores a revocation.
 func AddRevocation(ctx context.Context, q Querier, r Revocation) error {
-	return insert(ctx, q, `INSERT INTO revocations (idx, event_id, iss, sub, login_id, session_id, reason, at) VALUES (?,?,?,?,?,?,?,?)`,
+	err := insert(ctx, q, `INSERT INTO revocations (idx, event_id, iss, sub, login_id, session_id, reason, at) VALUES (?,?,?,?,?,?,?,?)`,
 		r.Index, r.EventID, r.Issuer, r.Subject, r.LoginID, r.SessionID, r.Reason, Millis(r.At))
+	if err != nil || r.Profile == "" && r.Host == "" {
+		return err
+	}
+	return insert(ctx, q, `INSERT INTO revoked_subjects (idx, profile, serial, host) VALUES (?,?,?,?)`, r.Index, r.Profile, serialText(r.Serial), r.Host)
 }
 
 // RevocationsAfter returns up to limit revocations of a higher index, in order.
 func RevocationsAfter(ctx context.Context, q Querier, after int64, limit int) ([]Revocation, error) {
-	rows, err := q.QueryContext(ctx, `SELECT idx, event_id, iss, sub, login_id, session_id, reason, at FROM revocations WHERE idx>? ORDER BY idx LIMIT ?`, after, limit)
+	rows, err := q.QueryContext(ctx, `SELECT r.idx, r.event_id, r.iss, r.sub, r.login_id, r.session_id, r.reason, r.at,
+			COALESCE(s.profile, ''), COALESCE(s.serial, '0'), COALESCE(s.host, '')
+		FROM revocations AS r LEFT JOIN revoked_subjects AS s ON s.idx=r.idx WHERE r.idx>? ORDER BY r.idx LIMIT ?`, after, limit)
 	return collect(rows, err, func(rows *sql.Rows) (Revocation, error) {
 		var r Revocation
 		var at int64
-		err := rows.Scan(&r.Index, &r.EventID, &r.Issuer, &r.Subject, &r.LoginID, &r.SessionID, &r.Reason, &at)
-		r.At = Time(at)
+		var serial string
+		err := rows.Scan(&r.Index, &r.EventID, &r.Issuer, &r.Subject, &r.LoginID, &r.SessionID, &r.Reason, &at, &r.Profile, &serial, &r.Host)
+		if err == nil {
+			r.At = Time(at)
+			r.Serial, err = parseSerial(serial)
+		}
 		return r, err
 	})
 }
@@ -101,6 +114,7 @@ func Recover(ctx context.Context, q Querier, now time.Time) error {
 		`DELETE FROM grants`,
 		`DELETE FROM grant_terms`,
 		`UPDATE ca_trust SET version=version+1000000`, // what was seen of the missing part counts for nothing
+		`UPDATE krl SET changes=changes+1`,
 	} {
 		if _, err := q.ExecContext(ctx, query); err != nil {
 			return err

@@ -95,4 +95,24 @@ var Schema = []string{
 	`CREATE UNIQUE INDEX IF NOT EXISTS ca_keys_one ON ca_keys (ca, phase) WHERE phase IN ('next', 'current', 'old')`,
 	`CREATE TABLE IF NOT EXISTS trust_seen (
 		machine TEXT PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL, at INTEGER NOT NULL) STRICT`,
+	// Of version 4: no certificate and no host could be revoked. What certificates a session was opened with, and whose
+	// names a certificate has, is known of those that come.
+	`CREATE TABLE IF NOT EXISTS revoked_subjects (idx INTEGER PRIMARY KEY, profile TEXT NOT NULL, serial TEXT NOT NULL, host TEXT NOT NULL) STRICT`,
+	`CREATE TABLE IF NOT EXISTS revoked_certs (
+		profile TEXT NOT NULL, serial TEXT NOT NULL, named INTEGER NOT NULL, valid_before INTEGER NOT NULL, idx INTEGER NOT NULL,
+		reason TEXT NOT NULL, PRIMARY KEY (profile, serial)) STRICT`,
+	`CREATE INDEX IF NOT EXISTS revoked_certs_expiry ON revoked_certs (valid_before)`,
+	`CREATE INDEX IF NOT EXISTS revoked_certs_named ON revoked_certs (named, profile)`,
+	`CREATE TABLE IF NOT EXISTS cert_names (
+		name TEXT NOT NULL, profile TEXT NOT NULL, serial TEXT NOT NULL, valid_before INTEGER NOT NULL, PRIMARY KEY (name, profile, serial)) STRICT`,
+	`CREATE INDEX IF NOT EXISTS cert_names_serial ON cert_names (profile, serial)`,
+	`CREATE INDEX IF NOT EXISTS cert_names_expiry ON cert_names (valid_before)`,
+	`CREATE TABLE IF NOT EXISTS blocked_hosts (
+		host TEXT PRIMARY KEY, idx INTEGER NOT NULL, blocked_iss TEXT NOT NULL, blocked_sub TEXT NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL) STRICT`,
+	`CREATE TABLE IF NOT EXISTS ssh_certs (id TEXT PRIMARY KEY, access TEXT NOT NULL, hop TEXT NOT NULL, host TEXT NOT NULL) STRICT`,
+	`CREATE INDEX IF NOT EXISTS ssh_certs_access ON ssh_certs (access)`,
+	`CREATE INDEX IF NOT EXISTS ssh_certs_hop ON ssh_certs (hop)`,
+	`CREATE INDEX IF NOT EXISTS ssh_certs_host ON ssh_certs (host)`,
+	`CREATE TABLE IF NOT EXISTS krl (
+		one INTEGER PRIMARY KEY, changes INTEGER NOT NULL, version INTEGER NOT NULL, digest TEXT NOT NULL, generated INTEGER NOT NULL) STRICT`,
 }
