@@ -53,8 +53,14 @@ type certKey struct{} // key of the signer's certificate in Permissions.ExtraDat
 
 // handshake runs the server side of SSH on c and returns the connection with the certificate that
 // signed it. It takes over c.
-func (a *authenticator) handshake(c net.Conn, host ssh.Signer) (*ssh.ServerConn, *ssh.Certificate, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
-	conn, chans, reqs, err := ssh.NewServerConn(c, a.config(host))
+func (a *authenticator) handshake(c *bufferedConn, host ssh.Signer) (*ssh.ServerConn, *ssh.Certificate, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+	g, version, err := greet(c)
+	if err != nil {
+		return nil, nil, nil, nil, err
+	}
+	config := a.config(host)
+	config.Ciphers = ciphersFor(version)
+	conn, chans, reqs, err := ssh.NewServerConn(g, config)
 	if err != nil {
 		a.brokenOff(c, err)
 		return nil, nil, nil, nil, err
