@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"io"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,5 +133,19 @@ func TestGreetedOnce(t *testing.T) {
 	_ = there.Close()
 	if all := <-got; all != "sixseven" {
 		t.Errorf("%q went out", all)
+	}
+}
+
+// TestAlgorithmsAreDocumented holds docs/clients.md against what is offered.
+func TestAlgorithmsAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/clients.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := algorithms()
+	for _, name := range slices.Concat(c.KeyExchanges, ciphersFor("SSH-2.0-paramiko_2.12.0"), c.MACs, signatureAlgorithms(), []string{ssh.CertAlgoED25519v01}) {
+		if !strings.Contains(string(doc), "`"+name+"`") {
+			t.Errorf("docs/clients.md does not name %s", name)
+		}
 	}
 }

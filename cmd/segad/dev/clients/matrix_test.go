@@ -25,6 +25,7 @@ type row struct {
 	commands []string // starts that the log names: type and beginning
 	moved    bool     // the data goes both ways
 	forwards []string // outcome and type of forwards in the log
+	more     bool     // runs where SEGA_SOAK asks for everything: dev/e2e goes this way too, or another row does nearly
 }
 
 func rows() []row {
@@ -47,6 +48,9 @@ func TestMatrix(t *testing.T) {
 		l := line{row: r, verdict: "not run"}
 		t.Run(r.client+" "+r.use, func(t *testing.T) {
 			defer func() { l.verdict = verdict(t) }()
+			if r.more && os.Getenv("SEGA_SOAK") != "1" {
+				t.Skip("runs with SEGA_SOAK=1")
+			}
 			devtest.Need(t, r.needs...)
 			sub := *w
 			sub.Env = w.With(t)

@@ -13,17 +13,17 @@ import (
 func opensshRows() []row {
 	return []row{
 		{client: "sega ssh", use: "exec", run: segaExec, commands: []string{"exec " + apart}},
-		{client: "sega ssh", use: "both ways through cat", needs: []string{"sh"}, run: segaCat, moved: true, commands: []string{"exec cat"}},
+		{client: "sega ssh", use: "both ways through cat", needs: []string{"sh"}, more: true, run: segaCat, moved: true, commands: []string{"exec cat"}},
 		{client: "ssh", use: "exec, configured block", run: sshExec((*world).agent), commands: []string{"exec " + apart}},
 		{client: "ssh", use: "exec, key in files", run: sshExec((*world).inFiles), commands: []string{"exec " + apart}},
-		{client: "ssh", use: "USER%HOST@BASTION", run: sshExec((*world).percent), commands: []string{"exec " + apart}},
-		{client: "ssh", use: "-J by hand", run: sshExec((*world).jump), commands: []string{"exec " + apart}},
+		{client: "ssh", use: "USER%HOST@BASTION", more: true, run: sshExec((*world).percent), commands: []string{"exec " + apart}},
+		{client: "ssh", use: "-J by hand", more: true, run: sshExec((*world).jump), commands: []string{"exec " + apart}},
 		{client: "ssh", use: "terminal", needs: []string{"script"}, run: sshTerminal, commands: []string{"shell "}},
 		{client: "ssh", use: "ControlMaster", run: sshMaster, moved: true, commands: []string{"exec cat", "exec echo shared"}},
-		{client: "ssh", use: "signals and 255", run: sshEnds, commands: []string{"exec kill -9 $$"}},
+		{client: "ssh", use: "signals and 255", more: true, run: sshEnds, commands: []string{"exec kill -9 $$"}},
 		{client: "scp", use: "SFTP protocol", needs: []string{"scp"}, run: scp(), moved: true, commands: []string{"subsystem sftp"}},
 		{client: "scp", use: "old protocol (-O)", needs: []string{"scp"}, run: scp("-O"), moved: true, commands: []string{"exec scp -t", "exec scp -f"}},
-		{client: "scp", use: "folder", needs: []string{"scp"}, run: scpFolder, moved: true, commands: []string{"subsystem sftp"}},
+		{client: "scp", use: "folder", needs: []string{"scp"}, more: true, run: scpFolder, moved: true, commands: []string{"subsystem sftp"}},
 		{client: "sftp", use: "batch", needs: []string{"sftp"}, run: sftpBatch, moved: true, commands: []string{"subsystem sftp"}},
 	}
 }

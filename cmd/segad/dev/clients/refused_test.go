@@ -17,9 +17,9 @@ import (
 func forwardRows() []row {
 	return []row{
 		{client: "ssh", use: "-L, off", run: forwardLocal, commands: []string{"exec sleep"}, forwards: []string{"denied direct-tcpip"}},
-		{client: "ssh", use: "-D, off", run: forwardDynamic, commands: []string{"exec sleep"}, forwards: []string{"denied direct-tcpip"}},
+		{client: "ssh", use: "-D, off", more: true, run: forwardDynamic, commands: []string{"exec sleep"}, forwards: []string{"denied direct-tcpip"}},
 		{client: "ssh", use: "-R, off", run: forwardRemote, forwards: []string{"denied tcpip-forward"}, commands: []string{"exec echo"}},
-		{client: "ssh", use: "-W, off", run: forwardStdio, forwards: []string{"denied direct-tcpip"}},
+		{client: "ssh", use: "-W, off", more: true, run: forwardStdio, forwards: []string{"denied direct-tcpip"}},
 		{client: "ssh", use: "-J through the host, off", run: jumpOn, forwards: []string{"denied direct-tcpip"}},
 	}
 }
