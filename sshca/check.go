@@ -23,6 +23,9 @@ func CheckAccess(cert *ssh.Certificate, cas Bundle, now time.Time, source netip.
 	if err := checkNow(cert, now); err != nil {
 		return err
 	}
+	if _, ok := cert.Extensions[extNoTouch]; ok {
+		return fmt.Errorf("%w: %q in a certificate for access", ErrExtension, extNoTouch)
+	}
 	value, ok := cert.CriticalOptions[optSource]
 	if !ok {
 		return nil

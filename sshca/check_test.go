@@ -111,7 +111,13 @@ func TestCheckAccessRefuses(t *testing.T) {
 		"not yet valid":             {func(c *ssh.Certificate) { c.ValidAfter += 3600; c.ValidBefore += 3600 }, ErrNotYetValid},
 		"unknown critical option":   {critical("x@corp.example", "1"), ErrOption},
 		"force-command":             {critical("force-command", "true"), ErrOption},
-		"verify-required":           {critical("verify-required", ""), ErrOption},
+		"verify-required, no FIDO2": {critical("verify-required", ""), ErrOption},
+		"verify-required, a value": {func(c *ssh.Certificate) {
+			c.Key, c.CriticalOptions = skKey(t), map[string]string{"verify-required": "no"}
+		}, ErrOption},
+		"no-touch-required": {func(c *ssh.Certificate) {
+			c.Key, c.Extensions = skKey(t), map[string]string{"no-touch-required": ""}
+		}, ErrExtension},
 		"source-address elsewhere":  {critical("source-address", "198.51.100.0/24"), ErrSource},
 		"source-address empty":      {critical("source-address", ""), ErrOption},
 		"source-address malformed":  {critical("source-address", "192.0.2.7/33"), ErrOption},

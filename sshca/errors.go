@@ -22,4 +22,5 @@ var (
 	ErrOption      = errors.New("critical option not allowed")
 	ErrExtension   = errors.New("extension not allowed")
 	ErrSource      = errors.New("source address not allowed")
+	ErrProof       = errors.New("signature of the key not accepted") // of CheckProof alone
 )

@@ -52,8 +52,10 @@ func checkRSA(key ssh.PublicKey) error {
 	return nil
 }
 
-func isSK(key ssh.PublicKey) bool {
-	return key.Type() == ssh.KeyAlgoSKED25519 || key.Type() == ssh.KeyAlgoSKECDSA256
+// IsHardware reports whether a key is bound to a FIDO2 authenticator (an sk- key). That one stands behind
+// it is the word of whoever made the key: ssh asks for no attestation.
+func IsHardware(key ssh.PublicKey) bool {
+	return key != nil && (key.Type() == ssh.KeyAlgoSKED25519 || key.Type() == ssh.KeyAlgoSKECDSA256)
 }
 
 func sameKey(a, b ssh.PublicKey) bool { return bytes.Equal(a.Marshal(), b.Marshal()) }

@@ -2,7 +2,6 @@ package sshca
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"time"
@@ -54,7 +53,7 @@ func (r rules) checkKey(key ssh.PublicKey) error {
 	if err := CheckKey(key); err != nil {
 		return err
 	}
-	if isSK(key) && !r.hardware {
+	if IsHardware(key) && !r.hardware {
 		return fmt.Errorf("%w: %s in a certificate for %s", ErrKey, key.Type(), r.name)
 	}
 	return nil
@@ -75,10 +74,14 @@ func (r rules) checkLifetime(cert *ssh.Certificate) error {
 }
 
 func (r rules) checkOptions(cert *ssh.Certificate) error {
-	for name := range maps.Keys(cert.CriticalOptions) {
-		if name != optSource || r.source == never {
+	for name, value := range cert.CriticalOptions {
+		known := name == optSource && r.source != never || name == optVerify && r.hardware && value == ""
+		if !known {
 			return fmt.Errorf("%w: %q in a certificate for %s", ErrOption, clip(name), r.name)
 		}
+	}
+	if _, ok := cert.CriticalOptions[optVerify]; ok && !IsHardware(cert.Key) {
+		return fmt.Errorf("%w: %s of a key that can verify nobody", ErrOption, optVerify)
 	}
 	value, ok := cert.CriticalOptions[optSource]
 	if !ok && r.source == always {

@@ -31,6 +31,8 @@ const (
 // The options of PROTOCOL.certkeys that sega uses.
 const (
 	optSource    = "source-address"
+	optVerify    = "verify-required"   // of sk- keys: the authenticator has verified its user, by a PIN or a fingerprint
+	extNoTouch   = "no-touch-required" // never given, and refused: x/crypto would take signatures that nobody touched a key for
 	extPTY       = "permit-pty"
 	extForward   = "permit-port-forwarding"
 	extAgent     = "permit-agent-forwarding"
@@ -43,8 +45,8 @@ type rules struct {
 	name       string
 	certType   uint32
 	longest    time.Duration // from valid_after to valid_before
-	hardware   bool          // sk- keys may be certified
-	source     need          // of source-address; no other critical option is known
+	hardware   bool          // sk- keys may be certified, and verify-required may be asked of them
+	source     need          // of source-address; no further critical option is known
 	extensions []string
 	principals func(*ssh.Certificate) error
 }
@@ -102,14 +104,22 @@ type AccessParams struct {
 	ValidAfter      time.Time
 	ValidBefore     time.Time
 	SourceAddresses []string // addresses or CIDRs; none: from anywhere
+	Verified        bool     // verify-required: the key has shown in this minute that it verifies its user; for sk- keys alone
 }
 
 // NewAccess returns an unsigned access certificate. Its only principal is the login's ID.
 func NewAccess(p AccessParams) (*ssh.Certificate, error) {
 	c := newCertificate(ssh.UserCert, p.Key, p.Serial, p.KeyID.String(), p.ValidAfter, p.ValidBefore)
 	c.ValidPrincipals = []string{p.KeyID.Session}
+	options := map[string]string{}
 	if len(p.SourceAddresses) > 0 {
-		c.CriticalOptions = map[string]string{optSource: joinSources(p.SourceAddresses)}
+		options[optSource] = joinSources(p.SourceAddresses)
+	}
+	if p.Verified {
+		options[optVerify] = ""
+	}
+	if len(options) > 0 {
+		c.CriticalOptions = options
 	}
 	return linted(c, Access)
 }

@@ -86,6 +86,7 @@ func TestNewRefuses(t *testing.T) {
 		"access: address with zone":           {access(func(p *AccessParams) { p.SourceAddresses = []string{"fe80::1%eth0"} }), ErrOption},
 		"access: empty address":               {access(func(p *AccessParams) { p.SourceAddresses = []string{""} }), ErrOption},
 		"access: negated address":             {access(func(p *AccessParams) { p.SourceAddresses = []string{"!10.0.0.1"} }), ErrOption},
+		"access: verified, no FIDO2 key":      {access(func(p *AccessParams) { p.Verified = true }), ErrOption},
 		"hop: no source address":              {hop(func(p *HopParams) { p.SourceAddresses = nil }), ErrOption},
 		"hop: from everywhere":                {hop(func(p *HopParams) { p.SourceAddresses = []string{"10.0.0.5", "::/0"} }), ErrOption},
 		"hop: no login":                       {hop(func(p *HopParams) { p.Login = "" }), ErrPrincipal},
