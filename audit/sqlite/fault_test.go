@@ -20,16 +20,21 @@ import (
 var errInjected = errors.New("injected I/O error")
 
 // faults fails operations first..first+count-1 of all connections; where after is set the
-// operation is carried out and its result lost.
+// operation is carried out and its result lost. With only, operations before the first that fails
+// count if they are of that text.
 type faults struct {
 	n            atomic.Int64
 	first, count int64
 	after        bool
+	only         string
 	reached      atomic.Bool
 }
 
 // run wraps one operation.
-func (f *faults) run(op func() error) error {
+func (f *faults) run(text string, op func() error) error {
+	if f.only != "" && text != f.only && f.n.Load() <= f.first {
+		return op()
+	}
 	n := f.n.Add(1) - 1
 	hit := n >= f.first && n < f.first+f.count
 	if hit {
@@ -55,26 +60,27 @@ func (c *faultConn) PrepareContext(ctx context.Context, text string) (driver.Stm
 	if err != nil {
 		return nil, err
 	}
-	return &faultStmt{Stmt: s, f: c.f}, nil
+	return &faultStmt{Stmt: s, f: c.f, text: text}, nil
 }
 
 func (c *faultConn) ExecContext(ctx context.Context, text string, args []driver.NamedValue) (r driver.Result, err error) {
-	err = c.f.run(func() error { r, err = c.conn.ExecContext(ctx, text, args); return err })
+	err = c.f.run(text, func() error { r, err = c.conn.ExecContext(ctx, text, args); return err })
 	return r, err
 }
 
 type faultStmt struct {
 	driver.Stmt
-	f *faults
+	f    *faults
+	text string
 }
 
 func (s *faultStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (r driver.Result, err error) {
-	err = s.f.run(func() error { r, err = s.Stmt.(driver.StmtExecContext).ExecContext(ctx, args); return err })
+	err = s.f.run(s.text, func() error { r, err = s.Stmt.(driver.StmtExecContext).ExecContext(ctx, args); return err })
 	return r, err
 }
 
 func (s *faultStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	if err := s.f.run(func() error { return nil }); err != nil {
+	if err := s.f.run(s.text, func() error { return nil }); err != nil {
 		return nil, err
 	}
 	return s.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
