@@ -38,6 +38,7 @@ const (
 	KindNodeEnroll      = "node.enroll"
 	KindNodeSession     = "node.session"
 	KindPolicyReload    = "policy.reload"
+	KindCAConfigure     = "ca.configure"
 	KindLogRecovery     = "log.recovery"
 	KindRequestRefuse   = "request.refuse"
 	KindRetentionDelete = "retention.delete"
@@ -51,7 +52,8 @@ func Kinds() []string {
 		KindSessionStart, KindSessionCommand, KindSessionEnd, KindRecordingHeads,
 		KindSFTPOpen, KindSFTPClose, KindSFTPRemove, KindSFTPRename, KindForwardOpen, KindForwardClose,
 		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
-		KindNodeEnroll, KindNodeSession, KindPolicyReload, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
+		KindNodeEnroll, KindNodeSession, KindPolicyReload,
+		KindCAConfigure, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
 	}
 	slices.Sort(kinds)
 	return kinds
@@ -65,7 +67,8 @@ func KnownKind(kind string) bool {
 		KindSessionStart, KindSessionCommand, KindSessionEnd, KindRecordingHeads,
 		KindSFTPOpen, KindSFTPClose, KindSFTPRemove, KindSFTPRename, KindForwardOpen, KindForwardClose,
 		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
-		KindNodeEnroll, KindNodeSession, KindPolicyReload, KindLogRecovery, KindRequestRefuse, KindRetentionDelete:
+		KindNodeEnroll, KindNodeSession, KindPolicyReload,
+		KindCAConfigure, KindLogRecovery, KindRequestRefuse, KindRetentionDelete:
 		return true
 	}
 	return false

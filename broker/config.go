@@ -88,11 +88,11 @@ type Bastion struct {
 	Egress  []string // CIDRs from which hosts see it: the source-address of hop certificates (R5)
 }
 
-// CAs are the signers of the four CAs and what else is trusted beside them while rotating.
+// CAs are the keys that may sign for the four CAs, as the configuration names them, and what else is trusted beside. Which of
+// a CA's keys signs is in the database, and changes by a rotation; where it knows none yet, the first one does.
 type CAs struct {
-	Access, Hop, Front, Host ssh.Signer
-	MoreAccess, MoreHost     []ssh.PublicKey
-	MoreFront                []ssh.PublicKey
+	Access, Hop, Front, Host                 []ssh.Signer
+	MoreAccess, MoreHop, MoreFront, MoreHost []ssh.PublicKey // never sign: offline, for emergencies
 }
 
 // Times are the lifetimes of design.md §5.
@@ -134,6 +134,7 @@ type Config struct {
 	WebIdentity           *Issuer  // for roles in the mode web-identity; nil: there are none
 	Consoles              Consoles // nil: nobody gets a console
 	CAs                   CAs
+	ReloadCAs             func(context.Context) (CAs, error) // reads the configuration anew, when the database knows a key that CAs lacks; may be nil
 	Roles                 []Role
 	Hosts                 []Host
 	Bastions              []Bastion
@@ -156,7 +157,6 @@ func (c *Config) validate() error {
 	for what, missing := range map[string]bool{
 		"node": c.Node == "", "issuer": c.Issuer == "", "client ID": c.ClientID == "", "log": c.Log == nil, "policy": c.Policy == nil,
 		"verifier": c.Verifier == nil, "minter": c.Minter == nil, "recordings": c.Recordings == nil, "clock": c.Now == nil, "logger": c.Logger == nil,
-		"access CA": c.CAs.Access == nil, "hop CA": c.CAs.Hop == nil, "front CA": c.CAs.Front == nil, "host CA": c.CAs.Host == nil,
 	} {
 		if missing {
 			return fmt.Errorf("broker: no %s configured", what)
@@ -165,7 +165,7 @@ func (c *Config) validate() error {
 	if c.DeviceGrant && c.Device == nil {
 		return errors.New("broker: the device grant is allowed but there is no provider for it")
 	}
-	return c.validateNames()
+	return errors.Join(c.CAs.check(), c.validateNames())
 }
 
 func (c *Config) validateNames() error {

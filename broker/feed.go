@@ -56,14 +56,14 @@ type feeding struct {
 	after int64
 	last  string    // event of the revocation that was sent last
 	told  time.Time // when the other brokers were told last that it is here
+	trust int64     // version that was sent last
 }
 
 func (f *feeding) run(ctx context.Context) error {
 	unhurried(f.w)
 	f.s.stamp(f.w)
 	f.w.Header().Set("Content-Type", "application/x-ndjson")
-	trust := f.s.trust()
-	if err := f.send(api.FeedItem{Type: api.FeedTrust, Trust: &trust}); err != nil {
+	if err := f.sendTrust(f.s.trust()); err != nil {
 		return err
 	}
 	tick := time.NewTicker(f.s.Times.Heartbeat)
@@ -72,6 +72,11 @@ func (f *feeding) run(ctx context.Context) error {
 		wake := f.s.hub.waker() // before the read, so that nothing falls between
 		if err := f.catchUp(ctx); err != nil {
 			return err
+		}
+		if trust := f.s.trust(); trust.Version != f.trust {
+			if err := f.sendTrust(trust); err != nil {
+				return err
+			}
 		}
 		f.tellPeers(ctx, false)
 		// With every heartbeat: a bastion that could not prove the last one tries again in a second.
@@ -139,6 +144,11 @@ func (f *feeding) rewind(ctx context.Context, tx store.Querier) error {
 	return err
 }
 
+func (f *feeding) sendTrust(trust api.Trust) error {
+	f.trust = trust.Version
+	return f.send(api.FeedItem{Type: api.FeedTrust, Trust: &trust})
+}
+
 func (f *feeding) send(item api.FeedItem) error {
 	item.LeaseMS = f.s.Times.Lease.Milliseconds()
 	line, err := json.Marshal(item)
@@ -156,11 +166,14 @@ func (f *feeding) send(item api.FeedItem) error {
 	return f.out.Flush()
 }
 
-// ack takes a bastion's word that it has cut what a revocation touches.
+// ack takes a bastion's word that it has cut what a revocation touches, or that it has a trust in force.
 func (s *Server) ack(ctx context.Context, c *call) (any, error) {
 	var a api.Ack
 	if err := decode(c, &a); err != nil {
 		return nil, err
+	}
+	if a.Trust != 0 {
+		return api.Empty{}, s.sawTrust(ctx, c, api.MachineBastion, a.Trust)
 	}
 	s.hub.ack(c.session.Subject, a, s.Now())
 	if !s.Peers {
@@ -170,4 +183,19 @@ func (s *Server) ack(ctx context.Context, c *call) (any, error) {
 		return state.AckFollower(ctx, tx, c.session.Subject, a.Index, int64(a.Closed), s.Now())
 	})
 	return api.Empty{}, unavailable(err)
+}
+
+// sawTrust records which trust a machine says that it has in force.
+func (s *Server) sawTrust(ctx context.Context, c *call, kind string, version int64) error {
+	_, err := s.Log.Append(ctx, nil, func(ctx context.Context, tx store.Tx) error {
+		newest, err := state.TrustVersion(ctx, tx) // of the database: another broker may have sent a newer one than we know of
+		if err != nil {
+			return err
+		}
+		if version < 0 || version > newest {
+			return api.Errorf(api.KindInvalid, "no broker has sent a trust of version %d", version)
+		}
+		return state.SawTrust(ctx, tx, state.Seen{Machine: c.session.Subject, Name: c.session.Email, Kind: kind, Version: version, At: s.Now()})
+	})
+	return unavailable(err)
 }

@@ -33,7 +33,7 @@ func (s *Server) readiness() error {
 	case <-s.stop:
 		return errors.New("shutting down")
 	default:
-		return s.probe.check(s)
+		return errors.Join(s.probe.check(s), s.caReadiness())
 	}
 }
 

@@ -34,6 +34,7 @@ type Server struct {
 	replay    *dpop.Replay
 	strangers *dpop.Replay // of requests without a session
 	serials   *serials
+	cas       cas
 	hub       *hub
 	agents    *agents
 	run       string // of this process alone: part of every standing
@@ -83,6 +84,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s.metrics = newMetrics(prometheus.NewRegistry(), s)
 	if err := s.checkOwnMark(ctx); err != nil {
 		return nil, fmt.Errorf("broker: compare the log with what an earlier run has seen: %w", err)
+	}
+	if err := s.openCAs(ctx); err != nil {
+		return nil, fmt.Errorf("broker: keys of the CAs: %w", err)
 	}
 	if err := s.Settle(ctx); err != nil {
 		return nil, fmt.Errorf("broker: close what an earlier run left open: %w", err)

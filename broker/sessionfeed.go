@@ -24,6 +24,7 @@ type sessionFeed struct {
 	until   time.Time     // for which writes are allowed
 	stood   stood
 	noted   time.Time // when the log's checkpoint was sent last
+	trust   int64     // version of the front CAs that were sent last
 
 	after   int64 // revocations up to this index are told, or pending
 	pending []revoked
@@ -66,8 +67,7 @@ func (f *sessionFeed) run(ctx context.Context) error {
 	unhurried(f.w)
 	f.s.stamp(f.w)
 	f.w.Header().Set("Content-Type", "application/x-ndjson")
-	trust := api.Trust{AccessCAs: []string{}, HostCAs: []string{}, FrontCAs: f.s.trust().FrontCAs}
-	if err := f.send(api.FeedItem{Type: api.FeedTrust, Trust: &trust}); err != nil {
+	if err := f.sendTrust(f.s.trust()); err != nil {
 		return err
 	}
 	if err := f.s.place(ctx, f); err != nil {
@@ -80,6 +80,11 @@ func (f *sessionFeed) run(ctx context.Context) error {
 		n, err := f.s.news(ctx, f)
 		if err != nil {
 			return err
+		}
+		if trust := f.s.trust(); trust.Version != f.trust {
+			if err := f.sendTrust(trust); err != nil {
+				return err
+			}
 		}
 		if err := f.tell(n, beat); err != nil {
 			return err
@@ -96,6 +101,13 @@ func (f *sessionFeed) run(ctx context.Context) error {
 			return api.Errorf(api.KindUnavailable, "the broker stops").WithHint("connect anew")
 		}
 	}
+}
+
+// sendTrust tells which CAs vouch for bastions. The others are nothing to a laptop.
+func (f *sessionFeed) sendTrust(all api.Trust) error {
+	f.trust = all.Version
+	trust := api.Trust{Version: all.Version, AccessCAs: []string{}, HostCAs: []string{}, FrontCAs: all.FrontCAs, HopCAs: []string{}}
+	return f.send(api.FeedItem{Type: api.FeedTrust, Trust: &trust})
 }
 
 // tell sends news: first what was revoked, then that the session stands, or why it does not.

@@ -142,7 +142,7 @@ func TestSessionFeed(t *testing.T) {
 	alice := w.login()
 	f := alice.feed()
 	trust := f.next()
-	want := api.FeedItem{Type: api.FeedTrust, Trust: &api.Trust{AccessCAs: []string{}, HostCAs: []string{}, FrontCAs: w.s.trust().FrontCAs}}
+	want := api.FeedItem{Type: api.FeedTrust, Trust: &api.Trust{Version: 1, AccessCAs: []string{}, HostCAs: []string{}, FrontCAs: w.s.trust().FrontCAs, HopCAs: []string{}}}
 	if diff := cmp.Diff(want, trust); diff != "" {
 		t.Errorf("begins with (-want +got)\n%s", diff)
 	}

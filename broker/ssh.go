@@ -18,25 +18,6 @@ import (
 	"sega/sshca"
 )
 
-// Names of the CAs in the serials' records; also the profile of a certificate's record.
-const (
-	caAccess = "access"
-	caHop    = "hop"
-	caFront  = "front"
-)
-
-// trust is the bundle that bastions work with.
-func (s *Server) trust() api.Trust {
-	lines := func(ca ssh.Signer, more []ssh.PublicKey) []string {
-		out := []string{sshca.MarshalLine(ca.PublicKey())}
-		for _, k := range more {
-			out = append(out, sshca.MarshalLine(k))
-		}
-		return out
-	}
-	return api.Trust{AccessCAs: lines(s.CAs.Access, s.CAs.MoreAccess), HostCAs: lines(s.CAs.Host, s.CAs.MoreHost), FrontCAs: lines(s.CAs.Front, s.CAs.MoreFront)}
-}
-
 // hosts lists the hosts that exist, and for each which logins policy gives the caller.
 func (s *Server) hosts(_ context.Context, c *call) (any, error) {
 	out := api.Hosts{Hosts: []api.Host{}}
@@ -96,22 +77,27 @@ func (s *Server) certificate(ctx context.Context, c *call) (any, error) {
 		if err != nil {
 			return effect{}, api.Errorf(api.KindInvalid, "no certificate for this key: %v", err)
 		}
-		return s.signed(cert, sshca.Access, state.Cert{Profile: caAccess, Bearer: c.bearer(), Reason: reason, Ticket: ticket}, s.CAs.Access)
+		return s.signed(ctx, cert, sshca.Access, state.Cert{Profile: caAccess, Bearer: c.bearer(), Reason: reason, Ticket: ticket})
 	}
 	return s.perform(ctx, c, op)
 }
 
-// signed signs a certificate and makes the effect that records it with serial and hash (R3).
-func (s *Server) signed(cert *ssh.Certificate, profile sshca.Profile, record state.Cert, signer ssh.Signer) (effect, error) {
-	if err := sshca.Sign(cert, profile, signer); err != nil {
-		return effect{}, api.Errorf(api.KindInternal, "the certificate was not signed").WithCause(err)
+// signed signs a certificate with the key that signs for the CA of the record's profile now, and makes the effect that records it
+// with serial and hash (R3).
+func (s *Server) signed(ctx context.Context, cert *ssh.Certificate, profile sshca.Profile, record state.Cert) (effect, error) {
+	signer, err := s.authority(ctx, record.Profile)
+	if err != nil {
+		return effect{}, err
+	}
+	if err := s.sign(cert, profile, record.Profile, signer); err != nil {
+		return effect{}, err
 	}
 	before := time.Unix(int64(cert.ValidBefore), 0).UTC()
 	reply := api.Certificate{Certificate: sshca.MarshalLine(cert), Serial: cert.Serial, ValidAfter: time.Unix(int64(cert.ValidAfter), 0).UTC(), ValidBefore: before}
 	record.Serial, record.Fingerprint, record.Digest, record.ValidBefore = cert.Serial, ssh.FingerprintSHA256(cert.Key), sshca.Digest(cert), before
 	return effect{reply: reply,
 		details: map[string]any{"serial": sshca.Serial(cert.Serial).String(), "certificate_sha256": record.Digest, "key_id": cert.KeyId,
-			"principals": cert.ValidPrincipals, "fingerprint": record.Fingerprint, "valid_before": before},
+			"principals": cert.ValidPrincipals, "fingerprint": record.Fingerprint, "valid_before": before, "ca": ssh.FingerprintSHA256(signer.PublicKey())},
 		apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error { return s.recordCert(ctx, tx, record) }}, nil
 }
 
@@ -244,7 +230,7 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopG
 	if err != nil {
 		return effect{}, api.Errorf(api.KindDenied, "no hop certificate: %v", err)
 	}
-	made, err := s.signed(cert, sshca.Hop, state.Cert{Profile: caHop, Bearer: access.Bearer, Reason: access.Reason, Ticket: access.Ticket}, s.CAs.Hop)
+	made, err := s.signed(ctx, cert, sshca.Hop, state.Cert{Profile: caHop, Bearer: access.Bearer, Reason: access.Reason, Ticket: access.Ticket})
 	if err != nil {
 		return effect{}, err
 	}
@@ -320,7 +306,7 @@ func (s *Server) front(ctx context.Context, c *call) (any, error) {
 		if err != nil {
 			return effect{}, api.Errorf(api.KindDenied, "no front certificate: %v", err)
 		}
-		made, err := s.signed(cert, sshca.Front, state.Cert{Profile: caFront, Bearer: c.bearer()}, s.CAs.Front)
+		made, err := s.signed(ctx, cert, sshca.Front, state.Cert{Profile: caFront, Bearer: c.bearer()})
 		if err == nil {
 			made.details.(map[string]any)["bastion"] = c.session.Email
 		}

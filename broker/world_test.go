@@ -183,6 +183,11 @@ func signer(t testing.TB) ssh.Signer {
 	return s
 }
 
+func newCAs(t testing.TB) CAs {
+	one := func() []ssh.Signer { return []ssh.Signer{signer(t)} }
+	return CAs{Access: one(), Hop: one(), Front: one(), Host: one()}
+}
+
 // newWorld starts a broker on SQLite; change alters its configuration.
 func newWorld(t testing.TB, change ...func(*Config)) *world {
 	t.Helper()
@@ -214,8 +219,19 @@ func newWorldOn(t testing.TB, open opener, change ...func(*Config)) *world {
 	for _, f := range change {
 		f(&w.config)
 	}
+	w.knowCAs()
 	w.restart()
 	return w
+}
+
+// knowCAs makes the database one that knows the CAs already: the first start of all would be an event before every test's.
+func (w *world) knowCAs() {
+	w.t.Helper()
+	changes, err := w.config.CAs.changes(nil)
+	if err != nil {
+		return // for New to say
+	}
+	w.write(func(ctx context.Context, tx store.Tx) error { return applyCAs(ctx, tx, changes, w.clock.now()) })
 }
 
 func (w *world) configuration() Config {
@@ -230,7 +246,7 @@ func (w *world) configuration() Config {
 	}
 	return Config{Origin: origin, Node: "node-1", Version: "test", Issuer: issuer, ClientID: "sega", Log: w.log, LogKey: w.logKey.VerifierKey(),
 		Policy: policy.NewEngine(load), Verifier: verifier{}, Minter: w.minter, Recordings: noRecordings{}, Now: w.clock.now,
-		CAs:      CAs{Access: signer(w.t), Hop: signer(w.t), Front: signer(w.t), Host: signer(w.t)},
+		CAs:      newCAs(w.t),
 		Hosts:    []Host{{Name: "web-1", ID: "host-1", Address: "192.0.2.1:22", Logins: []string{"deploy"}}},
 		Bastions: []Bastion{{Name: "bastion-1", Address: "192.0.2.9:22", Egress: []string{"192.0.2.9/32"}}},
 		Roles:    roles, Logger: slog.New(slog.NewJSONHandler(w.logs, nil))}

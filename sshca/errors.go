@@ -23,4 +23,5 @@ var (
 	ErrExtension   = errors.New("extension not allowed")
 	ErrSource      = errors.New("source address not allowed")
 	ErrProof       = errors.New("signature of the key not accepted") // of CheckProof alone
+	ErrSigner      = errors.New("the CA's key did not sign")
 )

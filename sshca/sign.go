@@ -22,11 +22,29 @@ func Sign(cert *ssh.Certificate, profile Profile, ca ssh.Signer) error {
 	}
 	if err := cert.SignCert(rand.Reader, ca); err != nil {
 		cert.Signature = nil
-		return fmt.Errorf("sign %s certificate: %w", profile, err)
+		return fmt.Errorf("%w a %s certificate: %w", ErrSigner, profile, err)
 	}
 	if got, want := cert.Signature.Format, signatureAlgorithm(ca.PublicKey()); got != want {
 		cert.Signature = nil
 		return fmt.Errorf("%w: the signer used %q, not %q", ErrAlgorithm, got, want)
+	}
+	return nil
+}
+
+// TrySigner has a CA's key sign a few bytes that are no certificate, and verifies what comes.
+func TrySigner(ca ssh.Signer) error {
+	ca, err := authority(ca)
+	if err != nil {
+		return err
+	}
+	// A certificate begins with the length of its type's name: these bytes are none, whoever keeps the signature.
+	probe := []byte("sega: does this key sign? " + rand.Text())
+	signature, err := ca.Sign(rand.Reader, probe)
+	if err == nil {
+		err = ca.PublicKey().Verify(probe, signature)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSigner, err)
 	}
 	return nil
 }

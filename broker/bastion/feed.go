@@ -177,6 +177,9 @@ func (f *feed) setTrust(t api.Trust) error {
 		close(f.ready)
 	}
 	f.trusted, f.connected = parsed, true
+	if t.Version > 0 {
+		f.acks.put(api.Ack{Index: -1, Trust: t.Version}) // after it is in force: a rotation goes on by it
+	}
 	return nil
 }
 

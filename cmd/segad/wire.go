@@ -13,7 +13,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
-	"golang.org/x/crypto/ssh"
 
 	"sega/audit/store"
 	"sega/broker"
@@ -23,9 +22,6 @@ import (
 	"sega/broker/state"
 	"sega/cmd/segad/config"
 	"sega/idp"
-	"sega/keychain/secret"
-	"sega/sshca"
-	"sega/sshca/softkey"
 )
 
 // joinLife is how long a configured join token may be used, from when it is first seen.
@@ -48,7 +44,7 @@ func openBroker(ctx context.Context, path string, file config.Broker, log *slog.
 	if p.config.TrustedProxies, err = prefixes(file.TrustedProxies); err != nil {
 		return p, err
 	}
-	if p.config.CAs, err = openCAs(path, file.CA); err != nil {
+	if err := wireCAs(&p.config, path, file.CA, log); err != nil {
 		return p, err
 	}
 	p.config.Policy = policy.NewEngine(func() (*policy.Set, error) { return policy.Load(os.DirFS(config.Path(path, file.Policy))) })
@@ -179,40 +175,6 @@ func sharedCredentials(ctx context.Context, path string) (aws.CredentialsProvide
 		return nil, fmt.Errorf("AWS credentials in %s: profile default holds no keys", path)
 	}
 	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return value, nil }), nil
-}
-
-func openCAs(path string, file config.CA) (cas broker.CAs, err error) {
-	pass, err := config.Secret(config.Path(path, file.Passphrase))
-	if err != nil {
-		return cas, err
-	}
-	defer pass.Wipe()
-	for name, ca := range map[string]struct {
-		file string
-		to   *ssh.Signer
-	}{"access": {file.Access, &cas.Access}, "hop": {file.Hop, &cas.Hop}, "front": {file.Front, &cas.Front}, "host": {file.Host, &cas.Host}} {
-		if *ca.to, err = openCA(config.Path(path, ca.file), pass); err != nil {
-			return cas, fmt.Errorf("%s CA: %w", name, err)
-		}
-	}
-	for _, more := range []struct {
-		lines []string
-		to    *[]ssh.PublicKey
-	}{{file.MoreAccess, &cas.MoreAccess}, {file.MoreFront, &cas.MoreFront}, {file.MoreHost, &cas.MoreHost}} {
-		bundle, err := sshca.ParseBundle(more.lines)
-		if err != nil {
-			return cas, err
-		}
-		*more.to = bundle
-	}
-	return cas, nil
-}
-
-func openCA(path string, pass secret.Secret) (ssh.Signer, error) {
-	if path == "" {
-		return nil, errors.New("no key file configured\nrun: segad ca init")
-	}
-	return softkey.Open(path, pass)
 }
 
 func prefixes(lines []string) ([]netip.Prefix, error) {

@@ -83,18 +83,6 @@ type AWS struct {
 	FederationEndpoint string `yaml:"federation_endpoint,omitempty"` // of consoles, for tests; else AWS's own
 }
 
-// CA names the key files of the four CAs and the file of their passphrase.
-type CA struct {
-	Access     string   `yaml:"access"`
-	Hop        string   `yaml:"hop"`
-	Front      string   `yaml:"front"`
-	Host       string   `yaml:"host"`
-	Passphrase string   `yaml:"passphrase"`
-	MoreAccess []string `yaml:"more_access,omitempty"` // public keys trusted beside, while rotating
-	MoreFront  []string `yaml:"more_front,omitempty"`
-	MoreHost   []string `yaml:"more_host,omitempty"`
-}
-
 // Role is an AWS role.
 type Role struct {
 	Name        string            `yaml:"name"`

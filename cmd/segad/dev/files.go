@@ -191,7 +191,7 @@ func (e *environment) writeConfigs() error {
 			RedirectPorts: e.saved.RedirectPorts, RedirectPath: redirectPath, DeviceGrant: true},
 		Issuer:   &config.Issuer{Keys: []string{"issuer.key"}},
 		AWS:      config.AWS{Region: region, Endpoint: e.sts.URL(), Credentials: "aws/credentials", FederationEndpoint: e.console.URL()},
-		CA:       config.CA{Access: "ca/access", Hop: "ca/hop", Front: "ca/front", Host: "ca/host", Passphrase: "ca.passphrase"},
+		CA:       config.CA{Access: config.Keys{"ca/access"}, Hop: config.Keys{"ca/hop"}, Front: config.Keys{"ca/front"}, Host: config.Keys{"ca/host"}, Passphrase: "ca.passphrase"},
 		Hosts:    []config.Host{{Name: hostName, Address: e.address("host"), Logins: []string{e.login}, Labels: map[string]string{"env": "dev"}}},
 		Bastions: []config.Bastion{{Name: bastionName, Address: e.address("bastion"), Egress: []string{"127.0.0.1/32"}, JoinToken: "bastion.join"}},
 		Indexers: []config.Indexer{{Name: indexerName, JoinToken: "indexer.join"}}}

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sega/audit"
-	"sega/broker"
 	"sega/broker/api"
 	"sega/sshca"
 )
@@ -277,10 +276,10 @@ func TestHopCertificateAtAnotherHost(t *testing.T) {
 func TestHostsThatLie(t *testing.T) {
 	foreign := newSigner(t)
 	s := newSSHWorld(t, map[string]identity{
-		"foreign":  {ca: func(broker.CAs) ssh.Signer { return foreign }},
-		"leaked":   {ca: func(c broker.CAs) ssh.Signer { return c.Front }}, // a mask that was stolen
-		"posing":   {ca: func(c broker.CAs) ssh.Signer { return c.Host }, name: "host-a"},
-		"unsigned": {ca: func(c broker.CAs) ssh.Signer { return c.Hop }},
+		"foreign":  {ca: func(caKeys) ssh.Signer { return foreign }},
+		"leaked":   {ca: func(c caKeys) ssh.Signer { return c.Front }}, // a mask that was stolen
+		"posing":   {ca: func(c caKeys) ssh.Signer { return c.Host }, name: "host-a"},
+		"unsigned": {ca: func(c caKeys) ssh.Signer { return c.Hop }},
 	})
 	a := s.login("alice").access()
 	for _, host := range []string{"foreign", "leaked", "posing", "unsigned"} {

@@ -46,7 +46,7 @@ type sshWorld struct {
 
 // identity says how a host is to prove itself, rightly or not.
 type identity struct {
-	ca   func(broker.CAs) ssh.Signer
+	ca   func(caKeys) ssh.Signer
 	name string // in its certificate; "": its own
 }
 
@@ -60,7 +60,7 @@ func newSSHWorld(t testing.TB, more map[string]identity) *sshWorld {
 	s := &sshWorld{account: me.Username, hosts: map[string]string{}}
 	l := listen(t)
 	s.addr = l.Addr().String()
-	right := identity{ca: func(c broker.CAs) ssh.Signer { return c.Host }}
+	right := identity{ca: func(c caKeys) ssh.Signer { return c.Host }}
 	s.world = newWorld(t, func(w *world, c *broker.Config) {
 		c.Bastions, c.Hosts = c.Bastions[:1], nil
 		c.Bastions[0].Address = s.addr

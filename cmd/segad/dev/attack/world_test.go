@@ -88,7 +88,7 @@ type world struct {
 	consoles *awssts.Console
 	minter   *slowMinter
 	log      *faultyLog
-	cas      broker.CAs
+	cas      caKeys
 	config   broker.Config
 	server   *broker.Server
 	web      *httptest.Server
@@ -101,7 +101,7 @@ type change func(*world, *broker.Config)
 func newWorld(t testing.TB, changes ...change) *world {
 	t.Helper()
 	w := &world{t: t, clock: &clock{}, dir: t.TempDir()}
-	w.cas = broker.CAs{Access: newSigner(t), Hop: newSigner(t), Front: newSigner(t), Host: newSigner(t)}
+	w.cas = caKeys{Access: newSigner(t), Hop: newSigner(t), Front: newSigner(t), Host: newSigner(t)}
 	w.startProvider()
 	w.startSTS()
 	w.web = httptest.NewUnstartedServer(nil)
@@ -167,7 +167,7 @@ func (w *world) brokerConfig() broker.Config {
 	times.RevokeWait = 20 * time.Millisecond // most worlds have no bastion that could answer
 	return broker.Config{Origin: "https://" + w.web.Listener.Addr().String(), Node: node, Version: "attack", Issuer: w.provider.Issuer(), ClientID: clientID,
 		Scopes: []string{"openid", "profile", "email", "groups"}, RedirectPath: "/callback", DeviceGrant: true, Log: w.log, LogKey: key.VerifierKey(), Policy: rules,
-		Verifier: verifier, Device: w.idp, Minter: w.minter, Consoles: w.consoles, CAs: w.cas,
+		Verifier: verifier, Device: w.idp, Minter: w.minter, Consoles: w.consoles, CAs: w.cas.configured(),
 		Roles:      []broker.Role{{Name: "dev-admin", ARN: adminARN, MaxDuration: time.Hour}, {Name: "dev-audit", ARN: auditARN, ExternalID: "ext-audit", MaxDuration: 4 * time.Hour}},
 		Hosts:      []broker.Host{{Name: "web-1", ID: "web-1", Address: "127.0.0.1:9", Logins: []string{"root"}, Labels: map[string]string{"env": "dev"}}},
 		Bastions:   []broker.Bastion{{Name: bastionName, Address: "127.0.0.1:1", Egress: []string{"127.0.0.1/32"}}, {Name: otherName, Address: "127.0.0.1:1", Egress: []string{"127.0.0.1/32"}}},

@@ -101,7 +101,7 @@ func (r *rig) readFiles(data string) {
 		r.t.Fatal(err)
 	}
 	for _, p := range []*string{&file.TLS.Certificate, &file.TLS.Key, &file.LogKey, &file.Policy, &file.AWS.Credentials,
-		&file.CA.Access, &file.CA.Hop, &file.CA.Front, &file.CA.Host, &file.CA.Passphrase, &bfile.CAFile} {
+		&file.CA.Access[0], &file.CA.Hop[0], &file.CA.Front[0], &file.CA.Host[0], &file.CA.Passphrase, &bfile.CAFile} {
 		*p = config.Path(name, *p)
 	}
 	for i, key := range file.Issuer.Keys {
