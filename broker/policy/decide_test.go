@@ -173,6 +173,35 @@ func TestMFAIsNeededUnlessAPermitWaivesIt(t *testing.T) {
 	decided(t, s, ask(machine, on(ActionVerifyLog, TypeAuditLog, "log"), noMFA), allowed("all"))
 }
 
+// TestRevokeCertificates: whose one is, and of which profile, policies may ask.
+func TestRevokeCertificates(t *testing.T) {
+	s := load(t, `@id("own") permit (principal, action == Action::"revoke", resource is Certificate) when { resource has owner && resource.owner == principal.id };`,
+		`@id("hosts") permit (principal in Group::"infra", action == Action::"revoke", resource is Certificate) when { resource.profile == "host" };`,
+		`@id("web") permit (principal in Group::"infra", action in [Action::"revoke", Action::"unblock"], resource is Host) when { resource.hasTag("env") && resource.getTag("env") == "test" };`)
+	cert := func(profile, owner string) func(*Request) {
+		return func(r *Request) {
+			r.Action, r.Resource = ActionRevoke, Resource{Type: TypeCertificate, ID: profile + "/7", Profile: profile}
+			if owner != "" {
+				r.Resource.Owner, r.Resource.OwnerIssuer = owner, issuer
+			}
+		}
+	}
+	host := func(action, env string) func(*Request) {
+		return func(r *Request) {
+			r.Action, r.Resource = action, Resource{Type: TypeHost, ID: "web-1", Labels: map[string]string{"env": env}}
+		}
+	}
+	decided(t, s, ask(cert("access", "alice")), allowed("own"))
+	decided(t, s, ask(cert("hop", "alice")), allowed("own"))
+	decided(t, s, ask(cert("access", "bob")), Decision{Cause: CauseNoPermit})
+	decided(t, s, ask(cert("host", "")), Decision{Cause: CauseNoPermit, Missing: []string{"infra"}})
+	decided(t, s, ask(in("infra"), cert("host", "")), allowed("hosts"))
+	decided(t, s, ask(in("infra"), cert("front", "")), Decision{Cause: CauseNoPermit})
+	decided(t, s, ask(in("infra"), host(ActionRevoke, "test")), allowed("web"))
+	decided(t, s, ask(in("infra"), host(ActionUnblock, "test")), allowed("web"))
+	decided(t, s, ask(in("infra"), host(ActionRevoke, "prod")), Decision{Cause: CauseNoPermit})
+}
+
 func TestMethodOfLogin(t *testing.T) {
 	plain := load(t, everything)
 	granted := load(t, everything, `@id("device") @device_grant("allowed") permit (principal, action, resource);`)
@@ -233,7 +262,9 @@ func TestMalformedRequests(t *testing.T) {
 			on(ActionReplay, TypeRecording, "x")(r)
 			r.Owner, r.OwnerIssuer = "bob", issuer+"|"
 		}, "the resource's owner has no issuer and subject that make an identity"},
-		"connect, no login": {on(ActionConnect, TypeHost, "web"), "the connection names no login"},
+		"connect, no login":           {on(ActionConnect, TypeHost, "web"), "the connection names no login"},
+		"certificate without profile": {on(ActionRevoke, TypeCertificate, "host/7"), "the certificate has no profile"},
+		"a certificate is unblocked":  {func(r *Request) { on(ActionUnblock, TypeCertificate, "host/7")(r); r.Profile = "host" }, "unblock does not apply to a Certificate"},
 		"machine revokes": {func(r *Request) { machine(r); on(ActionRevoke, TypeSession, "x")(r) },
 			"a machine cannot revoke"},
 		"machine without ID": {func(r *Request) { r.Principal = Principal{Kind: KindMachine} }, "the machine has no ID"},
@@ -266,11 +297,11 @@ func TestSourceIsNormalised(t *testing.T) {
 func TestQueriesConformToTheSchema(t *testing.T) {
 	s := load(t, everything)
 	v := validate.New(s.schema, validate.WithStrict())
-	full := Resource{Labels: map[string]string{"env": "prod"}, Account: "1", Owner: "bob", OwnerIssuer: issuer}
+	full := Resource{Profile: "host", Labels: map[string]string{"env": "prod"}, Account: "1", Owner: "bob", OwnerIssuer: issuer}
 	n := 0
 	for _, kind := range []string{KindUser, KindMachine} {
 		for action := range s.schema.Actions {
-			for _, typ := range []string{TypeRole, TypeHost, TypeSession, TypeUser, TypeAuditLog, TypeRecording, TypeBroker} {
+			for _, typ := range []string{TypeRole, TypeHost, TypeSession, TypeUser, TypeAuditLog, TypeRecording, TypeBroker, TypeCertificate} {
 				for _, resource := range []Resource{{}, full} {
 					r := ask(in("a", "a", ""))
 					r.Kind, r.Action, r.Resource, r.Login = kind, string(action.ID), resource, "root"

@@ -144,6 +144,8 @@ func resourceEntity(r Resource) (cedar.Entity, error) {
 		e.Tags = tags(r.Labels)
 	case TypeAuditLog:
 		e.Attributes, err = owner(r)
+	case TypeCertificate:
+		e.Attributes, err = certificate(r)
 	case TypeBroker:
 	default:
 		err = fmt.Errorf("there is no type of resource %q", r.Type)
@@ -161,6 +163,19 @@ func owner(r Resource) (cedar.Record, error) {
 		return cedar.Record{}, errors.New("the resource's owner has no issuer and subject that make an identity")
 	}
 	return cedar.NewRecord(cedar.RecordMap{"owner": cedar.String(UserID(r.OwnerIssuer, r.Owner))}), nil
+}
+
+// certificate refuses one without a profile: a policy for those of hosts would silently not match it.
+func certificate(r Resource) (cedar.Record, error) {
+	if r.Profile == "" {
+		return cedar.Record{}, errors.New("the certificate has no profile")
+	}
+	attrs, err := owner(r)
+	m := cedar.RecordMap{"profile": cedar.String(r.Profile)}
+	if of, ok := attrs.Get("owner"); ok {
+		m["owner"] = of
+	}
+	return cedar.NewRecord(m), err
 }
 
 func tags(labels map[string]string) cedar.Record {

@@ -30,8 +30,8 @@ const (
 	ActionOmitContent  = "omitContent"   // Host; of ChannelSFTP
 	ActionCertificate  = "certificate"   // Broker
 	ActionListSessions = "listSessions"  // Broker, User, Session
-	ActionRevoke       = "revoke"        // User, Session
-	ActionUnblock      = "unblock"       // User
+	ActionRevoke       = "revoke"        // User, Session, Certificate, Host
+	ActionUnblock      = "unblock"       // User, Host
 	ActionReadEvents   = "readEvents"    // AuditLog
 	ActionReadContent  = "readContent"   // AuditLog
 	ActionVerifyLog    = "verifyLog"     // AuditLog, Recording
@@ -48,6 +48,8 @@ const (
 	TypeAuditLog  = "AuditLog"
 	TypeRecording = "Recording"
 	TypeBroker    = "Broker"
+
+	TypeCertificate = "Certificate" // of SSH
 )
 
 // Resource is what is acted upon.
@@ -56,7 +58,8 @@ type Resource struct {
 	ID          string            // not empty
 	Labels      map[string]string // tags of a Role, Host, Session or Recording
 	Account     string            // AWS account of a Role
-	Owner       string            // sub of the person that a Session, Recording or AuditLog query is about
+	Profile     string            // of a Certificate: "access", "hop", "front" or "host"
+	Owner       string            // sub of the person that a Session, Certificate, Recording or AuditLog query is about
 	OwnerIssuer string            // iss of that person; an Owner without one is refused (R2)
 }
 

@@ -86,7 +86,9 @@ func TestRevokedCerts(t *testing.T) {
 		want(d, names("front", 9), nil)
 		drop(noon.Add(time.Hour + time.Millisecond))
 		wantErr(d, of("host", math.MaxUint64), state.ErrNotFound)
-		serials, err := read(d, func(ctx context.Context, q state.Querier) ([]uint64, error) { return state.RevokedSerials(ctx, q, "host") })
+		serials, err := read(d, func(ctx context.Context, q state.Querier) ([]uint64, error) {
+			return state.RevokedSerials(ctx, q, "host")
+		})
 		if diff := cmp.Diff(2, len(serials)); err != nil || diff != "" {
 			t.Errorf("%v, %v", serials, err)
 		}
@@ -187,8 +189,12 @@ func TestSessionsOfCertificates(t *testing.T) {
 				return ids(state.SSHByCert(ctx, q, tt.profile, tt.serial))
 			}, tt.want)
 		}
-		want(d, func(ctx context.Context, q state.Querier) ([]string, error) { return ids(state.SSHByHost(ctx, q, "web-1")) }, []string{"ssh_1", "ssh_2"})
-		want(d, func(ctx context.Context, q state.Querier) ([]string, error) { return ids(state.SSHByHost(ctx, q, "web-2")) }, nil)
+		want(d, func(ctx context.Context, q state.Querier) ([]string, error) {
+			return ids(state.SSHByHost(ctx, q, "web-1"))
+		}, []string{"ssh_1", "ssh_2"})
+		want(d, func(ctx context.Context, q state.Querier) ([]string, error) {
+			return ids(state.SSHByHost(ctx, q, "web-2"))
+		}, nil)
 	})
 }
 
