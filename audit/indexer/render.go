@@ -76,7 +76,7 @@ func judge(ctx context.Context, f *os.File, c claim, identities []age.Identity, 
 	case err != nil: // of a header that this version does not know
 		return finding{verdict: VerdictUnreadable, detail: err.Error()}, nil
 	}
-	if v.Status != recording.StatusComplete && v.Status != recording.StatusInterrupted {
+	if v.Status != recording.StatusComplete && v.Status != recording.StatusOmitted && v.Status != recording.StatusInterrupted {
 		return finding{verdict: v.Status, detail: v.Detail, later: v.Status == recording.StatusMissing || strings.HasPrefix(v.Status, "gap ")}, nil
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {

@@ -27,14 +27,15 @@
 //
 // The JSON has the fields of Header. output_key and input_key are each, in base64, a binary age
 // file (age-encryption.org/v1) that holds 32 random bytes: the key of segment 1 for the records
-// of type 1 and 4, and for those of type 2. public_key is an Ed25519 key made for this recording.
+// of type 1, 4 and 5, and for those of type 2. public_key is an Ed25519 key made for this recording.
 //
 //	type 1  frame, body = ciphertext under the output key of its segment
 //	type 2  frame of what the person typed, body = ciphertext under the input key of its segment
 //	type 3  seal, closes a segment, body as below
 //	type 4  end, the last record before the last seal, body = ciphertext under the output key
+//	type 5  bytes that were left out, body = ciphertext under the output key of its segment
 //
-// Segments are numbered from 1. A segment is one or more records of type 1, 2 or 4 and the seal
+// Segments are numbered from 1. A segment is one or more records of any other type and the seal
 // after them. In each, the records before the seal are counted from 0. A ciphertext is
 // AES-256-GCM (16-byte tag behind) with
 //
@@ -46,6 +47,8 @@
 //	frame = channel uint32 ‖ stream byte ‖ offset uint64 ‖ data
 //	end   = offset uint64 ‖ reason (UTF-8)
 //
+// Of a record of type 5 it is a frame whose data is a uint64: how many bytes of the stream, 1 to 3,
+// went by at this place. Its type stands in the clear: that something was left out shows without a key.
 // where stream is 1 (person to host; in type 2 only), 2 (host's output), 3 (host's standard error)
 // or 4 (data is the JSON of an Event), and offset is in nanoseconds since the header's started and
 // never falls. The keys of segment n+1, one of each kind, are
@@ -61,7 +64,9 @@
 // afterwards H(seal record of the segment before, from its length to its signature). signature is
 // Ed25519 over "sega recording seal v1\x00" ‖ the 84 bytes before it.
 //
-// A recording is complete when its last segment ends with a record of type 4 and nothing follows
-// the seal. It is interrupted when that is missing; records after the last seal are its tail, which
+// A recording is complete when its last segment ends with a record of type 4, nothing follows
+// the seal, and no record is of type 5; with one it is whole but for what was left out, which is
+// another verdict. Readers older than type 5 take such a recording for forged where the first one
+// stands, never for complete: an unknown type is not skipped. It is interrupted when the end is missing; records after the last seal are its tail, which
 // no signature covers and whose digest, H in hex, End carries into the log.
 package recording

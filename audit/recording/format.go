@@ -15,11 +15,12 @@ const (
 	magic       = "sega-recording/1\n"
 	sealContext = "sega recording seal v1\x00"
 
-	prefixLen = 5 // length and type of a record
-	tagLen    = 16
-	frameLen  = 13 // channel, stream and offset of a frame
-	signedLen = 8 + 4 + 8 + 32 + 32
-	sealLen   = signedLen + ed25519.SignatureSize
+	prefixLen  = 5 // length and type of a record
+	tagLen     = 16
+	frameLen   = 13 // channel, stream and offset of a frame
+	omittedLen = 8  // of the number of bytes that were left out
+	signedLen  = 8 + 4 + 8 + 32 + 32
+	sealLen    = signedLen + ed25519.SignatureSize
 
 	// MaxData is the most bytes that a frame of a stream carries; more is split. Events are one
 	// frame each, up to MaxEvent.
@@ -37,6 +38,7 @@ const (
 	typeInput  byte = 2
 	typeSeal   byte = 3
 	typeEnd    byte = 4
+	typeOmit   byte = 5
 )
 
 // Stream says what the bytes of a frame are.
@@ -67,12 +69,14 @@ func (s Stream) recordType() byte {
 	return typeOutput
 }
 
-// Frame is a piece of a session: bytes of one stream of one channel, at an offset from the start.
+// Frame is a piece of a session: bytes of one stream of one channel, at an offset from the start. Where
+// bytes were left out it has no data, and Omitted is their number.
 type Frame struct {
 	Channel uint32
 	Stream  Stream
 	Offset  time.Duration
 	Data    []byte
+	Omitted uint64
 }
 
 // Event decodes the event of a frame of StreamEvent.
@@ -98,8 +102,14 @@ func parseFrame(typ byte, plain []byte) (Frame, error) {
 		Offset:  time.Duration(binary.BigEndian.Uint64(plain[5:])),
 		Data:    plain[frameLen:],
 	}
-	if f.Stream < StreamIn || f.Stream > StreamEvent || f.Stream.recordType() != typ {
+	if f.Stream < StreamIn || f.Stream > StreamEvent || f.Stream.recordType() != typ && (typ != typeOmit || f.Stream == StreamEvent) {
 		return Frame{}, fmt.Errorf("%s in a record of type %d", f.Stream, typ)
+	}
+	if typ == typeOmit {
+		if len(f.Data) != omittedLen {
+			return Frame{}, fmt.Errorf("what is left out is told in %d bytes", len(f.Data))
+		}
+		f.Omitted, f.Data = binary.BigEndian.Uint64(f.Data), nil
 	}
 	if f.Offset < 0 {
 		return Frame{}, errors.New("frame's offset is out of range")

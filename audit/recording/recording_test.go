@@ -22,12 +22,12 @@ func TestRoundTrip(t *testing.T) {
 	s := newSample(t)
 	ms := time.Millisecond
 	want := []Frame{
-		{0, StreamEvent, 1 * ms, []byte(`{"type":"shell"}`)},
-		{0, StreamIn, 2 * ms, []byte("id\n")},
-		{0, StreamOut, 3 * ms, []byte("uid=0\n")},
-		{1, StreamErr, 4 * ms, []byte("denied\n")},
-		{1, StreamOut, 5 * ms, []byte("second")},
-		{0, StreamOut, 6 * ms, []byte("third")},
+		{Channel: 0, Stream: StreamEvent, Offset: 1 * ms, Data: []byte(`{"type":"shell"}`)},
+		{Channel: 0, Stream: StreamIn, Offset: 2 * ms, Data: []byte("id\n")},
+		{Channel: 0, Stream: StreamOut, Offset: 3 * ms, Data: []byte("uid=0\n")},
+		{Channel: 1, Stream: StreamErr, Offset: 4 * ms, Data: []byte("denied\n")},
+		{Channel: 1, Stream: StreamOut, Offset: 5 * ms, Data: []byte("second")},
+		{Channel: 0, Stream: StreamOut, Offset: 6 * ms, Data: []byte("third")},
 	}
 	if diff := cmp.Diff(want, s.frames); diff != "" {
 		t.Fatal(diff)

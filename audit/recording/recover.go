@@ -35,6 +35,9 @@ func Recover(r io.Reader) (End, int64, error) {
 	end := End{Head: scan.head.head(), Verdict: StatusInterrupted, TailBytes: t.bytes, TailDigest: t.digest()}
 	if scan.complete() {
 		end.Verdict = StatusComplete
+		if scan.omits > 0 {
+			end.Verdict = StatusOmitted
+		}
 	}
 	return end, end.Head.Bytes + end.TailBytes, nil
 }

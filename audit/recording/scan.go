@@ -52,7 +52,8 @@ type scanner struct {
 	total   uint64 // read so far, whole records only
 	torn    int    // bytes of an incomplete last record
 	hash    hash.Hash
-	ended   bool // the open segment, or after its seal the recording, has its end record
+	ended   bool  // the open segment, or after its seal the recording, has its end record
+	omits   int64 // records of bytes that were left out
 }
 
 // newScanner reads the header. It returns a scanner with any error, those of readHeader.
@@ -84,6 +85,8 @@ func (s *scanner) next() (record, error) {
 		return rec, s.closeSegment(rec)
 	case typeOutput, typeInput, typeEnd:
 		s.ended = rec.typ == typeEnd
+	case typeOmit:
+		s.omits++
 	default:
 		return record{}, s.misfit(false, fmt.Sprintf("record of unknown type %d", rec.typ))
 	}

@@ -13,7 +13,12 @@ import (
 
 // appendFrame encrypts a frame behind what waits in buf, and seals a segment that is large enough.
 func (w *Writer) appendFrame(channel uint32, s Stream, data []byte) {
-	start := w.startRecord(s.recordType(), frameLen+len(data))
+	w.appendRecord(s.recordType(), channel, s, data)
+}
+
+// appendRecord is appendFrame for a record of any type that holds a frame.
+func (w *Writer) appendRecord(typ byte, channel uint32, s Stream, data []byte) {
+	start := w.startRecord(typ, frameLen+len(data))
 	w.buf = binary.BigEndian.AppendUint32(w.buf, channel)
 	w.buf = append(w.buf, byte(s))
 	w.buf = binary.BigEndian.AppendUint64(w.buf, uint64(w.offset()))

@@ -15,30 +15,33 @@ import (
 // the header.
 const (
 	StatusComplete    = "complete"
-	StatusInterrupted = "interrupted" // not ended by the bastion, and nothing that was sealed is missing
-	StatusMissing     = "missing"     // no bytes at all
+	StatusOmitted     = "content left out" // whole but for bytes of files, which policy kept out of it
+	StatusInterrupted = "interrupted"      // not ended by the bastion, and nothing that was sealed is missing
+	StatusMissing     = "missing"          // no bytes at all
 )
 
 // End closes a recording in the log: details of session.end.
 type End struct {
 	Head       Head   `json:"head"`
-	Verdict    string `json:"verdict"`     // StatusComplete, StatusInterrupted or StatusMissing
+	Verdict    string `json:"verdict"`     // StatusComplete, StatusOmitted, StatusInterrupted or StatusMissing
 	TailBytes  int64  `json:"tail_bytes"`  // whole records after the last seal of an interrupted recording
 	TailDigest string `json:"tail_digest"` // hex hash over them, "" where there are none
 }
 
-// Complete returns the End of a recording that Writer.Close has closed at head.
+// Complete returns the End of a recording that has been closed at head, and from which nothing was
+// left out.
 func Complete(head Head) End { return End{Head: head, Verdict: StatusComplete} }
 
 // Verdict is what can be said of a recording without any key of its recipients.
 type Verdict struct {
 	Status     string `json:"status"`
-	Detail     string `json:"detail"`      // what does not fit, for people
-	Head       Head   `json:"head"`        // of the last seal up to which everything fits
-	Bytes      int64  `json:"bytes"`       // read until the verdict was clear
-	TailBytes  int64  `json:"tail_bytes"`  // whole records after the last seal
-	TailDigest string `json:"tail_digest"` // hex hash over them, "" where there are none
-	TornBytes  int64  `json:"torn_bytes"`  // of an incomplete last record
+	Detail     string `json:"detail"`              // what does not fit, for people
+	Head       Head   `json:"head"`                // of the last seal up to which everything fits
+	Bytes      int64  `json:"bytes"`               // read until the verdict was clear
+	TailBytes  int64  `json:"tail_bytes"`          // whole records after the last seal
+	TailDigest string `json:"tail_digest"`         // hex hash over them, "" where there are none
+	TornBytes  int64  `json:"torn_bytes"`          // of an incomplete last record
+	Omissions  int64  `json:"omissions,omitempty"` // records of bytes that were left out, also where the status says something else
 }
 
 // Verify judges a recording by what the log says of it: the announcement of session.start, the
@@ -185,8 +188,12 @@ func (v *verifier) checkEnd(here int64) error {
 	switch {
 	case here > v.end.Head.Segments:
 		return &misfitError{at: uint64(v.end.Head.Segments) + 1, detail: "it comes after the end in the log"}
-	case v.end.Verdict == StatusComplete && !v.scan.complete():
-		return &misfitError{at: uint64(here), detail: "the log says complete, and the recording has no end"}
+	case (v.end.Verdict == StatusComplete || v.end.Verdict == StatusOmitted) && !v.scan.complete():
+		return &misfitError{at: uint64(here), detail: "the log says " + v.end.Verdict + ", and the recording has no end"}
+	case v.end.Verdict == StatusComplete && v.scan.omits > 0:
+		return &misfitError{at: uint64(here), detail: "the log says complete, and content was left out"}
+	case v.end.Verdict == StatusOmitted && v.scan.omits == 0:
+		return &misfitError{at: uint64(here), detail: "the log says that content was left out, and none was"}
 	case v.tail.bytes < v.end.TailBytes:
 		return &misfitError{at: next, gap: true, detail: fmt.Sprintf("%d of %d bytes after the last seal are there", v.tail.bytes, v.end.TailBytes)}
 	case v.tail.bytes > v.end.TailBytes || v.scan.torn > 0:
@@ -201,6 +208,8 @@ func (v *verifier) status() string {
 	switch {
 	case v.missing:
 		return StatusMissing
+	case v.scan.complete() && v.scan.omits > 0:
+		return StatusOmitted
 	case v.scan.complete():
 		return StatusComplete
 	}
@@ -216,5 +225,6 @@ func (v *verifier) verdict(status, detail string) Verdict {
 		TailBytes:  v.tail.bytes,
 		TailDigest: v.tail.digest(),
 		TornBytes:  int64(v.scan.torn),
+		Omissions:  v.scan.omits,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ type Writer struct {
 	buf     []byte
 	nonce   [12]byte
 	aad     []byte
+	omitted bool // bytes of a stream were left out
 	sealed  mark // after the last seal
 	synced  mark // what has reached the disk
 }
@@ -178,6 +180,32 @@ func (w *Writer) Write(channel uint32, s Stream, data []byte) error {
 	}
 	w.flush()
 	return w.err
+}
+
+// Omit records that n bytes of a stream went by which are left out, under the same contract as Write. A
+// recording with such a record is never complete.
+func (w *Writer) Omit(channel uint32, s Stream, n int) error {
+	if s < StreamIn || s > StreamErr {
+		return fmt.Errorf("recording: %s takes no bytes", s)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil && n > 0 {
+		w.omitted = true
+		w.appendRecord(typeOmit, channel, s, binary.BigEndian.AppendUint64(nil, uint64(n)))
+		w.flush()
+	}
+	return w.err
+}
+
+// End returns what to report of a recording that Close has closed at head.
+func (w *Writer) End(head Head) End {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.omitted {
+		return End{Head: head, Verdict: StatusOmitted}
+	}
+	return Complete(head)
 }
 
 // WriteEvent records an event under the same contract as Write.

@@ -40,6 +40,7 @@ type verification struct {
 	Checked    bool            `json:"recordings_checked"` // else the count of recordings says nothing
 	Recordings int             `json:"recordings"`
 	Live       int             `json:"live_sessions"`
+	Omitting   int             `json:"content_left_out"` // recordings that are sound but for bytes of files that policy kept out
 	Found      int             `json:"found"`
 	Problems   []audit.Problem `json:"problems"`
 	Seconds    float64         `json:"seconds"`
@@ -246,7 +247,9 @@ func (v *verifying) recordings(ctx context.Context) error {
 			v.out.Problems = append(v.out.Problems, audit.Problem{Index: -1, ID: id, Finding: audit.FindingRecording, What: fmt.Sprintf("recording %s: %s: %s", id, verdict.Status, verdict.Detail)})
 			continue
 		}
-		v.out.good++
+		if v.out.good++; verdict.Omissions > 0 {
+			v.out.Omitting++
+		}
 		if e.end == nil {
 			v.out.live++
 		}
@@ -353,4 +356,7 @@ func (o verification) soundRecordings(w io.Writer) {
 		mark = "    "
 	}
 	fmt.Fprintf(w, "%s %d%s recordings, %d of them of sessions that are still live\n", mark, o.good, some, o.live)
+	if o.Omitting > 0 {
+		fmt.Fprintf(w, "     %d of them not complete: policy had content of files left out\n", o.Omitting)
+	}
 }

@@ -177,12 +177,14 @@ func (v *evidence) lacks() string {
 	return fmt.Sprintf("none of its objects is there; the log knows of %d segments, %d bytes", known.Segments, known.Bytes)
 }
 
-// sound reports whether a verdict leaves nothing to object to: complete, or interrupted where the
-// log says so, or a session that lives.
+// sound reports whether a verdict leaves nothing to object to: complete, with content left out or
+// interrupted where the log says so, or a session that lives.
 func (v *evidence) sound(verdict recording.Verdict) bool {
 	switch {
 	case verdict.Status == recording.StatusComplete:
 		return true
+	case verdict.Status == recording.StatusOmitted:
+		return v.end == nil || v.ended.Recording != nil && v.ended.Recording.Verdict == recording.StatusOmitted
 	case verdict.Status == recording.StatusInterrupted:
 		return v.end == nil || v.ended.Recording != nil && v.ended.Recording.Verdict == recording.StatusInterrupted
 	case verdict.Status == recording.StatusMissing:

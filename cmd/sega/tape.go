@@ -83,6 +83,9 @@ func (a *app) openTape(ctx context.Context, id, purpose string, o viewing) (*tap
 		t.close()
 		return nil, err
 	}
+	if t.verdict.Omissions > 0 {
+		fmt.Fprintf(a.err, "sega: policy had bytes of files left out of this recording; what they were says: sega audit query 'session:%s kind:sftp.*'\n", id)
+	}
 	return t, nil
 }
 

@@ -22,6 +22,7 @@ type Channel struct {
 	Command    string // of an exec, or the subsystem's name
 	In         int64  // bytes; 0 where no identity opens what was typed
 	Out, Err   int64  // bytes
+	Omitted    uint64 // bytes in any direction that were left out of the recording
 }
 
 // String describes the channel on one line, for people. It may hold what a client sent.
@@ -33,7 +34,11 @@ func (c Channel) String() string {
 	if c.Type != "" {
 		parts = append(parts, strings.TrimSpace(c.Type+" "+c.Command))
 	}
-	return fmt.Sprintf("%s (%d bytes out, %d err)", strings.Join(parts, ", "), c.Out, c.Err)
+	left := ""
+	if c.Omitted > 0 {
+		left = fmt.Sprintf(", %d left out", c.Omitted)
+	}
+	return fmt.Sprintf("%s (%d bytes out, %d err%s)", strings.Join(parts, ", "), c.Out, c.Err, left)
 }
 
 // ErrNoChannel means that a recording has no channel, or not the one that was asked for.
@@ -64,6 +69,7 @@ func Channels(r *recording.Reader) ([]Channel, error) {
 }
 
 func (c *Channel) add(f recording.Frame) error {
+	c.Omitted += f.Omitted
 	n := int64(len(f.Data))
 	switch f.Stream {
 	case recording.StreamIn:
