@@ -23,29 +23,35 @@ const (
 	brokerCalls = 250  // of each client; the broker lets a person make 400 at once
 	assumeCalls = 60   // of each client: the double slows down with the sessions that it remembers
 	maxCertCPU  = 0.35 // ms of the server's processor for a certificate
+	stepTimes   = 2    // the least rate, to step-ca's
 )
 
 // request makes the body of one call, before the clock runs.
 type request func() ([]byte, error)
 
 // certificates measures SSH certificates over HTTPS, each with its event durable before it is
-// answered, DPoP and Cedar on, the CA's key from a file.
+// answered, DPoP and Cedar on, the CA's key from a file; and step-ca at the same work.
 func (b *bench) certificates() error {
 	for _, clients := range []int{1, 8, certClients} {
-		l, err := b.load(clients, brokerCalls, api.RouteCertificate, certificateRequest)
-		if err != nil {
-			return err
-		}
 		name := "broker.cert"
 		if clients != certClients {
 			name = fmt.Sprintf("broker.cert.clients-%d", clients)
 		}
-		rate, cpu := l.rate(name), l.cpu(name)
-		if clients == certClients {
-			// The budget of the rate is twice step-ca's of the same run, which is not part of it yet.
-			rate, cpu = rate.unmeasured(stepCA), cpu.unmeasured(stepCA).atMost(maxCertCPU)
+		l, err := b.load(clients, b.certCalls, api.RouteCertificate, certificateRequest)
+		if err != nil {
+			return err
 		}
-		b.add(rate, l.p50(name), l.p99(name), cpu)
+		peer, err := b.stepLoad(clients, b.certCalls)
+		if err != nil {
+			// The broker's own figures stand without it.
+			b.add(l.rate(name).unmeasured(stepCA), l.p50(name).unmeasured(stepCA), l.p99(name).unmeasured(stepCA), l.cpu(name).unmeasured(stepCA).atMost(maxCertCPU))
+			return fmt.Errorf("%s: %w", stepCA, err)
+		}
+		rate, cpu := l.rate(name).against(stepCA, peer.rate("").Value), l.cpu(name).against(stepCA, peer.cpu("").Value)
+		if clients == certClients {
+			rate, cpu = rate.atLeast(stepTimes*peer.rate("").Value), cpu.atMost(maxCertCPU)
+		}
+		b.add(rate, l.p50(name).against(stepCA, peer.p50("").Value), l.p99(name).against(stepCA, peer.p99("").Value), cpu)
 	}
 	return nil
 }
@@ -99,9 +105,14 @@ func (l loaded) cpu(name string) Result {
 	return result(name+".cpu", millis(l.server)/float64(len(l.calls)), "ms")
 }
 
-// load is people who call a route in a row, all at once.
+// caller makes one call at a time.
+type caller interface {
+	post(ctx context.Context, route string, body []byte) ([]byte, error)
+}
+
+// load is callers who call a route in a row, all at once.
 type load struct {
-	people []*person
+	people []caller
 	route  string
 	bodies [][][]byte // of each person's calls
 }
@@ -112,21 +123,34 @@ func (b *bench) load(clients, calls int, route string, next request) (loaded, er
 	if err != nil {
 		return loaded{}, err
 	}
-	l := load{route: route, bodies: make([][][]byte, clients)}
-	if l.people, err = b.newcomers(e, clients); err != nil {
+	people, err := b.newcomers(e, clients)
+	if err != nil {
 		return loaded{}, err
 	}
-	for i, p := range l.people {
+	l := load{route: route}
+	for _, p := range people {
 		defer p.leave()
+		l.people = append(l.people, p)
+	}
+	if err := l.prepare(calls, next); err != nil {
+		return loaded{}, err
+	}
+	return l.measure(b.ctx, e.PIDs["broker"], e.up.Process.Pid)
+}
+
+// prepare makes the bodies of all calls.
+func (l *load) prepare(calls int, next request) error {
+	l.bodies = make([][][]byte, len(l.people))
+	for i := range l.people {
 		for range warmUps + calls {
 			body, err := next()
 			if err != nil {
-				return loaded{}, err
+				return err
 			}
 			l.bodies[i] = append(l.bodies[i], body)
 		}
 	}
-	return l.measure(b.ctx, e.PIDs["broker"], e.up.Process.Pid)
+	return nil
 }
 
 // measure lets the connections be made first: what counts are calls on them.
@@ -156,7 +180,7 @@ func (l load) turn(ctx context.Context, from, to int) ([]time.Duration, error) {
 	each := make([][]time.Duration, len(l.people))
 	for i, p := range l.people {
 		g.Go(func() (err error) {
-			each[i], err = p.calls(ctx, l.route, l.bodies[i][from:to])
+			each[i], err = inARow(ctx, p, l.route, l.bodies[i][from:to])
 			return err
 		})
 	}
@@ -164,13 +188,13 @@ func (l load) turn(ctx context.Context, from, to int) ([]time.Duration, error) {
 	return slices.Concat(each...), err
 }
 
-// calls makes calls in a row.
-func (p *person) calls(ctx context.Context, route string, bodies [][]byte) ([]time.Duration, error) {
+// inARow makes one caller's calls.
+func inARow(ctx context.Context, c caller, route string, bodies [][]byte) ([]time.Duration, error) {
 	out := make([]time.Duration, 0, len(bodies))
 	for _, body := range bodies {
 		from := time.Now()
-		if _, err := p.post(ctx, route, body); err != nil {
-			return out, fmt.Errorf("%s of %s: %w", route, p.email, err)
+		if _, err := c.post(ctx, route, body); err != nil {
+			return out, fmt.Errorf("%s: %w", route, err)
 		}
 		out = append(out, time.Since(from))
 	}

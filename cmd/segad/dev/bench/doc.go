@@ -1,8 +1,9 @@
 //go:build linux
 
 // Command bench measures what design.md §7 budgets, beside the peers that this machine has: a bare
-// Go process, the AWS CLI, OpenSSH through a jump host, a bare x/crypto/ssh proxy. Every figure
-// is measured in the run that prints it; what was not measured is null.
+// Go process, the AWS CLI, OpenSSH through a jump host, a bare x/crypto/ssh proxy, step-ca. Every figure
+// is measured in the run that prints it; what was not measured is null. step-ca is built for the run
+// from the module proxy (stepca.go).
 //
 //	go run ./cmd/segad/dev/bench -only bastion
 //

@@ -35,6 +35,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	only := flags.String("only", "", "measure only what begins with this, like bastion or cli.size")
 	proxy := flags.String("bare-proxy", "", "be the bare proxy that the bastion is compared with; the folder of its files")
+	calls := flags.Int("calls", brokerCalls, "certificates that each client of broker.cert asks for")
 	events := flags.Int("events", 5_000_000, "events of the year that audit.query searches")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -45,7 +46,7 @@ func run(ctx context.Context, args []string) error {
 	if *proxy != "" {
 		return runBareProxy(ctx, *proxy)
 	}
-	b := &bench{ctx: ctx, only: *only, talk: os.Stderr, events: *events}
+	b := &bench{ctx: ctx, only: *only, talk: os.Stderr, events: *events, certCalls: *calls}
 	err := b.measure() // what was measured before a failure is printed all the same
 	if len(b.results) == 0 {
 		return err
@@ -56,14 +57,17 @@ func run(ctx context.Context, args []string) error {
 
 // bench is one run.
 type bench struct {
-	ctx     context.Context
-	only    string
-	events  int // of a year of audit.query
-	talk    io.Writer
-	dir     string // of everything that the run makes
-	env     *environment
-	ssh     *sshLab
-	results []Result
+	ctx    context.Context
+	only   string
+	events int // of a year of audit.query
+
+	certCalls int // of each client of broker.cert
+	talk      io.Writer
+	dir       string // of everything that the run makes
+	env       *environment
+	step      *stepServer
+	ssh       *sshLab
+	results   []Result
 }
 
 // step measures every name that begins with its own.
@@ -123,6 +127,9 @@ func (b *bench) close() error {
 	var errs []error
 	if b.ssh != nil {
 		errs = append(errs, b.ssh.stop())
+	}
+	if b.step != nil {
+		errs = append(errs, b.step.stop())
 	}
 	if b.env != nil {
 		errs = append(errs, b.env.stop())
