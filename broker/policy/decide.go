@@ -84,6 +84,9 @@ func (s *Set) erred(r Request, diag cedar.Diagnostic) Decision {
 // and one permit has to pass all of them.
 func (s *Set) grant(r Request, permits []*rule) Decision {
 	machine := r.Principal.Kind == KindMachine
+	if r.Method == methodKey {
+		return s.grantKey(r, permits)
+	}
 	permits = keep(permits, func(p *rule) bool { return machine || r.MFA || p.noMFA })
 	if len(permits) == 0 {
 		return deny(s.digest, CauseMFA, nil, "%s needs a login with a second factor (MFA), and the identity provider vouched for none; log in again", subject(r))
@@ -92,6 +95,21 @@ func (s *Set) grant(r Request, permits []*rule) Decision {
 	if len(permits) == 0 {
 		return deny(s.digest, CauseMethod, nil, "%s needs a login through the browser, and %s; log in again", subject(r), methodFault(r.Method))
 	}
+	return s.chosen(r, permits)
+}
+
+// grantKey is for registered keys: nobody logged in, so a permit must name them. It lifts the demand for a
+// second factor by that; @no_mfa alone, made for logins, does not.
+func (s *Set) grantKey(r Request, permits []*rule) Decision {
+	permits = keep(permits, func(p *rule) bool { return p.byKey })
+	if len(permits) == 0 {
+		return deny(s.digest, CauseMethod, nil, "%s is not for registered keys; log in, and use a certificate", subject(r))
+	}
+	return s.chosen(r, permits)
+}
+
+// chosen is the decision that rests on the best of the permits.
+func (s *Set) chosen(r Request, permits []*rule) Decision {
 	chosen := best(permits, r.Context)
 	d := Decision{Allow: true, PolicyIDs: []string{chosen.id}, Obligations: chosen.terms, Digest: s.digest}
 	for _, p := range permits {
@@ -103,10 +121,10 @@ func (s *Set) grant(r Request, permits []*rule) Decision {
 }
 
 // methodOK is R1: a device code can be approved by a victim for an attacker, so such a login
-// ends nobody's access and sees nobody's session unless a policy says so.
+// ends nobody's access, sees nobody's session and leaves no key behind unless a policy says so.
 func methodOK(r Request, p *rule) bool {
 	switch r.Action {
-	case ActionRevoke, ActionUnblock, ActionReplay:
+	case ActionRevoke, ActionUnblock, ActionReplay, ActionRegisterKey:
 	default:
 		return true
 	}

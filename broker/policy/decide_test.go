@@ -207,7 +207,7 @@ func TestMethodOfLogin(t *testing.T) {
 	granted := load(t, everything, `@id("device") @device_grant("allowed") permit (principal, action, resource);`)
 	for _, a := range []func(*Request){
 		on(ActionRevoke, TypeUser, issuer+"|bob"), on(ActionRevoke, TypeSession, "ses_1"),
-		on(ActionUnblock, TypeUser, issuer+"|bob"), on(ActionReplay, TypeRecording, "ssh_1"),
+		on(ActionUnblock, TypeUser, issuer+"|bob"), on(ActionReplay, TypeRecording, "ssh_1"), on(ActionRegisterKey, TypeBroker, "sega"),
 	} {
 		for _, good := range []string{"browser", "paste"} {
 			decided(t, plain, ask(a, method(good)), allowed("all"))
@@ -226,6 +226,26 @@ func TestMethodOfLogin(t *testing.T) {
 	} {
 		decided(t, plain, ask(a, method("device")), allowed("all"))
 	}
+}
+
+// TestRegisteredKeys: no permit is for them that does not say so, and what lifts MFA for logins does not.
+func TestRegisteredKeys(t *testing.T) {
+	s := load(t, everything,
+		`@id("nomfa") @no_mfa("allowed") @device_grant("allowed") permit (principal, action, resource);`,
+		`@id("key") @registered_key("allowed") @max_duration("1h") permit (principal in Group::"ops", action == Action::"connect", resource == Host::"web-1");`,
+		`@id("strict") @registered_key("allowed") permit (principal in Group::"ops", action == Action::"connect", resource == Host::"db-1") when { context.mfa };`)
+	host := func(name string) func(*Request) {
+		return func(r *Request) { on(ActionConnect, TypeHost, name)(r); r.Login = "deploy" }
+	}
+	byKey := func(r *Request) { r.Method, r.MFA = "key", false }
+	decided(t, s, ask(host("web-1"), in("ops"), byKey), Decision{Allow: true, PolicyIDs: []string{"key"}, Obligations: Obligations{MaxDuration: time.Hour}})
+	decided(t, s, ask(host("web-1"), byKey), Decision{Cause: CauseMethod})
+	decided(t, s, ask(host("db-1"), in("ops"), byKey), Decision{Cause: CauseMethod})
+	decided(t, s, ask(host("db-1"), in("ops")), Decision{Allow: true, PolicyIDs: []string{"all", "nomfa", "strict"}})
+	decided(t, s, ask(byKey), Decision{Cause: CauseMethod})
+	// A login without MFA gains nothing by a permit for keys.
+	only := load(t, `@id("key") @registered_key("allowed") permit (principal, action, resource);`)
+	decided(t, only, ask(host("web-1"), noMFA), Decision{Cause: CauseMFA})
 }
 
 // One permit has to pass every gate: a waiver of MFA here and of the method there make no grant.

@@ -4,7 +4,8 @@
 //
 // It owns the schema (schema.cedarschema), the annotations that policies may carry, and the rules
 // that no policy can switch off by omission: an error in evaluation denies (R8), people need MFA
-// (rule 3), a login by device grant does not revoke, unblock or replay (R1). It owns no identity,
+// (rule 3), a login by device grant does not revoke, unblock, replay or register a key (R1), a
+// registered key opens what a permit names it for (docs/decisions/registered-keys.md). It owns no identity,
 // no session and no clock: the caller vouches for every value of a Request. It does not enforce
 // Obligations: whoever acts on a Decision checks them (Obligations.Unmet).
 //
@@ -17,7 +18,8 @@
 //
 // Annotations: @id and @reason (text for people) on every policy, @description for its readers; on
 // a permit @max_duration("1h"), @max_auth_age("4h"), @require_reason("yes"),
-// @require_ticket("yes"), @device_grant("allowed"), @no_mfa("allowed").
+// @require_ticket("yes"), @require_hardware_key("yes"), @require_user_verification("yes"),
+// @device_grant("allowed"), @no_mfa("allowed"), @registered_key("allowed").
 //
 // Where several permits match, the person holds several grants, and a Decision rests on one of
 // them, never on a mix: four hours with a ticket and one hour without do not make four hours

@@ -14,6 +14,9 @@ type Obligations struct {
 	NeedReason  bool
 	NeedTicket  bool
 	MaxAuthAge  time.Duration // 0: policy sets no limit
+
+	NeedHardware bool // the SSH key must be one of a FIDO2 authenticator
+	NeedVerified bool // which has verified its user, by a PIN or a fingerprint; implies NeedHardware
 }
 
 // Unmet is what a request leaves undone of its obligations. The zero value means nothing.
@@ -21,6 +24,9 @@ type Unmet struct {
 	Reason bool // a reason must be given
 	Ticket bool // a ticket must be given
 	StepUp bool // the person must authenticate afresh
+
+	Hardware bool // the SSH key must be a FIDO2 key
+	Verified bool // that key must have verified its user
 }
 
 // Unmet compares obligations with the circumstances that a Decision was made for. White space is
@@ -30,6 +36,9 @@ func (o Obligations) Unmet(c Context) Unmet {
 		Reason: o.NeedReason && strings.TrimSpace(c.Reason) == "",
 		Ticket: o.NeedTicket && strings.TrimSpace(c.Ticket) == "",
 		StepUp: o.MaxAuthAge > 0 && c.AuthAge > o.MaxAuthAge,
+
+		Hardware: (o.NeedHardware || o.NeedVerified) && !c.HardwareKey,
+		Verified: o.NeedVerified && !(c.HardwareKey && c.UserVerified),
 	}
 }
 
@@ -48,13 +57,21 @@ func (u Unmet) String() string {
 	if u.StepUp {
 		needs = append(needs, "a fresh login")
 	}
+	switch {
+	case u.Verified:
+		needs = append(needs, "a FIDO2 key that verifies its user")
+	case u.Hardware:
+		needs = append(needs, "a FIDO2 key")
+	}
 	return joinWords(needs, "and")
 }
 
-func (u Unmet) count() int { return count(u.Reason, u.Ticket, u.StepUp) }
+func (u Unmet) count() int { return count(u.Reason, u.Ticket, u.StepUp, u.Hardware, u.Verified) }
 
 // demands counts the terms of a grant, for preferring the plainer of two equally long ones.
-func (o Obligations) demands() int { return count(o.NeedReason, o.NeedTicket, o.MaxAuthAge > 0) }
+func (o Obligations) demands() int {
+	return count(o.NeedReason, o.NeedTicket, o.MaxAuthAge > 0, o.NeedHardware, o.NeedVerified)
+}
 
 func count(bs ...bool) int {
 	n := 0

@@ -10,6 +10,8 @@ const (
 	short = `@id("short") @max_duration("1h") permit (principal, action, resource);`
 	free  = `@id("free") permit (principal, action, resource);`
 	ticky = `@id("ticky") @max_duration("1h") @require_ticket("yes") permit (principal, action, resource);`
+	sk    = `@id("sk") @max_duration("2h") @require_hardware_key("yes") permit (principal, action, resource);`
+	pin   = `@id("pin") @max_duration("4h") @require_user_verification("yes") permit (principal, action, resource);`
 	fresh = `@id("fresh") @max_duration("1h") @max_auth_age("10m") permit (principal, action, resource);`
 )
 
@@ -17,8 +19,15 @@ func with(reason, ticket string, age time.Duration) func(*Request) {
 	return func(r *Request) { r.Reason, r.Ticket, r.AuthAge = reason, ticket, age }
 }
 
+func plainKey(*Request) {}
+
+func hardware(verified bool) func(*Request) {
+	return func(r *Request) { r.HardwareKey, r.UserVerified = true, verified }
+}
+
 func TestObligationsAreOfOneGrant(t *testing.T) {
 	longTerms := Obligations{MaxDuration: 4 * time.Hour, NeedReason: true, NeedTicket: true, MaxAuthAge: 30 * time.Minute}
+	pinTerms := Obligations{MaxDuration: 4 * time.Hour, NeedVerified: true}
 	shortTerms := Obligations{MaxDuration: time.Hour}
 	for name, c := range map[string]struct {
 		policies []string
@@ -39,6 +48,12 @@ func TestObligationsAreOfOneGrant(t *testing.T) {
 		"equally long, less asked":  {[]string{ticky, short}, with("", "t", time.Minute), []string{"short", "ticky"}, shortTerms, ""},
 		"least left undone": {[]string{long, ticky}, with("", "", time.Minute), []string{"ticky", "long"},
 			Obligations{MaxDuration: time.Hour, NeedTicket: true}, "a ticket"},
+		"a plain key":                      {[]string{sk}, plainKey, []string{"sk"}, Obligations{MaxDuration: 2 * time.Hour, NeedHardware: true}, "a FIDO2 key"},
+		"a FIDO2 key":                      {[]string{sk}, hardware(false), []string{"sk"}, Obligations{MaxDuration: 2 * time.Hour, NeedHardware: true}, ""},
+		"a FIDO2 key that verifies nobody": {[]string{pin}, hardware(false), []string{"pin"}, pinTerms, "a FIDO2 key that verifies its user"},
+		"a FIDO2 key that verifies":        {[]string{pin}, hardware(true), []string{"pin"}, pinTerms, ""},
+		"verification of a plain key":      {[]string{pin}, func(r *Request) { r.UserVerified = true }, []string{"pin"}, pinTerms, "a FIDO2 key that verifies its user"},
+		"four hours only with the PIN":     {[]string{pin, sk}, hardware(false), []string{"sk", "pin"}, Obligations{MaxDuration: 2 * time.Hour, NeedHardware: true}, ""},
 		"equal in all, by ID": {[]string{ticky, fresh}, with("", "", time.Hour), []string{"fresh", "ticky"},
 			Obligations{MaxDuration: time.Hour, MaxAuthAge: 10 * time.Minute}, "a fresh login"},
 	} {

@@ -29,6 +29,7 @@ const (
 	ActionForwardX11   = "forwardX11"    // Host; beside ActionConnect
 	ActionOmitContent  = "omitContent"   // Host; of ChannelSFTP
 	ActionCertificate  = "certificate"   // Broker
+	ActionRegisterKey  = "registerKey"   // Broker
 	ActionListSessions = "listSessions"  // Broker, User, Session
 	ActionRevoke       = "revoke"        // User, Session, Certificate, Host
 	ActionUnblock      = "unblock"       // User, Host
@@ -68,18 +69,22 @@ const (
 	methodBrowser = "browser"
 	methodPaste   = "paste"
 	methodDevice  = "device"
+	methodKey     = "key" // of a registered public key, which is no login
 )
 
 // Context is the circumstances of a request.
 type Context struct {
 	MFA     bool
 	AuthAge time.Duration // since the person authenticated at the IdP
-	Method  string        // "browser", "paste" or "device"
+	Method  string        // "browser", "paste", "device", or "key" of a registered public key
 	Reason  string
 	Ticket  string
 	Source  string // IP address, with or without a port; empty where unknown
 	Login   string // account on the host, for ActionConnect
 	Now     time.Time
+
+	HardwareKey  bool // for ActionCertificate, ActionRegisterKey and ActionConnect: the SSH key is one of a FIDO2 authenticator
+	UserVerified bool // which has shown the broker, for this certificate, that it verified its user
 
 	ReadOnly bool // for ActionAssume and ActionConsole: AWS's ReadOnlyAccess is the only session policy
 	Narrowed bool // for them, too: there is any session policy

@@ -23,6 +23,7 @@ type rule struct {
 	terms       Obligations
 	deviceGrant bool
 	noMFA       bool
+	byKey       bool // for registered keys
 	policy      *cedar.Policy
 
 	// For explaining denials, of permits only.
@@ -76,6 +77,12 @@ func (r *rule) annotate(key types.AnnotationKey, value string) (err error) {
 		r.terms.NeedTicket, err = exactly("yes", value)
 	case "device_grant":
 		r.deviceGrant, err = exactly("allowed", value)
+	case "require_hardware_key":
+		r.terms.NeedHardware, err = exactly("yes", value)
+	case "require_user_verification":
+		r.terms.NeedVerified, err = exactly("yes", value)
+	case "registered_key":
+		r.byKey, err = exactly("allowed", value)
 	case "no_mfa":
 		r.noMFA, err = exactly("allowed", value)
 	default:
