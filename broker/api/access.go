@@ -36,6 +36,7 @@ const (
 	MethodBrowser = "browser"
 	MethodPaste   = "paste"
 	MethodDevice  = "device"
+	MethodKey     = "key" // of a registered public key, which is no login
 )
 
 // LoginRequest presents an ID token made for this broker and this DPoP key:
@@ -250,9 +251,10 @@ type Hosts struct {
 
 // CertificateRequest asks for an access certificate for a public key (authorized_keys form).
 type CertificateRequest struct {
-	PublicKey string `json:"public_key"`
-	Reason    string `json:"reason,omitempty"`
-	Ticket    string `json:"ticket,omitempty"`
+	PublicKey string    `json:"public_key"`
+	Reason    string    `json:"reason,omitempty"`
+	Ticket    string    `json:"ticket,omitempty"`
+	Proof     *KeyProof `json:"proof,omitempty"` // for ProofVerify: that a FIDO2 key has verified its user
 }
 
 // Certificate is an issued SSH certificate (authorized_keys form, one line).

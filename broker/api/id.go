@@ -13,6 +13,7 @@ const (
 	IDLogin   = "ses_"
 	IDSSH     = "ssh_"
 	IDMachine = "mch_"
+	IDKey     = "key_"
 )
 
 var idEncoding = base32.NewEncoding("abcdefghijkmnpqrstuvwxyz23456789").WithPadding(base32.NoPadding)

@@ -59,7 +59,8 @@ const (
 	FeedHeartbeat = "heartbeat"
 	FeedRevoke    = "revoke"
 	FeedTrust     = "trust"
-	FeedEnd       = "end" // of the feed of a person's session alone
+	FeedKeys      = "keys" // the registered keys that are good, in one or more items
+	FeedEnd       = "end"  // of the feed of a person's session alone
 )
 
 // FeedItem is a line of the revocation feed. The first line is always FeedTrust, which comes again
@@ -71,9 +72,24 @@ type FeedItem struct {
 	LeaseMS    int64       `json:"lease_ms,omitempty"`   // how long what lives may go on without a further item
 	Revocation *Revocation `json:"revocation,omitempty"`
 	Trust      *Trust      `json:"trust,omitempty"`
+	Keys       *FeedKeySet `json:"keys,omitempty"`
 
 	Session *FeedSession `json:"session,omitempty"` // of the feed of a person's session: with every heartbeat
 	Problem *Problem     `json:"problem,omitempty"` // of FeedEnd: why nothing more comes
+}
+
+// FeedKeySet is a part of the set of registered keys; the whole is in force, in place of the one before, with
+// the last part. It says which keys are worth a question: what one opens the broker decides by its own record.
+type FeedKeySet struct {
+	First bool      `json:"first"`
+	Last  bool      `json:"last"`
+	Keys  []FeedKey `json:"keys"`
+}
+
+// FeedKey is a registered key.
+type FeedKey struct {
+	ID          string `json:"id"` // key_…
+	Fingerprint string `json:"fingerprint"`
 }
 
 // FeedSession is what a person's agent is told of its session with every heartbeat. At Now the session
@@ -110,10 +126,11 @@ type Ack struct {
 }
 
 // HopRequest asks for a one-hop certificate for one connection of a person to one host. What it
-// names is looked up by the broker in its own records: person and policy by AccessSerial, address by Host.
+// names is looked up by the broker in its own records: person and policy by AccessSerial, or by AccessKey where
+// a registered key has signed, address by Host.
 type HopRequest struct {
-	AccessSerial uint64 `json:"access_serial,string"`
-	AccessKey    string `json:"access_key"` // SHA256: fingerprint of the key that signed; must be the certificate's
+	AccessSerial uint64 `json:"access_serial,string"` // 0: no certificate, a registered key
+	AccessKey    string `json:"access_key"`           // SHA256: fingerprint of the key that signed; must be the certificate's
 	Host         string `json:"host"`
 	Login        string `json:"login"`
 	Source       string `json:"source"`  // the person's address as the bastion sees it
@@ -139,11 +156,13 @@ type Hop struct {
 
 // FrontRequest asks for a host certificate of the front CA: for the bastion itself (Host empty) or
 // for the mask that it wears for a host in `ssh -J`. An hour at most; an event each. AccessSerial is
-// that of the access certificate whose holder wants the mask; 0 where nobody does.
+// that of the access certificate whose holder wants the mask; 0 where nobody does, or the holder of the
+// registered key with the fingerprint AccessKey.
 type FrontRequest struct {
 	PublicKey    string `json:"public_key"`
 	Host         string `json:"host,omitempty"`
 	AccessSerial uint64 `json:"access_serial,string,omitempty"`
+	AccessKey    string `json:"access_key,omitempty"`
 }
 
 // Report is an event that a bastion reports about a session of its own. The broker fills in the

@@ -34,6 +34,7 @@ const (
 	RouteSessionAck  = "/v1/session/ack"       // POST Ack → Empty; of a session that has ended, too
 	RouteHosts       = "/v1/hosts"             // GET → Hosts
 	RouteCertificate = "/v1/ssh/certificate"   // POST CertificateRequest → Certificate
+	RouteKeys        = "/v1/keys"              // GET ?user= → Keys; POST RegisterKeyRequest → Key
 	RouteSessions    = "/v1/sessions"          // GET → Sessions
 	RouteRevoke      = "/v1/revoke"            // POST RevokeRequest → Receipt
 	RouteUnblock     = "/v1/unblock"           // POST UnblockRequest → Empty

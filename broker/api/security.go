@@ -5,7 +5,7 @@ import "time"
 // SessionInfo is a login at the broker, an SSH session or a machine's session, as security sees it.
 type SessionInfo struct {
 	ID       string    `json:"id"`   // ses_… or ssh_…
-	Kind     string    `json:"kind"` // "login", "ssh" or "machine"
+	Kind     string    `json:"kind"` // "login", "ssh", "machine", or "key" of a registered key
 	Person   Person    `json:"person"`
 	LoginID  string    `json:"login_id"`
 	Host     string    `json:"host,omitempty"`
@@ -25,6 +25,7 @@ type Sessions struct {
 const (
 	SubjectUser    = "user"
 	SubjectSession = "session"
+	SubjectKey     = "key" // a registered public key, key_…
 	SubjectCert    = "cert"
 	SubjectHost    = "host"
 )

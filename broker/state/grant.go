@@ -46,18 +46,25 @@ type Cert struct {
 	ValidBefore time.Time
 
 	Reason, Ticket string // that the person gave for it
+
+	Hardware bool // the key is one of a FIDO2 authenticator
+	Verified bool // which had shown that it verified its user
 }
 
 // AddCert stores a certificate's record; ErrExists where the serial was used, or is of an era that
 // has ended: another broker on the same database has recovered it meanwhile (design R10). The CA that
 // counts the serials has the profile's name; the era is the upper half of the serial.
 func AddCert(ctx context.Context, q Querier, c Cert) error {
-	return insert(ctx, q, `INSERT INTO certs (`+certColumns+`)
+	err := insert(ctx, q, `INSERT INTO certs (`+certColumns+`)
 		SELECT CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT),
 			CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT)
 		WHERE NOT EXISTS (SELECT 1 FROM serials WHERE ca=? AND era>?)`,
-		strconv.FormatUint(c.Serial, 10), c.Profile, c.LoginID, c.Issuer, c.Subject, c.Epoch, c.Rev, c.Fingerprint, c.Digest, Millis(c.ValidBefore), c.Reason, c.Ticket,
+		serialText(c.Serial), c.Profile, c.LoginID, c.Issuer, c.Subject, c.Epoch, c.Rev, c.Fingerprint, c.Digest, Millis(c.ValidBefore), c.Reason, c.Ticket,
 		c.Profile, int64(c.Serial>>32))
+	if err != nil {
+		return err
+	}
+	return addCertKey(ctx, q, c)
 }
 
 const certColumns = `serial, profile, login_id, iss, sub, epoch, rev, fingerprint, digest, valid_before, reason, ticket`
@@ -77,8 +84,11 @@ func scanCert(scan func(...any) error) (Cert, error) {
 
 // CertBySerial returns the record of a certificate of a profile: each CA counts for itself.
 func CertBySerial(ctx context.Context, q Querier, profile string, serial uint64) (Cert, error) {
-	c, err := scanCert(q.QueryRowContext(ctx, `SELECT `+certColumns+` FROM certs WHERE profile=? AND serial=?`, profile, strconv.FormatUint(serial, 10)).Scan)
-	return c, one(err)
+	c, err := scanCert(q.QueryRowContext(ctx, `SELECT `+certColumns+` FROM certs WHERE profile=? AND serial=?`, profile, serialText(serial)).Scan)
+	if err != nil {
+		return c, one(err)
+	}
+	return c, readCertKey(ctx, q, &c)
 }
 
 // CertsOf returns the certificates of a subject, or of one login, that have not expired.
@@ -91,6 +101,7 @@ func CertsOf(ctx context.Context, q Querier, iss, sub, loginID string, now time.
 // DropExpired forgets certificates, their revocations, and grants that expired before a time.
 func DropExpired(ctx context.Context, q Querier, before time.Time) error {
 	for _, query := range []string{
+		`DELETE FROM cert_keys WHERE EXISTS (SELECT 1 FROM certs AS c WHERE c.profile=cert_keys.profile AND c.serial=cert_keys.serial AND c.valid_before<?)`,
 		`DELETE FROM certs WHERE valid_before<?`,
 		`DELETE FROM grant_terms WHERE key_id IN (SELECT access_key_id FROM grants WHERE expires<?)`,
 		`DELETE FROM grants WHERE expires<?`,

@@ -111,6 +111,7 @@ func Recover(ctx context.Context, q Querier, now time.Time) error {
 	for _, query := range []string{
 		`UPDATE subjects SET epoch=epoch+1000000`,
 		`DELETE FROM certs`,
+		`DELETE FROM cert_keys`,
 		`DELETE FROM grants`,
 		`DELETE FROM grant_terms`,
 		`UPDATE ca_trust SET version=version+1000000`, // what was seen of the missing part counts for nothing

@@ -115,4 +115,11 @@ var Schema = []string{
 	`CREATE INDEX IF NOT EXISTS ssh_certs_host ON ssh_certs (host)`,
 	`CREATE TABLE IF NOT EXISTS krl (
 		one INTEGER PRIMARY KEY, changes INTEGER NOT NULL, version INTEGER NOT NULL, digest TEXT NOT NULL, generated INTEGER NOT NULL) STRICT`,
+	// Of version 4: nobody had registered a key, and no certificate was of a key known to be FIDO2's.
+	`CREATE TABLE IF NOT EXISTS person_keys (
+		fingerprint TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, iss TEXT NOT NULL, sub TEXT NOT NULL, name TEXT NOT NULL,
+		public_key TEXT NOT NULL, hardware INTEGER NOT NULL, created INTEGER NOT NULL, used INTEGER NOT NULL) STRICT`,
+	`CREATE TABLE IF NOT EXISTS person_keys_moved (one INTEGER PRIMARY KEY, n INTEGER NOT NULL) STRICT`,
+	`CREATE TABLE IF NOT EXISTS cert_keys (
+		profile TEXT NOT NULL, serial TEXT NOT NULL, verified INTEGER NOT NULL, PRIMARY KEY (profile, serial)) STRICT`,
 }

@@ -10,6 +10,7 @@ import (
 const (
 	KindLogin   = "login"
 	KindMachine = "machine"
+	KindKey     = "key" // a registered public key; see PersonKey
 )
 
 // Why a session ended.
@@ -18,6 +19,7 @@ const (
 	EndedRevoked  = "revoked"
 	EndedReplaced = "replaced" // a machine asked for a new one
 	EndedRecovery = "recovery" // the database was restored from a backup
+	EndedRemoved  = "removed"  // a registered key, by its own person
 )
 
 // Session is a login of a person or of a machine (whose Subject is its ID and Email its name).
