@@ -93,6 +93,9 @@ func (m *masks) get(ctx context.Context, host string, cert *ssh.Certificate) (ss
 // mine somebody else has made the entry meanwhile.
 func (m *masks) ask(ctx context.Context, host string, cert *ssh.Certificate) (signer ssh.Signer, mine bool, err error) {
 	call := func() error {
+		if m.refusal(host, cert) != nil { // it has come while this call waited for its turn
+			return nil
+		}
 		var entry *mask
 		if entry, mine = m.entry(host); !mine {
 			return nil
