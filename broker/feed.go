@@ -118,7 +118,8 @@ func (f *feeding) catchUp(ctx context.Context) error {
 			return errRevoked
 		}
 		for _, r := range page {
-			item := api.Revocation{Index: r.Index, EventID: r.EventID, Issuer: r.Issuer, Subject: r.Subject, LoginID: r.LoginID, SessionID: r.SessionID, Reason: r.Reason}
+			item := api.Revocation{Index: r.Index, EventID: r.EventID, Issuer: r.Issuer, Subject: r.Subject, LoginID: r.LoginID, SessionID: r.SessionID,
+				Profile: r.Profile, Serial: r.Serial, Host: r.Host, Reason: r.Reason}
 			if err := f.send(api.FeedItem{Type: api.FeedRevoke, Revocation: &item}); err != nil {
 				return err
 			}

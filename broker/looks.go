@@ -30,17 +30,15 @@ type news struct {
 	revocations []revoked       // that concern it and were not told yet, in order
 }
 
-// revoked is a revocation, and whose SSH session it ends where it ends one.
+// revoked is a revocation, and whose SSH session or access certificate it is about.
 type revoked struct {
 	state.Revocation
-	sshLogin string
+	login string
 }
 
 // concerns reports whether a revocation is for the person of a session, for its login, or for an SSH
-// session of that login.
-func (r revoked) concerns(s state.Session) bool {
-	return r.ends(s) || r.SessionID != "" && r.sshLogin == s.ID
-}
+// session or the access certificate of that login.
+func (r revoked) concerns(s state.Session) bool { return r.ends(s) || r.login == s.ID }
 
 // ends reports whether a revocation ends a session.
 func (r revoked) ends(s state.Session) bool {
@@ -175,12 +173,8 @@ func revokedAfter(ctx context.Context, tx store.Querier, after int64) (all []rev
 		}
 		for _, v := range page {
 			r := revoked{Revocation: v}
-			if v.SessionID != "" {
-				ssh, err := state.SSHByID(ctx, tx, v.SessionID)
-				if err != nil && !errors.Is(err, state.ErrNotFound) {
-					return nil, err
-				}
-				r.sshLogin = ssh.LoginID
+			if r.login, err = loginOf(ctx, tx, v); err != nil {
+				return nil, err
 			}
 			all, after = append(all, r), v.Index
 		}
@@ -188,6 +182,24 @@ func revokedAfter(ctx context.Context, tx store.Querier, after int64) (all []rev
 			return all, nil
 		}
 	}
+}
+
+// loginOf is the login of the SSH session, or of the access certificate, that is revoked; "" where it is neither.
+func loginOf(ctx context.Context, tx store.Querier, v state.Revocation) (login string, err error) {
+	switch {
+	case v.SessionID != "":
+		var ssh state.SSHSession
+		ssh, err = state.SSHByID(ctx, tx, v.SessionID)
+		login = ssh.LoginID
+	case v.Profile == caAccess:
+		var c state.Cert
+		c, err = state.CertBySerial(ctx, tx, caAccess, v.Serial)
+		login = c.LoginID
+	}
+	if errors.Is(err, state.ErrNotFound) {
+		err = nil
+	}
+	return login, err
 }
 
 // heard takes over what concerns a feed. The caller holds the agents' lock.

@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 	"sega/audit/store"
 	"sega/broker/api"
 	"sega/broker/state"
+	"sega/sshca"
 )
 
 // reportable are the kinds that a bastion may report, and whether they belong to a session.
@@ -97,12 +100,30 @@ func (s *Server) applyReport(ctx context.Context, tx store.Tx, r api.Report, ssh
 		if now.State != state.SSHOpening {
 			return errRevoked
 		}
-		if err := current(ctx, tx, ssh.Bearer); err != nil {
+		if err := errors.Join(current(ctx, tx, ssh.Bearer), hostShown(ctx, tx, r)); err != nil {
 			return err
+		}
+		if revoked, err := state.RevokedSSH(ctx, tx, ssh.ID); err != nil || revoked {
+			return cmp.Or(err, errRevoked)
 		}
 		return state.SetSSHState(ctx, tx, ssh.ID, state.SSHLive)
 	}
 	return nil
+}
+
+// hostShown records which certificate the host of a session has shown.
+func hostShown(ctx context.Context, tx store.Tx, r api.Report) error {
+	var d struct {
+		Serial string `json:"host_serial"`
+	}
+	if err := json.Unmarshal(r.Details, &d); err != nil || d.Serial == "" {
+		return nil // a plain key, or a bastion that does not tell
+	}
+	serial, err := sshca.ParseSerial(d.Serial)
+	if err != nil {
+		return api.Errorf(api.KindInvalid, "a session's start names no certificate of its host").WithCause(err)
+	}
+	return state.SetSSHHost(ctx, tx, r.SessionID, uint64(serial))
 }
 
 // sshOf returns the SSH session of an ID, where it is of this bastion.

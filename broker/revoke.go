@@ -12,7 +12,6 @@ import (
 	"sega/broker/api"
 	"sega/broker/policy"
 	"sega/broker/state"
-	"sega/sshca"
 )
 
 // revoke cuts a subject off: a counter in the database, the feed to the bastions, a receipt (R4).
@@ -69,11 +68,18 @@ func (s *Server) applyRevocation(ctx context.Context, tx store.Tx, c *call, t ta
 	entry := state.Revocation{Index: tx.Next, EventID: e.ID, LoginID: t.loginID, SessionID: t.sessionID, Reason: e.Reason, At: now}
 	var err error
 	switch {
+	case t.cert != nil:
+		err = applyCert(ctx, tx, *t.cert, &entry)
+	case t.host != nil:
+		err = s.applyHost(ctx, tx, c, *t.host, &entry)
 	case t.kind == "user.revoke":
 		entry.Issuer, entry.Subject = t.subject.Issuer, t.subject.Subject
 		err = errors.Join(
 			state.BlockSubject(ctx, tx, t.subject.Issuer, t.subject.Subject, c.session.Issuer, c.session.Subject, e.Reason),
 			state.EndSessionsOf(ctx, tx, t.subject.Issuer, t.subject.Subject, state.EndedRevoked, now))
+		if t.subject.Issuer == machineIssuer {
+			err = errors.Join(err, s.applyMachine(ctx, tx, t.subject.Subject, entry))
+		}
 	case t.loginID != "":
 		err = state.EndSession(ctx, tx, t.loginID, state.EndedRevoked, now)
 	default: // an SSH session that has not started yet must not start
@@ -121,6 +127,12 @@ func (s *Server) plan(ctx context.Context, t target) (api.Plan, error) {
 		Sessions: []api.SessionInfo{}, Certificates: []api.Outstanding{}, AWS: []api.Outstanding{}}
 	now := s.Now()
 	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
+		switch {
+		case t.cert != nil:
+			return s.planCert(ctx, tx, t, &p)
+		case t.host != nil:
+			return s.planHost(ctx, tx, t, &p)
+		}
 		infos, err := liveSessions(ctx, tx, t.subject.Issuer, t.subject.Subject, now)
 		if err != nil {
 			return err
@@ -138,7 +150,7 @@ func (s *Server) plan(ctx context.Context, t target) (api.Plan, error) {
 			return err
 		}
 		for _, c := range certs {
-			p.Certificates = append(p.Certificates, api.Outstanding{What: c.Profile + " " + sshca.Serial(c.Serial).String(), Until: c.ValidBefore})
+			p.Certificates = append(p.Certificates, outstanding(c))
 		}
 		grants, err := state.GrantsOf(ctx, tx, t.subject.Issuer, t.subject.Subject, t.loginID, now)
 		for _, g := range grants {
@@ -168,17 +180,26 @@ func liveSessions(ctx context.Context, q state.Querier, iss, sub string, now tim
 		return nil, err
 	}
 	for _, v := range logins {
-		out = append(out, api.SessionInfo{ID: v.ID, Kind: v.Kind, Person: person(v), LoginID: v.ID, Source: v.Source, Started: v.Created, NotAfter: v.NotAfter})
+		out = append(out, loginInfo(v))
 	}
 	live, err := state.LiveSSH(ctx, q, iss, sub, now)
 	if err != nil {
 		return nil, err
 	}
-	for _, v := range live {
-		out = append(out, api.SessionInfo{ID: v.ID, Kind: "ssh", Person: api.Person{Issuer: v.Issuer, Subject: v.Subject, Email: v.Email}, LoginID: v.LoginID,
-			Host: v.Host, Login: v.Login, Source: v.Source, Node: v.Node, Started: v.Started, NotAfter: v.NotAfter})
+	return append(out, sshInfos(live)...), nil
+}
+
+func loginInfo(v state.Session) api.SessionInfo {
+	return api.SessionInfo{ID: v.ID, Kind: v.Kind, Person: person(v), LoginID: v.ID, Source: v.Source, Started: v.Created, NotAfter: v.NotAfter}
+}
+
+func sshInfos(all []state.SSHSession) []api.SessionInfo {
+	out := make([]api.SessionInfo, len(all))
+	for i, v := range all {
+		out[i] = api.SessionInfo{ID: v.ID, Kind: "ssh", Person: api.Person{Issuer: v.Issuer, Subject: v.Subject, Email: v.Email}, LoginID: v.LoginID,
+			Host: v.Host, Login: v.Login, Source: v.Source, Node: v.Node, Started: v.Started, NotAfter: v.NotAfter}
 	}
-	return out, nil
+	return out
 }
 
 // sessions lists what is live: everybody's for those who may, one's own for everybody.
@@ -211,6 +232,13 @@ func (s *Server) unblock(ctx context.Context, c *call) (any, error) {
 	var r api.UnblockRequest
 	if err := decode(c, &r); err != nil {
 		return nil, err
+	}
+	switch r.Subject {
+	case "", api.SubjectUser:
+	case api.SubjectHost:
+		return s.unblockHost(ctx, c, r)
+	default:
+		return nil, api.Errorf(api.KindInvalid, "sega unblocks a user or a host, not a %q", printable(r.Subject, 32))
 	}
 	var subject state.Subject
 	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {

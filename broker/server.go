@@ -40,6 +40,7 @@ type Server struct {
 	run       string // of this process alone: part of every standing
 	began     time.Time
 	screens   *screens
+	krls      krls
 	heads     headWatch
 	devices   *devices
 	limits    *limiter
@@ -193,6 +194,8 @@ func (s *Server) endpoints() []endpoint {
 		{"POST", api.RouteConsole, authSession, s.console},
 		{"GET", api.RouteHosts, authSession, s.hosts},
 		{"POST", api.RouteCertificate, authSession, s.certificate},
+		{"GET", api.RouteKRL, authNone, s.krl},
+		{"GET", api.RouteKRLSig, authNone, s.krlSig},
 		{"GET", api.RouteSessions, authSession, s.sessions},
 		{"POST", api.RouteRevoke, authSession, s.revoke},
 		{"POST", api.RouteUnblock, authSession, s.unblock},

@@ -114,7 +114,8 @@ func (f *sessionFeed) sendTrust(all api.Trust) error {
 func (f *sessionFeed) tell(n news, beat bool) error {
 	over := false
 	for _, r := range n.revocations {
-		item := api.Revocation{Index: r.Index, EventID: r.EventID, Issuer: r.Issuer, Subject: r.Subject, LoginID: r.LoginID, SessionID: r.SessionID, Reason: r.Reason}
+		item := api.Revocation{Index: r.Index, EventID: r.EventID, Issuer: r.Issuer, Subject: r.Subject, LoginID: r.LoginID, SessionID: r.SessionID,
+			Profile: r.Profile, Serial: r.Serial, Host: r.Host, Reason: r.Reason}
 		if err := f.send(api.FeedItem{Type: api.FeedRevoke, Revocation: &item}); err != nil {
 			return err
 		}

@@ -98,7 +98,12 @@ func (s *Server) signed(ctx context.Context, cert *ssh.Certificate, profile sshc
 	return effect{reply: reply,
 		details: map[string]any{"serial": sshca.Serial(cert.Serial).String(), "certificate_sha256": record.Digest, "key_id": cert.KeyId,
 			"principals": cert.ValidPrincipals, "fingerprint": record.Fingerprint, "valid_before": before, "ca": ssh.FingerprintSHA256(signer.PublicKey())},
-		apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error { return s.recordCert(ctx, tx, record) }}, nil
+		apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
+			if err := s.recordCert(ctx, tx, record); err != nil || cert.CertType != ssh.HostCert {
+				return err
+			}
+			return state.NameCert(ctx, tx, record, cert.ValidPrincipals) // so that it is found by its host
+		}}, nil
 }
 
 func clampDuration(want, limit time.Duration) time.Duration {
@@ -181,8 +186,10 @@ func (s *Server) holder(ctx context.Context, serial uint64, fingerprint *string)
 			problem = api.Errorf(api.KindUnauthenticated, "the login behind this certificate has ended").WithHint("run: sega login")
 		case s.Now().After(cert.ValidBefore):
 			problem = api.Errorf(api.KindDenied, "the certificate has expired").WithHint("run: sega ssh HOST again")
+		default:
+			problem, err = certRevoked(ctx, tx, caAccess, serial)
 		}
-		return nil
+		return err
 	})
 	return person, access, problem, err
 }
@@ -240,15 +247,18 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopG
 	details := made.details.(map[string]any)
 	details["login"], details["access_serial"], details["route"], details["bastion"], details["source"] =
 		r.Login, sshca.Serial(r.AccessSerial).String(), r.Route, bastion.Name, record.Source
-	return effect{details: details,
-		reply: api.Hop{SessionID: g.id, Certificate: made.reply.(api.Certificate).Certificate, Address: host.Address, HostID: host.ID, HostKeys: host.HostKeys,
-			Person: api.Person{Issuer: person.Issuer, Subject: person.Subject, Email: person.Email, Name: person.Name}, LoginID: person.ID,
-			NotAfter: g.end, IdleSeconds: int(s.Times.Idle.Seconds()), Forwards: g.forwards},
+	reply := &api.Hop{SessionID: g.id, Certificate: made.reply.(api.Certificate).Certificate, Address: host.Address, HostID: host.ID, HostKeys: host.HostKeys,
+		Person: api.Person{Issuer: person.Issuer, Subject: person.Subject, Email: person.Email, Name: person.Name}, LoginID: person.ID,
+		NotAfter: g.end, IdleSeconds: int(s.Times.Idle.Seconds()), Forwards: g.forwards}
+	return effect{details: details, reply: reply,
 		apply: func(ctx context.Context, tx store.Tx, e audit.Event) error {
-			if err := addCert(ctx, tx, e); err != nil {
+			err := errors.Join(addCert(ctx, tx, e), state.AddSSH(ctx, tx, record),
+				state.AddSSHCerts(ctx, tx, g.id, state.SSHCerts{Access: r.AccessSerial, Hop: cert.Serial}))
+			if err != nil {
 				return err
 			}
-			return state.AddSSH(ctx, tx, record)
+			reply.Revoked, err = s.standsForHop(ctx, tx, r.AccessSerial, host)
+			return err
 		}}, nil
 }
 
@@ -308,6 +318,7 @@ func (s *Server) front(ctx context.Context, c *call) (any, error) {
 		}
 		made, err := s.signed(ctx, cert, sshca.Front, state.Cert{Profile: caFront, Bearer: c.bearer()})
 		if err == nil {
+			made.apply = s.unlessRevoked(made.apply, r)
 			made.details.(map[string]any)["bastion"] = c.session.Email
 		}
 		return made, err

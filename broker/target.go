@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"sega/audit"
 	"sega/audit/store"
 	"sega/broker/api"
 	"sega/broker/policy"
@@ -12,16 +13,19 @@ import (
 )
 
 // revokeKinds are the kinds of the events of revocations, by what they are about.
-var revokeKinds = map[string]string{api.SubjectUser: "user.revoke", api.SubjectSession: "session.revoke"}
+var revokeKinds = map[string]string{api.SubjectUser: audit.KindUserRevoke, api.SubjectSession: audit.KindSessionRevoke,
+	api.SubjectCert: audit.KindCertRevoke, api.SubjectHost: audit.KindHostRevoke}
 
 // target is what a revocation is about.
 type target struct {
-	subject   state.Subject // of the person
-	kind      string        // of the event: user.revoke or session.revoke
+	subject   state.Subject // of the person, or of the machine
+	kind      string        // of the event: one of revokeKinds
 	name      string        // resource in the log
 	resource  policy.Resource
-	loginID   string // of session.revoke of a login
-	sessionID string // of session.revoke of an SSH session
+	loginID   string             // of session.revoke of a login
+	sessionID string             // of session.revoke of an SSH session
+	cert      *state.RevokedCert // of cert.revoke
+	host      *Host              // of host.revoke
 }
 
 // ends reports whether the revocation ends a login.
@@ -41,8 +45,12 @@ func (s *Server) target(ctx context.Context, r api.RevokeRequest) (t target, err
 			t, err = s.targetUser(ctx, tx, r.ID)
 		case api.SubjectSession:
 			t, err = s.targetSession(ctx, tx, r.ID)
+		case api.SubjectCert:
+			t, err = s.targetCert(ctx, tx, r.ID, r.Profile)
+		case api.SubjectHost:
+			t, err = s.targetHost(r.ID)
 		default:
-			err = api.Errorf(api.KindInvalid, "sega revokes a user or a session, not a %q", printable(r.Subject, 32))
+			err = api.Errorf(api.KindInvalid, "sega revokes a user, a session, a cert or a host, not a %q", printable(r.Subject, 32))
 		}
 		return err
 	})

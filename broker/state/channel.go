@@ -30,9 +30,14 @@ func DropAnswers(ctx context.Context, q Querier, before time.Time) error {
 	return err
 }
 
-// RevokedSSH reports whether an SSH session was revoked by its own ID. Its login may stand.
+// RevokedSSH reports whether an SSH session was revoked by its own ID, by a certificate that it stands on, or with its
+// host. Its login may stand.
 func RevokedSSH(ctx context.Context, q Querier, id string) (bool, error) {
+	const byCert = `(SELECT count(*) FROM ssh_certs AS c JOIN revoked_certs AS r ON r.profile=? AND r.serial=c.`
 	var n int
-	err := q.QueryRowContext(ctx, `SELECT count(*) FROM revocations WHERE session_id=?`, id).Scan(&n)
+	err := q.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM revocations WHERE session_id=?)
+		+ `+byCert+`access WHERE c.id=?) + `+byCert+`hop WHERE c.id=?) + `+byCert+`host WHERE c.id=?)
+		+ (SELECT count(*) FROM ssh_sessions AS s JOIN blocked_hosts AS b ON b.host=s.host WHERE s.id=?)`,
+		id, "access", id, "hop", id, "host", id, id).Scan(&n)
 	return n > 0, err
 }

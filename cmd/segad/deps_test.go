@@ -30,7 +30,7 @@ var allowed = []struct {
 	{"cmd/sega/tui/unasked", nil, "initialised before all else"},
 	{"cmd/segad", []string{"*"}, "the wiring"},
 	{"cmd/segad/…", []string{"*"}, "the wiring, and what stands in for IdP and AWS"},
-	{"broker", []string{"broker/api", "broker/api/dpop", "broker/policy", "broker/state", "broker/awssts", "idp", "sshca", "audit", "audit/query", "audit/store", "keychain/secret"}, "no backend, no bastion"},
+	{"broker", []string{"broker/api", "broker/api/dpop", "broker/policy", "broker/state", "broker/awssts", "idp", "sshca", "sshca/krl", "audit", "audit/query", "audit/store", "keychain/secret"}, "no backend, no bastion"},
 	{"broker/api", []string{"keychain/secret"}, "a leaf: both ends import it"},
 	{"broker/api/dpop", []string{"keychain/secret"}, "a leaf: both ends import it"},
 	{"broker/client", []string{"broker/api", "broker/api/dpop", "keychain/secret"}, "a client that links no server"},
