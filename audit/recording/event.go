@@ -22,6 +22,9 @@ const (
 	EventEOF        = "eof"
 	EventClose      = "close"
 	EventRefuse     = "refuse"
+	EventListen     = "listen" // the host listens for the person, or no more
+	EventLend       = "lend"   // the host may use the person's agent or display
+	EventOpaque     = "opaque" // what follows is encrypted by others: it has its bytes here, and no meaning
 )
 
 // Event is what happened on a channel besides its bytes. Fields that say nothing are left out.
@@ -39,7 +42,12 @@ type Event struct {
 	Signal  string `json:"signal,omitempty"`
 	Status  uint32 `json:"status,omitempty"` // where absent, 0
 	Reason  string `json:"reason,omitempty"`
+	Origin  string `json:"origin,omitempty"` // who connected to a forward
 }
+
+// IsForward reports whether e opens a channel of a forward. What such a channel carries was on nobody's
+// screen.
+func (e Event) IsForward() bool { return e.Type == EventOpen && e.Name != "session" && e.Name != "" }
 
 // wireEvent is an Event as JSON: the fields of Event, and raw for what is no text.
 type wireEvent struct {
@@ -53,7 +61,7 @@ type plainEvent Event
 func (e *Event) texts() map[string]*string {
 	return map[string]*string{
 		"term": &e.Term, "name": &e.Name, "value": &e.Value,
-		"command": &e.Command, "signal": &e.Signal, "reason": &e.Reason,
+		"command": &e.Command, "signal": &e.Signal, "reason": &e.Reason, "origin": &e.Origin,
 	}
 }
 

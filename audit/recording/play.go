@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// PlayOptions say how to play. The zero value plays every channel as it was.
+// PlayOptions say how to play. The zero value plays every channel as it was, but those of forwards, of
+// which nobody saw anything.
 type PlayOptions struct {
 	Speed   float64       // 2 plays twice as fast; 0 is 1
 	MaxIdle time.Duration // no pause of the recording counts for longer; 0 is no limit
@@ -28,6 +29,7 @@ func Play(ctx context.Context, r *Reader, w io.Writer, o PlayOptions) error {
 		return fmt.Errorf("recording: play at %g times: the speed must be above 0", o.Speed)
 	}
 	p := pacer{options: o, start: time.Now()}
+	forwards := map[uint32]bool{}
 	for {
 		f, err := r.Next()
 		if err == io.EOF {
@@ -36,7 +38,12 @@ func Play(ctx context.Context, r *Reader, w io.Writer, o PlayOptions) error {
 		if err != nil {
 			return err
 		}
-		if o.skips(f) {
+		if f.Stream == StreamEvent && o.Channel == nil {
+			if e, err := f.Event(); err == nil && e.IsForward() {
+				forwards[f.Channel] = true
+			}
+		}
+		if o.skips(f) || forwards[f.Channel] {
 			continue
 		}
 		if err := p.wait(ctx, f.Offset); err != nil {

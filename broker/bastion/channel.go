@@ -1,7 +1,6 @@
 package bastion
 
 import (
-	"errors"
 	"sync"
 	"time"
 
@@ -100,14 +99,7 @@ func (c *channel) open(nc ssh.NewChannel) bool {
 
 // notOpened passes the host's refusal on, as the recording says it.
 func (c *channel) notOpened(nc ssh.NewChannel, err error) {
-	reason, text := ssh.ConnectionFailed, "sega: the host closed the connection"
-	var refused *ssh.OpenChannelError
-	if errors.As(err, &refused) {
-		text = printable(refused.Message)
-		if refused.Reason >= ssh.Prohibited && refused.Reason <= ssh.ResourceShortage {
-			reason = refused.Reason
-		}
-	}
+	reason, text := refusalOf(err)
 	if !c.s.record(c.number, recording.Event{Type: recording.EventRefuse, Name: nc.ChannelType(), Value: reason.String(), Reason: text}) {
 		text = "sega: " + c.s.reason().Error()
 	}
@@ -143,6 +135,9 @@ func (c *channel) awaitInput() {
 
 // clientRequest records a request and forwards it. start says that a program was asked for.
 func (c *channel) clientRequest(r *ssh.Request) (ok, start bool) {
+	if r.Type == api.ChannelAgentRequest || r.Type == api.ChannelX11Request {
+		return c.lend(r), false
+	}
 	req, known := parseClientRequest(r.Type, r.Payload)
 	if !known {
 		c.s.record(c.number, recording.Event{Type: recording.EventRefuse, Name: r.Type})

@@ -73,6 +73,7 @@ type fakeControl struct {
 	leaseMS   int64
 	notAfter  time.Duration
 	idle      int
+	forwards  api.HopForwards
 	down      bool // the feed
 	frontLife time.Duration
 	changed   chan struct{} // of capacity 1
@@ -103,7 +104,7 @@ func (f *fakeControl) Hop(_ context.Context, r api.HopRequest) (api.Hop, error) 
 	f.mu.Lock()
 	host, ok := f.inventory[r.Host]
 	f.hops = append(f.hops, r)
-	onHop, notAfter, idle := f.onHop, f.notAfter, f.idle
+	onHop, notAfter, idle, forwards := f.onHop, f.notAfter, f.idle, f.forwards
 	f.mu.Unlock()
 	if !ok {
 		return api.Hop{}, api.Errorf(api.KindNotFound, "no host %s", r.Host).WithHint("run `sega hosts`")
@@ -115,11 +116,12 @@ func (f *fakeControl) Hop(_ context.Context, r api.HopRequest) (api.Hop, error) 
 	id := api.NewID(api.IDSSH)
 	after, before := sshca.Hop.Window(time.Now(), sshca.HopLifetime)
 	cert, err := sshca.NewHop(sshca.HopParams{Key: key, Serial: f.hop.next(f.t), KeyID: sshca.KeyID{Session: id, Person: person},
-		Login: r.Login, HostID: host.hostID, ValidAfter: after, ValidBefore: before, SourceAddresses: []string{"127.0.0.1"}, PTY: true})
+		Login: r.Login, HostID: host.hostID, ValidAfter: after, ValidBefore: before, SourceAddresses: []string{"127.0.0.1"}, PTY: true,
+		PortForwarding: forwards.Ports, AgentForwarding: forwards.Agent, X11Forwarding: forwards.X11})
 	f.hop.sign(f.t, cert, err)
 	answer := api.Hop{SessionID: id, Certificate: sshca.MarshalLine(cert), Address: host.address, HostID: host.hostID, HostKeys: host.keys,
 		Person: api.Person{Issuer: issuer, Subject: subjectID, Email: person}, LoginID: loginID,
-		NotAfter: time.Now().Add(notAfter), IdleSeconds: idle}
+		NotAfter: time.Now().Add(notAfter), IdleSeconds: idle, Forwards: forwards}
 	if onHop != nil {
 		err = onHop(&answer)
 	}

@@ -34,6 +34,7 @@ type endDetail struct {
 	Out       int64          `json:"bytes_out"`
 	Err       int64          `json:"bytes_err"`
 	Exits     []exitDetail   `json:"exits,omitempty"`
+	Opaque    int32          `json:"opaque,omitempty"` // forwarded connections that the recording holds, and nobody can read
 	Seconds   float64        `json:"seconds"`
 	Event     string         `json:"event,omitempty"`     // the revocation behind the end
 	Cut       int64          `json:"cut_bytes,omitempty"` // behind the recording, set aside at the bastion
@@ -57,7 +58,7 @@ func (s *session) finish() {
 	exits := s.exits
 	s.mu.Unlock()
 	r := s.report(kindEnd, why.outcome, why.reason, endDetail{Recording: &end, In: s.in.Load(), Out: s.out.Load(),
-		Err: s.errored.Load(), Exits: exits, Seconds: time.Since(s.started).Seconds(), Event: why.event})
+		Err: s.errored.Load(), Exits: exits, Opaque: s.opaque.Load(), Seconds: time.Since(s.started).Seconds(), Event: why.event})
 	r.ID = s.meta.EndID
 	s.b.cfg.Log.Info("session ended", "session", s.hop.SessionID, "outcome", why.outcome, "reason", why.reason)
 	if delivery := s.b.reports.put(r); keep {

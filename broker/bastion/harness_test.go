@@ -307,6 +307,7 @@ StrictModes no
 PidFile none
 AcceptEnv SEGA_*
 MaxSessions 10
+X11Forwarding yes
 LogLevel VERBOSE
 Subsystem sftp internal-sftp
 `, port, dir))

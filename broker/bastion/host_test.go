@@ -18,6 +18,7 @@ type goHost struct {
 	signer   ssh.Signer
 	handle   func(ssh.Channel, <-chan *ssh.Request)
 	offered  func(ssh.NewChannel) (refused bool) // may be nil
+	global   func(*ssh.Request) (bool, []byte)   // may be nil: refused
 
 	mu    sync.Mutex
 	conns []ssh.Conn
@@ -88,7 +89,16 @@ func (h *goHost) serveConn(nc net.Conn) {
 	h.mu.Lock()
 	h.conns = append(h.conns, conn)
 	h.mu.Unlock()
-	h.wg.Go(func() { ssh.DiscardRequests(reqs) })
+	h.wg.Go(func() {
+		for r := range reqs {
+			var ok bool
+			var answer []byte
+			if h.global != nil {
+				ok, answer = h.global(r)
+			}
+			_ = r.Reply(ok, answer)
+		}
+	})
 	for c := range chans {
 		if h.offered != nil && h.offered(c) {
 			continue
@@ -99,6 +109,13 @@ func (h *goHost) serveConn(nc net.Conn) {
 		}
 		h.wg.Go(func() { h.handle(ch, reqs) })
 	}
+}
+
+// conn returns the last connection to the host.
+func (h *goHost) conn() ssh.Conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.conns[len(h.conns)-1]
 }
 
 // hangUp closes every connection of the host.

@@ -193,3 +193,10 @@ func TestMeter(t *testing.T) {
 		}
 	})
 }
+
+// newFreeMeter bounds nothing for the login of tests.
+func newFreeMeter() *meter {
+	m := newMeter()
+	m.logins[loginID] = &allowance{tokens: 1e9, at: time.Now().Add(time.Hour), slots: make(chan struct{}, 1000)}
+	return m
+}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sega/audit/recording"
+	"sega/broker/api"
 	"sega/sshca"
 )
 
@@ -187,6 +188,104 @@ func recordedPayload(t *testing.T, kind string, r request) []byte {
 		return ssh.Marshal(exitSignal{Signal: e.Signal, Core: e.Value == "core", Message: e.Reason})
 	}
 	return nil // shell, eow@openssh.com
+}
+
+// FuzzForwards reads openings of forwarded connections and requests to listen. What goes on is what the
+// recording says, and nothing else.
+func FuzzForwards(f *testing.F) {
+	f.Add(api.ChannelDirectTCP, ssh.Marshal(directTCPIP{"db", 5432, "127.0.0.1", 50000}))
+	f.Add(api.ChannelDirectTCP, ssh.Marshal(directTCPIP{"[::1]", 5432, "fe80::1%eth0", 65536}))
+	f.Add(api.ChannelForwardedTCP, ssh.Marshal(directTCPIP{"", 0, "a:b", 1}))
+	f.Add(api.ChannelDirectSocket, ssh.Marshal(directSocket{"/x", "hidden", 7}))
+	f.Add(api.ChannelForwardedSocket, ssh.Marshal(forwardedSocket{"/x", "hidden"}))
+	f.Add(api.ChannelX11, ssh.Marshal(x11Open{"::1", 6010}))
+	f.Add(api.ChannelAgent, []byte{0})
+	f.Add(api.ChannelListenTCP, ssh.Marshal(listenTCP{"*", 8080}))
+	f.Add("cancel-streamlocal-forward@openssh.com", ssh.Marshal(nameRequest{"/x"}))
+	f.Fuzz(func(t *testing.T, kind string, payload []byte) {
+		if r, ok := parseListen(kind, payload); ok {
+			back := ssh.Marshal(listenTCP{r.Host, r.Port})
+			if r.Socket != "" {
+				back = ssh.Marshal(nameRequest{r.Socket})
+			}
+			if !bytes.Equal(back, payload) || r.Port > maxPort {
+				t.Errorf("%q: %x comes back as %x", kind, payload, back)
+			}
+		}
+		fw, ok := parseForward(kind, payload)
+		if !ok {
+			return
+		}
+		raw, err := json.Marshal(recording.Event{Type: recording.EventOpen, Name: kind, Value: where(fw.ask), Origin: fw.origin})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e recording.Event
+		decode(t, raw, &e)
+		if got := recordedOpening(t, e); !bytes.Equal(got, fw.payload) {
+			t.Errorf("%q: %x goes on, and the recording says %x", kind, fw.payload, got)
+		}
+		if _, ok := parseForward(kind, fw.payload); !ok {
+			t.Errorf("%q: %x is not what it was made of", kind, fw.payload)
+		}
+	})
+}
+
+// recordedOpening makes the opening of a forwarded connection anew from what a reviewer reads of it.
+func recordedOpening(t *testing.T, e recording.Event) []byte {
+	t.Helper()
+	split := func(place string) (string, uint32) {
+		if place == "" {
+			return "", 0
+		}
+		at := strings.LastIndexByte(place, ':')
+		port, err := strconv.ParseUint(place[at+1:], 10, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		host := place[:at]
+		if inner := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"); len(inner) == len(host)-2 && strings.ContainsAny(inner, ":%") {
+			host = inner
+		}
+		return host, uint32(port)
+	}
+	host, port := split(e.Origin)
+	switch e.Name {
+	case api.ChannelDirectTCP, api.ChannelForwardedTCP:
+		to, at := split(e.Value)
+		return ssh.Marshal(directTCPIP{to, at, host, port})
+	case api.ChannelDirectSocket:
+		return ssh.Marshal(directSocket{Path: e.Value})
+	case api.ChannelForwardedSocket:
+		return ssh.Marshal(forwardedSocket{Path: e.Value})
+	case api.ChannelX11:
+		return ssh.Marshal(x11Open{host, port})
+	}
+	return nil
+}
+
+// FuzzWatch cuts what goes through a forward into pieces: a banner at its beginning is found wherever it
+// is cut, and nothing is kept for long.
+func FuzzWatch(f *testing.F) {
+	f.Add([]byte("SSH-2.0-x\r\n"), byte(1), byte(3))
+	f.Add([]byte("hello\nSSH-2.0-x"), byte(7), byte(2))
+	f.Add(bytes.Repeat([]byte("x"), watchMost+100), byte(200), byte(0))
+	f.Fuzz(func(t *testing.T, data []byte, a, b byte) {
+		var whole, cut watch
+		want, _ := whole.saw(recording.StreamOut, data)
+		pieces := data
+		for i := 0; len(pieces) > 0; i++ {
+			n := min(len(pieces), int([]byte{a, b}[i%2])+1)
+			cut.saw(recording.StreamOut, pieces[:n])
+			pieces = pieces[n:]
+		}
+		if got := cut.found(); got != want && !(want == opaqueSSH && got == opaqueSSH) && !(want == opaqueTLS && len(data) < 2) {
+			t.Errorf("%q in pieces of %d and %d: %q, whole %q", data, a, b, got, want)
+		}
+		if len(cut.out.data) >= watchMost {
+			t.Error("it keeps all of it")
+		}
+	})
 }
 
 func FuzzPrintable(f *testing.F) {

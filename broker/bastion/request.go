@@ -32,8 +32,44 @@ type (
 		Message string
 		Lang    string
 	}
-	noPayload struct{}
+	noPayload  struct{}
+	x11Request struct {
+		Single   bool
+		Protocol string
+		Cookie   string
+		Screen   uint32
+	}
 )
+
+// Payloads of channels and global requests of forwards (RFC 4254 sections 6.3.2 and 7; PROTOCOL of
+// OpenSSH section 2.4).
+type (
+	directTCPIP struct { // forwarded-tcpip as well
+		Host       string
+		Port       uint32
+		OriginHost string
+		OriginPort uint32
+	}
+	directSocket struct {
+		Path     string
+		Reserved string
+		Zero     uint32
+	}
+	forwardedSocket struct {
+		Path     string
+		Reserved string
+	}
+	x11Open struct {
+		OriginHost string
+		OriginPort uint32
+	}
+	listenTCP struct {
+		Host string
+		Port uint32
+	}
+)
+
+const maxPort = 65535
 
 // request is a channel request that the bastion understands: what the recording says about it, and
 // what goes on. Nothing goes on that the recording does not say: an event's Value holds, of pty and
@@ -48,7 +84,7 @@ type request struct {
 }
 
 // parseClientRequest reads a request of the client. ok is false for what the bastion does not
-// forward: unknown types, agent and X11 forwarding, and malformed payloads.
+// forward: unknown types and malformed payloads. Agent and X11 forwarding are lend's.
 func parseClientRequest(kind string, payload []byte) (request, bool) {
 	switch kind {
 	case "pty-req":

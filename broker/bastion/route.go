@@ -46,14 +46,6 @@ func parseUser(user string) (r route, ok bool, err error) {
 	return route{kind: routeDirect, login: login, host: host}, true, nil
 }
 
-// directTCPIP is the payload of a direct-tcpip channel (RFC 4254 section 7.2).
-type directTCPIP struct {
-	Host       string
-	Port       uint32
-	OriginHost string
-	OriginPort uint32
-}
-
 // parseJump reads the host that `ssh -J` wants to reach. The port must be one of ports, since the
 // bastion answers with SSH whatever the port: the address to dial comes from the inventory alone.
 func parseJump(payload []byte, ports []uint32) (host string, err error) {

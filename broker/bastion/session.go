@@ -20,7 +20,7 @@ const (
 	tellTimeout  = time.Second     // for a person whose terminal does not take the last words
 	leaveTimeout = time.Second     // for a client that does not hang up by itself
 	drainTimeout = 2 * time.Second // for what a client sent before it left
-	maxForwards  = 8               // kinds of refused forward of a session that are events
+	maxRefused   = 8               // kinds of refused forward of a session that are events
 )
 
 // client is an authenticated connection of a person.
@@ -65,19 +65,28 @@ type session struct {
 	lastChannel      atomic.Uint32
 	lastActive       atomic.Int64 // nanoseconds since started
 	noMore           atomic.Bool  // no-more-sessions@openssh.com
-	forwards         []string     // kinds of forward that were refused, under mu
+	refused          []string     // kinds of forward that were refused, under mu
 	serving          bool         // the session has begun, under mu
-	in, out, errored atomic.Int64 // bytes
+	in, out, errored atomic.Int64 // bytes of programs
+
+	begun     chan struct{} // closed when it is known whether there is a session
+	listeners remoteListeners
+	lent      lent
+	slots     chan struct{} // of forwarded connections
+	opaque    atomic.Int32  // forwarded connections that nobody can read
 }
 
 // proxy carries a person's connection to one host from the question to the last report.
 func (b *Bastion) proxy(ctx context.Context, c *client, r route) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &session{b: b, client: c, route: r, ctx: ctx, cancel: cancel, started: time.Now()}
+	s := &session{b: b, client: c, route: r, ctx: ctx, cancel: cancel, started: time.Now(),
+		begun: make(chan struct{}), slots: make(chan struct{}, maxForwards), listeners: remoteListeners{all: map[listenPlace]*remoteListener{}}}
 	s.wg.Go(s.answerGlobals)
 	s.wg.Go(func() { _ = c.conn.Wait(); cancel(clientClosed()) })
-	if err := s.open(); err != nil {
+	err := s.open()
+	close(s.begun)
+	if err != nil {
 		s.refuse(err)
 		s.wg.Wait()
 		return
@@ -114,7 +123,7 @@ func (s *session) setTarget(t *target) error {
 // serve opens channels until the connection ends from either side, or is cut.
 func (s *session) serve() {
 	s.reportForwards()
-	s.target.serve(s.refusedForHost)
+	s.target.serve(s.fromHost)
 	s.wg.Go(func() { _ = s.target.conn.Wait(); s.cancel(hostClosed()) })
 	s.wg.Go(s.watchRecording)
 	s.wg.Go(s.upload)
@@ -133,11 +142,16 @@ func (s *session) serve() {
 	}
 }
 
-// accept proxies session channels and refuses every other kind, which goes into the recording.
+// accept proxies session channels and forwards, and refuses every other kind, which goes into the
+// recording.
 func (s *session) accept(nc ssh.NewChannel) {
-	if nc.ChannelType() != "session" || s.noMore.Load() {
-		s.refuseForward(nc.ChannelType())
-		_ = nc.Reject(ssh.Prohibited, "sega: forwarding is not allowed through the bastion")
+	switch kind := nc.ChannelType(); {
+	case kind == api.ChannelDirectTCP || kind == api.ChannelDirectSocket:
+		s.fromPerson(nc)
+		return
+	case kind != "session" || s.noMore.Load():
+		s.refuseForward(kind)
+		reject(nc, errForbidden)
 		return
 	}
 	number := s.lastChannel.Add(1)
@@ -151,9 +165,9 @@ func (s *session) accept(nc ssh.NewChannel) {
 func (s *session) refuseForward(kind string) {
 	s.record(0, recording.Event{Type: recording.EventRefuse, Name: kind})
 	s.mu.Lock()
-	seen := kind == "session" || slices.Contains(s.forwards, kind) || len(s.forwards) >= maxForwards
+	seen := kind == "session" || slices.Contains(s.refused, kind) || len(s.refused) >= maxRefused
 	if !seen {
-		s.forwards = append(s.forwards, kind)
+		s.refused = append(s.refused, kind)
 	}
 	serving := s.serving
 	s.mu.Unlock()
@@ -166,7 +180,7 @@ func (s *session) refuseForward(kind string) {
 func (s *session) reportForwards() {
 	s.mu.Lock()
 	s.serving = true
-	early := slices.Clone(s.forwards)
+	early := slices.Clone(s.refused)
 	s.mu.Unlock()
 	for _, kind := range early {
 		s.reportForward(kind)
@@ -174,24 +188,36 @@ func (s *session) reportForwards() {
 }
 
 func (s *session) reportForward(kind string) {
-	s.b.reports.put(s.report("forward.open", audit.Denied, "forwarding is not allowed through the bastion", map[string]string{"type": printable(clip(kind))}))
+	s.b.reports.put(s.report("forward.open", audit.Denied, errForbidden.Error(), map[string]string{"type": printable(clip(kind))}))
 }
 
-// answerGlobals answers keepalives and refuses forwards for the connection as a whole.
+// answerGlobals answers keepalives and serves -R.
 func (s *session) answerGlobals() {
 	for r := range s.client.reqs {
+		var ok bool // OpenSSH's keepalive counts any answer
+		var answer []byte
 		switch r.Type {
 		case "no-more-sessions@openssh.com":
 			s.noMore.Store(true)
-		case "tcpip-forward", "streamlocal-forward@openssh.com":
-			s.refuseForward(r.Type)
+		case api.ChannelListenTCP, api.ChannelListenSocket:
+			ok, answer = s.listen(r)
+		case "cancel-tcpip-forward", "cancel-streamlocal-forward@openssh.com":
+			ok = s.unlisten(r)
 		}
-		_ = r.Reply(false, nil) // OpenSSH's keepalive counts any answer
+		_ = r.Reply(ok, answer)
 	}
 }
 
-func (s *session) refusedForHost(kind string) {
-	s.record(0, recording.Event{Type: recording.EventRefuse, Name: kind, Reason: "opened by the host"})
+// began waits until it is known whether there is a session, and reports whether there is. Clients ask
+// for forwards before anything else.
+func (s *session) began() bool {
+	select {
+	case <-s.begun:
+	case <-s.ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.target != nil && s.ctx.Err() == nil
 }
 
 // record writes an event, and ends the session if it cannot.
@@ -284,6 +310,7 @@ func (s *session) settle() {
 	}
 	_ = s.client.raw.Close()
 	s.wg.Wait()
+	s.stopListening()
 	s.b.reg.remove(s.entry)
 }
 

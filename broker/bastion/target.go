@@ -152,12 +152,11 @@ func hostKeyAlgorithms(pinned sshca.Bundle) []string {
 	return algos
 }
 
-// serve refuses everything that the host opens towards the person, until the connection ends.
-func (t *target) serve(refused func(kind string)) {
+// serve hands over what the host opens towards the person, until the connection ends.
+func (t *target) serve(opened func(ssh.NewChannel)) {
 	t.wg.Go(func() {
 		for c := range t.chans {
-			refused(c.ChannelType())
-			_ = c.Reject(ssh.Prohibited, "not allowed by the bastion")
+			opened(c)
 		}
 	})
 	t.wg.Go(func() {

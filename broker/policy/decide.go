@@ -110,6 +110,10 @@ func (s *Set) grantKey(r Request, permits []*rule) Decision {
 
 // chosen is the decision that rests on the best of the permits.
 func (s *Set) chosen(r Request, permits []*rule) Decision {
+	permits = keep(permits, func(p *rule) bool { return p.named || !byName(r.Action) })
+	if len(permits) == 0 {
+		return deny(s.digest, CauseNoPermit, nil, "no policy permits %s", subject(r))
+	}
 	chosen := best(permits, r.Context)
 	d := Decision{Allow: true, PolicyIDs: []string{chosen.id}, Obligations: chosen.terms, Digest: s.digest}
 	for _, p := range permits {
@@ -118,6 +122,16 @@ func (s *Set) chosen(r Request, permits []*rule) Decision {
 		}
 	}
 	return d
+}
+
+// byName lists the actions that only a permit gives that names them in its scope: whoever wrote "everything"
+// did not think of taking something out of the recording.
+func byName(action string) bool {
+	switch action {
+	case ActionForward, ActionOpaque, ActionForwardAgent, ActionForwardX11, ActionOmitContent:
+		return true
+	}
+	return false
 }
 
 // methodOK is R1: a device code can be approved by a victim for an attacker, so such a login

@@ -57,7 +57,7 @@ func (s *Set) Possible(r Request) bool {
 	}
 	permitted := false
 	for _, p := range s.rules {
-		if p.ever == nil {
+		if p.ever == nil || p.permit && !p.named && byName(r.Action) {
 			continue
 		}
 		verdict, diag := cedar.Authorize(ordered{{policy: p.ever}}, q, q.req)

@@ -24,6 +24,7 @@ type rule struct {
 	deviceGrant bool
 	noMFA       bool
 	byKey       bool // for registered keys
+	named       bool // the scope names its actions
 	policy      *cedar.Policy
 
 	// For explaining denials, of permits only.
@@ -46,6 +47,8 @@ func newRule(p *cedar.Policy) (*rule, error) {
 		errs = append(errs, errors.New(`no @id: give every policy a unique @id("…")`))
 	}
 	tree := (*ast.Policy)(p.AST())
+	_, every := tree.Action.(ast.ScopeTypeAll)
+	r.named = !every
 	errs = append(errs, checkResource(tree))
 	if r.permit {
 		r.study(tree)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sega/audit"
 	"sega/audit/recording"
 	"sega/broker/api"
 )
@@ -42,6 +43,7 @@ type shownOne struct {
 	Command string    `json:"command"`
 
 	Withheld bool `json:"withheld,omitempty"` // policy does not let the asker read it
+	Refused  bool `json:"refused,omitempty"`  // policy did not let it start
 }
 
 func newAuditShow(a *app) *cobra.Command {
@@ -84,7 +86,7 @@ func summary(v *evidence) shown {
 		out.Ended, out.Outcome, out.EndReason = &v.end.Time, string(v.end.Outcome), v.end.Reason
 	}
 	for _, c := range v.commands {
-		out.Commands = append(out.Commands, shownOne{c.event.Time, c.details.Type, c.details.Command, c.details.Withheld})
+		out.Commands = append(out.Commands, shownOne{c.event.Time, c.details.Type, c.details.Command, c.details.Withheld, c.event.Outcome != audit.Success})
 	}
 	return out
 }
@@ -102,6 +104,9 @@ func (a *app) showSession(v shown) error {
 		text := c.Command
 		if c.Withheld {
 			text = "(withheld: policy does not let you read what was typed)"
+		}
+		if c.Refused {
+			text += " (refused)"
 		}
 		rows = append(rows, []string{c.Type, stamp(c.Time) + "  " + text})
 	}

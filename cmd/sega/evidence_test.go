@@ -56,7 +56,7 @@ func TestCollector(t *testing.T) {
 	}
 	out := summary(v)
 	want := shown{ID: "ssh_1", Person: "alice@example.com", Host: "web-1", Login: "deploy", Route: "jump", Client: "SSH-2.0-x", Started: noon, Ended: &noon, Outcome: "success",
-		Commands: []shownOne{{noon, "exec", "uptime", false}}, BytesIn: 1, BytesOut: 2, BytesErr: 3}
+		Commands: []shownOne{{noon, "exec", "uptime", false, false}}, BytesIn: 1, BytesOut: 2, BytesErr: 3}
 	if diff := cmp.Diff(want, out); diff != "" {
 		t.Errorf("summary: -want +got\n%s", diff)
 	}
@@ -86,6 +86,20 @@ func TestShowsBothReasons(t *testing.T) {
 	}
 }
 
+// TestRefusedCommand: what policy did not let start does not read like what ran.
+func TestRefusedCommand(t *testing.T) {
+	c := newCollector()
+	for _, e := range []audit.Event{event("session.start", audit.Success, "ssh_1", startDetail), event("session.command", audit.Denied, "ssh_1", `{"channel":3,"type":"exec","command":"rm","error":{"kind":"denied"}}`)} {
+		if err := c.add(0, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, text, _ := testApp(t)
+	if err := a.showSession(summary(c.sessions["ssh_1"])); err != nil || !strings.Contains(text.String(), "rm (refused)") {
+		t.Errorf("%v: %s", err, text)
+	}
+}
+
 // TestWithheldCommand: a command that may not be read is no command that was empty.
 func TestWithheldCommand(t *testing.T) {
 	c := newCollector()
@@ -95,7 +109,7 @@ func TestWithheldCommand(t *testing.T) {
 		}
 	}
 	out := summary(c.sessions["ssh_1"])
-	if diff := cmp.Diff([]shownOne{{noon, "exec", "", true}}, out.Commands); diff != "" {
+	if diff := cmp.Diff([]shownOne{{noon, "exec", "", true, false}}, out.Commands); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	a, text, _ := testApp(t)

@@ -20,6 +20,7 @@ type Channel struct {
 	Cols, Rows uint32
 	Type       string // what runs on it: recording.EventShell, EventExec or EventSubsystem, or ""
 	Command    string // of an exec, or the subsystem's name
+	Forward    string // of a forwarded connection: the type of its channel, and where it went
 	In         int64  // bytes; 0 where no identity opens what was typed
 	Out, Err   int64  // bytes
 	Omitted    uint64 // bytes in any direction that were left out of the recording
@@ -30,6 +31,9 @@ func (c Channel) String() string {
 	parts := []string{fmt.Sprintf("channel %d", c.ID)}
 	if c.Pty {
 		parts = append(parts, fmt.Sprintf("terminal of %d×%d", c.Cols, c.Rows))
+	}
+	if c.Forward != "" {
+		parts = append(parts, c.Forward)
 	}
 	if c.Type != "" {
 		parts = append(parts, strings.TrimSpace(c.Type+" "+c.Command))
@@ -89,6 +93,9 @@ func (c *Channel) add(f recording.Frame) error {
 }
 
 func (c *Channel) note(e recording.Event) {
+	if e.IsForward() {
+		c.Forward = strings.TrimSpace(e.Name + " " + e.Value)
+	}
 	switch e.Type {
 	case recording.EventPty:
 		c.Pty, c.Term, c.Cols, c.Rows = true, e.Term, e.Cols, e.Rows
@@ -102,17 +109,22 @@ func (c *Channel) note(e recording.Event) {
 }
 
 // Choose returns the channel that is meant where nobody says which: the only one with a terminal,
-// or else the only one. The error names those that there are.
+// or else the only one of a program, or the only one. The error names those that there are.
 func Choose(list []Channel) (Channel, error) {
-	var terminals []Channel
+	var terminals, programs []Channel
 	for _, c := range list {
 		if c.Pty {
 			terminals = append(terminals, c)
+		}
+		if c.Type != "" {
+			programs = append(programs, c)
 		}
 	}
 	switch {
 	case len(terminals) == 1:
 		return terminals[0], nil
+	case len(programs) == 1:
+		return programs[0], nil
 	case len(list) == 1:
 		return list[0], nil
 	case len(list) == 0:

@@ -39,7 +39,7 @@ func LinesWithin(ctx context.Context, r *recording.Reader, most int64) iter.Seq2
 
 func lines(ctx context.Context, next func() (recording.Frame, error), most int64) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
-		s := &session{open: map[uint32]*channel{}, work: newWork(most)}
+		s := &session{open: map[uint32]*channel{}, hidden: map[uint32]bool{}, work: newWork(most)}
 		s.yield = func(l Line) {
 			if !s.stopped {
 				s.stopped = !yield(l, nil)
@@ -75,6 +75,7 @@ func (s *session) step(ctx context.Context, next func() (recording.Frame, error)
 // session reads the frames of a recording.
 type session struct {
 	open    map[uint32]*channel
+	hidden  map[uint32]bool // channels of forwards that are open
 	work    *work
 	used    int // counts frames
 	yield   func(Line)
@@ -96,16 +97,24 @@ func (s *session) frame(f recording.Frame) error {
 		return nil
 	}
 	s.work.bring(len(f.Data))
-	c := s.channel(f.Channel)
 	if f.Stream != recording.StreamEvent {
-		c.write(f)
+		if !s.hidden[f.Channel] {
+			s.channel(f.Channel).write(f)
+		}
 		return nil
 	}
 	e, err := f.Event()
 	if err != nil {
 		return err
 	}
-	s.event(c, e, f.Offset)
+	switch {
+	case e.IsForward():
+		s.hidden[f.Channel] = true
+	case s.hidden[f.Channel] && (e.Type == recording.EventClose || e.Type == recording.EventRefuse):
+		delete(s.hidden, f.Channel)
+	case !s.hidden[f.Channel]:
+		s.event(s.channel(f.Channel), e, f.Offset)
+	}
 	return nil
 }
 
