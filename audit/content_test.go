@@ -11,7 +11,7 @@ func TestContent(t *testing.T) {
 	for _, c := range []struct{ kind, details, want string }{
 		{KindSessionCommand, `{"channel":0,"type":"exec","command":"rm -rf /"}`, "rm -rf /"},
 		{KindSessionCommand, `{"command":"a\ufffdb","raw":"Yf9i"}`, "a\ufffdb\na\ufffdb"},
-		{KindSFTPOpen, `{"path":"/etc/passwd","flags":"r"}`, "/etc/passwd"},
+		{KindSFTPRead, `{"path":"/etc/passwd","flags":"r"}`, "/etc/passwd"},
 		{KindSFTPRename, `{"path":"/a","to":"/b"}`, "/a\n/b"},
 		{KindSessionStart, `{"command":"x","path":"y"}`, ""}, {KindAuditRead, `{"query":"rm","path":"y"}`, ""},
 		{KindSessionCommand, "", ""}, {KindSessionCommand, "[1]", ""}, {KindSessionCommand, `{"command":7}`, ""},
@@ -26,8 +26,8 @@ func TestWithhold(t *testing.T) {
 	for _, c := range []struct{ kind, details, want string }{
 		{KindSessionCommand, `{"channel":3,"type":"exec","command":"rm","raw":"cm0=","cut":true}`, `{"channel":3,"cut":true,"type":"exec","withheld":true}`},
 		{KindSFTPRename, `{"path":"/a","to":"/b","bytes":12345678901234567890}`, `{"bytes":12345678901234567890,"withheld":true}`},
-		{KindSFTPOpen, `{"PATH":"/a","Path":"/b","patH":"/c","pa\u0074h":"/d"}`, `{"withheld":true}`},
-		{KindSFTPOpen, `{"path":"/a","path":"/b","withheld":false,"Withheld":false}`, `{"withheld":true}`},
+		{KindSFTPRead, `{"PATH":"/a","Path":"/b","patH":"/c","pa\u0074h":"/d"}`, `{"withheld":true}`},
+		{KindSFTPRead, `{"path":"/a","path":"/b","withheld":false,"Withheld":false}`, `{"withheld":true}`},
 		{KindSessionCommand, `["rm"]`, `{"withheld":true}`}, {KindSessionCommand, `"rm"`, `{"withheld":true}`}, {KindSessionCommand, `null`, `{"withheld":true}`},
 		{KindSessionCommand, `{`, `{"withheld":true}`}, {KindSessionCommand, "", ""},
 		{KindSessionStart, `{"command":"x"}`, `{"command":"x"}`}, {KindUserLogin, `{"query":"rm"}`, `{"query":"rm"}`},

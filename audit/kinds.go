@@ -21,10 +21,19 @@ const (
 	KindSessionCommand  = "session.command"
 	KindSessionEnd      = "session.end"
 	KindRecordingHeads  = "recording.heads"
-	KindSFTPOpen        = "sftp.open"
-	KindSFTPClose       = "sftp.close"
+	KindSFTPRead        = "sftp.read"
+	KindSFTPWrite       = "sftp.write"
+	KindSFTPList        = "sftp.list"
 	KindSFTPRemove      = "sftp.remove"
 	KindSFTPRename      = "sftp.rename"
+	KindSFTPMkdir       = "sftp.mkdir"
+	KindSFTPRmdir       = "sftp.rmdir"
+	KindSFTPSetstat     = "sftp.setstat"
+	KindSFTPSymlink     = "sftp.symlink"
+	KindSFTPLink        = "sftp.link"
+	KindSFTPCopy        = "sftp.copy"
+	KindSFTPStat        = "sftp.stat"
+	KindSFTPRefuse      = "sftp.refuse"
 	KindForwardOpen     = "forward.open"
 	KindForwardClose    = "forward.close"
 	KindUserRevoke      = "user.revoke"
@@ -50,7 +59,9 @@ func Kinds() []string {
 		KindUserLogin, KindUserLogout, KindSessionRenew, KindAWSAssume, KindAWSReuse, KindAWSConsole,
 		KindSSHCert, KindSSHHop, KindSSHFront, KindSSHRefuse,
 		KindSessionStart, KindSessionCommand, KindSessionEnd, KindRecordingHeads,
-		KindSFTPOpen, KindSFTPClose, KindSFTPRemove, KindSFTPRename, KindForwardOpen, KindForwardClose,
+		KindSFTPRead, KindSFTPWrite, KindSFTPList, KindSFTPRemove, KindSFTPRename, KindSFTPMkdir, KindSFTPRmdir,
+		KindSFTPSetstat, KindSFTPSymlink, KindSFTPLink, KindSFTPCopy, KindSFTPStat, KindSFTPRefuse,
+		KindForwardOpen, KindForwardClose,
 		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
 		KindNodeEnroll, KindNodeSession, KindPolicyReload,
 		KindCAConfigure, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
@@ -65,7 +76,9 @@ func KnownKind(kind string) bool {
 	case KindUserLogin, KindUserLogout, KindSessionRenew, KindAWSAssume, KindAWSReuse, KindAWSConsole,
 		KindSSHCert, KindSSHHop, KindSSHFront, KindSSHRefuse,
 		KindSessionStart, KindSessionCommand, KindSessionEnd, KindRecordingHeads,
-		KindSFTPOpen, KindSFTPClose, KindSFTPRemove, KindSFTPRename, KindForwardOpen, KindForwardClose,
+		KindSFTPRead, KindSFTPWrite, KindSFTPList, KindSFTPRemove, KindSFTPRename, KindSFTPMkdir, KindSFTPRmdir,
+		KindSFTPSetstat, KindSFTPSymlink, KindSFTPLink, KindSFTPCopy, KindSFTPStat, KindSFTPRefuse,
+		KindForwardOpen, KindForwardClose,
 		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
 		KindNodeEnroll, KindNodeSession, KindPolicyReload,
 		KindCAConfigure, KindLogRecovery, KindRequestRefuse, KindRetentionDelete:

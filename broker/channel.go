@@ -251,13 +251,14 @@ type openingDetails struct {
 	Socket  string         `json:"socket,omitempty"`
 	Opaque  bool           `json:"opaque,omitempty"`
 	Omit    bool           `json:"omit_content,omitempty"`
+	Only    bool           `json:"read_only,omitempty"`
 	Error   map[string]any `json:"error,omitempty"`
 }
 
 // describe sets the details of a decision's event, without the secrets that a command may hold (R11).
 func (s *Server) describe(e *audit.Event, o opening, grant api.ChannelGrant, problem *api.Problem) error {
 	r := o.request
-	d := openingDetails{Channel: r.Channel, Type: r.Type, Raw: r.Raw, Cut: r.Cut, Host: r.Host, Port: r.Port, Socket: r.Socket, Opaque: grant.Opaque, Omit: grant.OmitContent}
+	d := openingDetails{Channel: r.Channel, Type: r.Type, Raw: r.Raw, Cut: r.Cut, Host: r.Host, Port: r.Port, Socket: r.Socket, Opaque: grant.Opaque, Omit: grant.OmitContent, Only: grant.ReadOnly}
 	if o.kind == audit.KindSessionCommand {
 		d.Command = &r.Command
 	}
@@ -313,7 +314,11 @@ func (s *Server) decideOpening(o opening, host Host, forward policy.Forward) (po
 	}
 	grant := api.ChannelGrant{Allow: true}
 	grant.Opaque = o.action == policy.ActionForward && s.permits(ask(policy.ActionOpaque))
-	grant.OmitContent = o.channel == policy.ChannelSFTP && s.permits(ask(policy.ActionOmitContent))
+	if o.channel == policy.ChannelSFTP {
+		grant.OmitContent = s.permits(ask(policy.ActionOmitContent))
+		around.Channel = policy.ChannelSFTPWrite
+		grant.ReadOnly = !s.permits(ask(policy.ActionConnect))
+	}
 	return d, grant, nil
 }
 

@@ -36,6 +36,12 @@ func (s *Server) report(ctx context.Context, c *call) (any, error) {
 
 func (s *Server) reportOne(ctx context.Context, c *call, r api.Report) error {
 	ofSession, ok := reportable[r.Kind]
+	if fileKind(r.Kind) {
+		ofSession, ok = true, true
+		if err := checkFileOperation(r.Details); err != nil {
+			return s.refuse(ctx, c, api.Errorf(api.KindInvalid, "the report's details are not those of its kind").WithCause(err))
+		}
+	}
 	// An intent would stay out of sight of whoever queries the log.
 	if !ok || r.ID == "" || len(r.ID) > 64 || ofSession == (r.SessionID == "") || r.Outcome == string(audit.Intent) {
 		return s.refuse(ctx, c, api.Errorf(api.KindInvalid, "a bastion does not report %q like this", printable(r.Kind, 64)))

@@ -53,6 +53,7 @@ type ChannelGrant struct {
 	Event  string `json:"event"` // ID of the decision's event
 
 	OmitContent bool `json:"omit_content,omitempty"` // of SubsystemSFTP: the recording is to leave out what files hold
+	ReadOnly    bool `json:"read_only,omitempty"`    // of SubsystemSFTP: requests that change something are to be refused
 	Opaque      bool `json:"opaque,omitempty"`       // of a forward: an SSH connection inside it, which no recording can read, may go on
 }
 

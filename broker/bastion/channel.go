@@ -40,6 +40,7 @@ type channel struct {
 	exited    bool         // it has been forwarded
 
 	grant api.ChannelGrant // of the program, once it may start
+	files *files           // of the sftp subsystem, under mu; else nil
 }
 
 func newChannel(s *session, number uint32) *channel {
@@ -67,15 +68,26 @@ func (c *channel) run(nc ssh.NewChannel) {
 	c.begin() // where no program was started, the pumps only see the end
 	c.awaitOutput()
 	c.releaseExit()
-	if c.brokeOff() {
-		c.say("sega: " + c.s.reason().Error())
-	} else {
-		c.sendEOF()
-	}
+	c.lastWords()
 	_ = c.client.Close()
 	told()
 	c.wg.Wait()
+	if f := c.program(); f != nil {
+		f.end()
+	}
 	c.s.record(c.number, recording.Event{Type: recording.EventClose})
+}
+
+// lastWords tells the person why the channel has ended, where it has not done so by itself.
+func (c *channel) lastWords() {
+	switch why := c.program().why(); {
+	case c.brokeOff():
+		c.say("sega: " + c.s.reason().Error())
+	case why != nil:
+		c.sayBroken(why)
+	default:
+		c.sendEOF()
+	}
 }
 
 // open records the channel, opens its counterpart and then accepts it.
@@ -155,6 +167,9 @@ func (c *channel) clientRequest(r *ssh.Request) (ok, start bool) {
 	ok = err == nil && (ok || !r.WantReply && !req.start)
 	if ok && req.pty {
 		c.setPTY()
+	}
+	if ok && req.event.Type == recording.EventSubsystem && req.event.Name == api.SubsystemSFTP {
+		c.follow()
 	}
 	if ok && req.event.Type == recording.EventShell && c.isPTY() {
 		c.say(recordedLine)
@@ -269,6 +284,22 @@ func (c *channel) setPTY() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pty = true
+}
+
+// follow has what goes through the channel taken for SFTP, unless it flows already.
+func (c *channel) follow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.began {
+		c.files = newFiles(c, c.grant)
+	}
+}
+
+// program returns what follows the channel's bytes, or nil.
+func (c *channel) program() *files {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.files
 }
 
 func (c *channel) hasBegun() bool {

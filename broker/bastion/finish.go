@@ -42,9 +42,10 @@ type endDetail struct {
 
 // finish closes the recording and queues the report of the session's end.
 func (s *session) finish() {
+	s.settleFiles()
 	why := s.reason()
 	head, err := s.rec.Close(why.reason)
-	end, keep := recording.Complete(head), true
+	end, keep := s.rec.End(head), true
 	if err := errors.Join(err, s.file.Close()); err != nil {
 		s.b.cfg.Log.Error("recording not closed", "session", s.hop.SessionID, "error", err)
 		end, keep = s.b.salvage(s.meta.SessionID)
@@ -69,7 +70,7 @@ func (s *session) finish() {
 // elsewhere is the end of a recording whose place in the bucket others have taken: it is not there,
 // so the log does not call it complete. Its head stands: by it the copy in quarantine can be judged.
 func elsewhere(end recording.End) recording.End {
-	if end.Verdict == recording.StatusComplete {
+	if end.Verdict == recording.StatusComplete || end.Verdict == recording.StatusOmitted {
 		end.Verdict = recording.StatusInterrupted
 	}
 	return end

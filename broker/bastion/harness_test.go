@@ -270,7 +270,7 @@ func currentLogin(t testing.TB) string {
 }
 
 // startSSHD runs a stock sshd that trusts the hop CA for LOGIN@hostID alone, and adds it to the inventory.
-func (f *fakeControl) startSSHD(t testing.TB, name, hostID string) testHost {
+func (f *fakeControl) startSSHD(t testing.TB, name, hostID string, sftpServer ...string) testHost {
 	t.Helper()
 	sshd := requireTool(t, "/usr/sbin/sshd")
 	_ = os.MkdirAll("/run/sshd", 0o755) // sshd's privilege separation, where the test may make it
@@ -309,8 +309,8 @@ AcceptEnv SEGA_*
 MaxSessions 10
 X11Forwarding yes
 LogLevel VERBOSE
-Subsystem sftp internal-sftp
-`, port, dir))
+Subsystem sftp %[3]s
+`, port, dir, append(sftpServer, "internal-sftp")[0]))
 	host := testHost{address: fmt.Sprintf("127.0.0.1:%d", port), hostID: hostID}
 	runUntilCleanup(t, exec.Command(sshd, "-D", "-e", "-f", filepath.Join(dir, "config")))
 	eventually(t, "sshd", func() bool {

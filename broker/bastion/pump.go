@@ -20,8 +20,13 @@ func (c *channel) startPumps() {
 	c.mu.Lock()
 	c.began = true
 	c.mu.Unlock()
+	output := func() { c.pump(recording.StreamOut, c.host, c.client, &c.s.out) }
+	input := func() { c.pump(recording.StreamIn, c.client, c.host, &c.s.in) }
+	if f := c.program(); f != nil {
+		output, input = f.toPerson, f.toHost
+	}
 	var outputs sync.WaitGroup
-	outputs.Go(func() { c.pump(recording.StreamOut, c.host, c.client, &c.s.out) })
+	outputs.Go(output)
 	outputs.Go(func() { c.pump(recording.StreamErr, c.host.Stderr(), c.client.Stderr(), &c.s.errored) })
 	c.wg.Go(func() {
 		outputs.Wait()
@@ -29,7 +34,7 @@ func (c *channel) startPumps() {
 	})
 	c.wg.Go(func() {
 		defer c.inputDone()
-		c.pump(recording.StreamIn, c.client, c.host, &c.s.in)
+		input()
 		c.s.record(c.number, recording.Event{Type: recording.EventEOF})
 		_ = c.host.CloseWrite()
 	})

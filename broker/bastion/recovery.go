@@ -54,6 +54,7 @@ func (b *Bastion) recoverSession(id string) {
 	if err != nil {
 		b.cfg.Log.Error("session left over without its description", "session", id, "error", err)
 	}
+	b.recoverOperations(id)
 	end, cut, err := b.recoverSpool(id, false)
 	reason := "the bastion was interrupted"
 	upload := b.uploadOnce
@@ -69,7 +70,7 @@ func (b *Bastion) recoverSession(id string) {
 		reason, err = "the bastion was interrupted"+takenReason, bucket.ErrConflict
 		end = elsewhere(end)
 		defer b.setAsideSpool(id) // once the end is queued
-	case end.Verdict == recording.StatusComplete:
+	case end.Verdict == recording.StatusComplete, end.Verdict == recording.StatusOmitted:
 		reason = "the bastion was interrupted after the recording was closed"
 	}
 	delivery := b.reports.find(meta.EndID)

@@ -56,6 +56,8 @@ type session struct {
 	target *target
 	exits  []exitDetail
 
+	operations *operations // on files; made by the first channel that moves some
+
 	channels sync.WaitGroup // each until its person has been told
 	inputs   sync.WaitGroup // each until all that the person sent is with the host
 	wg       sync.WaitGroup // everything else of the session
@@ -241,6 +243,19 @@ func (s *session) recordData(channel uint32, stream recording.Stream, data []byt
 		return false
 	}
 	if err := s.rec.Write(channel, stream, data); err != nil {
+		s.lostRecording(err)
+		return false
+	}
+	s.lastActive.Store(int64(time.Since(s.started)))
+	return !s.wasCut.Load()
+}
+
+// recordOmitted says that n bytes go by which policy leaves out of the recording, under recordData's contract.
+func (s *session) recordOmitted(channel uint32, stream recording.Stream, n int) bool {
+	if s.wasCut.Load() {
+		return false
+	}
+	if err := s.rec.Omit(channel, stream, n); err != nil {
 		s.lostRecording(err)
 		return false
 	}

@@ -100,6 +100,7 @@ const (
 	ChannelExec      = "exec"
 	ChannelSubsystem = "subsystem" // every one but sftp
 	ChannelSFTP      = "sftp"
+	ChannelSFTPWrite = "sftp-write" // asked beside ChannelSFTP: whether it may change files; else it only reads
 	ChannelForward   = "forward"
 	ChannelAgent     = "agent"
 	ChannelX11       = "x11"

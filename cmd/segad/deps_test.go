@@ -38,7 +38,7 @@ var allowed = []struct {
 	{"broker/state", nil, "records, no decisions and no events"},
 	{"broker/awssts", []string{"keychain/secret"}, "AWS alone"},
 	{"broker/bastion/sftp", nil, "a protocol: bytes in, values out"},
-	{"broker/bastion", []string{"broker/api", "sshca", "audit", "audit/recording", "audit/recording/bucket"}, "runs in a zone without keys; meets the broker in broker/api"},
+	{"broker/bastion", []string{"broker/api", "broker/bastion/sftp", "sshca", "audit", "audit/recording", "audit/recording/bucket"}, "runs in a zone without keys; meets the broker in broker/api"},
 	{"idp", []string{"keychain/secret"}, "identity alone"},
 	{"sshca", nil, "profiles and checks are pure"},
 	{"sshca/krl", []string{"sshca"}, "bytes of OpenSSH; what is revoked is the broker's"},

@@ -253,7 +253,7 @@ func (f flow) ssh() {
 	}
 	if f.g.r.IntN(10) == 0 {
 		path := fmt.Sprintf("/srv/%s/export-%05d.csv", RoleName(f.g.r.IntN(genRoles)), f.g.r.IntN(100_000))
-		f.add(audit.KindSFTPOpen, audit.Success, func(e *audit.Event) {
+		f.add(audit.KindSFTPRead, audit.Success, func(e *audit.Event) {
 			on(e)
 			e.Details, e.Node = object(map[string]any{"path": path, "write": false}), "bastion-1"
 		})
