@@ -22,6 +22,7 @@ const (
 	maxOperationBytes = 4 << 20  // of their details
 	keepOperations    = 64 << 10 // a longer journal is written anew without what the broker has
 	maxReportLine     = 1 << 20
+	lastOperations    = 2 * time.Second // for what is left when a session ends, before it waits as reports
 )
 
 // operations reports what a session does to files, each operation once. What has begun and what has
@@ -228,7 +229,7 @@ func (s *session) settleFiles() {
 // close leaves everything to the durable queue of reports, in front of the session's end, and drops the
 // journal. Nothing is put any more.
 func (o *operations) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), o.b.cfg.CallTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), lastOperations)
 	defer cancel()
 	if err := o.flush(ctx); err != nil {
 		o.b.cfg.Log.Warn("operations on files wait as reports", "session", o.id, "error", err)
@@ -283,11 +284,13 @@ func (s *spool) newJournal(id string, lines []byte) (SpoolFile, error) {
 }
 
 func (s *spool) removeJournal(id string) error {
-	err := s.root.Remove(id + operationsSuffix)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	var errs []error
+	for _, name := range []string{id + operationsSuffix + ".new", id + operationsSuffix} {
+		if err := s.root.Remove(name); !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // recoverOperations queues what a killed process had in a session's journal, and drops the journal.

@@ -48,6 +48,7 @@ func recordUntilKilled(dir string) {
 	must(rec.Write(1, recording.StreamOut, []byte("sealed ")))
 	must(rec.Seal())
 	must(rec.Write(1, recording.StreamOut, []byte("unsealed")))
+	must(newOperations(&Bastion{spool: s}, killedID).put(killedOperations()))
 	fmt.Println("written")
 	select {}
 }
