@@ -6,9 +6,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -278,5 +280,166 @@ func TestHostileSFTP(t *testing.T) {
 	}
 	if text := stream(w.frames(end.SessionID), recording.StreamOut); text != "Welcome to web-1\n" {
 		t.Errorf("the recording has %q", text)
+	}
+}
+
+// TestReadOnlySFTP: where policy says so OpenSSH's tools read and list, and change nothing; each attempt
+// is in the log.
+func TestReadOnlySFTP(t *testing.T) {
+	f := newFakeControl(t)
+	f.startSSHD(t, "web-1", "host-web-1")
+	f.set(func() {
+		f.onChannel = func(api.ChannelRequest) (api.ChannelGrant, error) {
+			return api.ChannelGrant{Allow: true, ReadOnly: true}, nil
+		}
+	})
+	w := start(t, f)
+	c := w.copier(t)
+	out, err := c.run(t, "sftp", "-put {}/local {}/put\n-rm {}/local\n-mkdir {}/dir\n-rename {}/local {}/other\n-chmod 777 {}/local\n-ln -s {}/local {}/link\nls {}\nget {}/local {}/got\n", "-q", "-b", "-", currentLogin(t)+"+web-1@bastion")
+	if err != nil || strings.Count(out, "Permission denied") < 5 {
+		t.Fatalf("%v: %s", err, out)
+	}
+	c.same(t, "local")
+	c.same(t, "got")
+	names, err := os.ReadDir(c.dir)
+	if err != nil || len(names) != 2 {
+		t.Errorf("the folder has %v, %v", names, err)
+	}
+	const no = "policy lets files only be read here"
+	want := []onFile{{Kind: "write", Path: "/put"}, {Kind: "remove", Path: "/local"}, {Kind: "mkdir", Path: "/dir"}, {Kind: "rename", Path: "/local", To: "/other"},
+		{Kind: "setstat", Path: "/local"}, {Kind: "symlink", Path: "/link", To: "/local"}}
+	for i := range want {
+		want[i].Kind, want[i].Outcome, want[i].Reason, want[i].Path = "sftp."+want[i].Kind, "denied", no, c.dir+want[i].Path
+		if want[i].To != "" {
+			want[i].To = c.dir + want[i].To
+		}
+	}
+	want = append(want, onFile{Kind: "sftp.list", Outcome: "success", Path: c.dir + "/"}, onFile{Kind: "sftp.read", Outcome: "success", Path: c.dir + "/local", Read: whole(c.content)})
+	if diff := gocmp.Diff(want, f.filesOf(t, c.ends(t, 1).SessionID)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestDeniedSFTP: the person reads why.
+func TestDeniedSFTP(t *testing.T) {
+	f := newFakeControl(t)
+	f.startSSHD(t, "web-1", "host-web-1")
+	f.set(func() {
+		f.onChannel = func(r api.ChannelRequest) (api.ChannelGrant, error) {
+			return api.ChannelGrant{Allow: r.Command != api.SubsystemSFTP, Reason: "files go by the pipeline"}, nil
+		}
+	})
+	w := start(t, f)
+	c := w.copier(t)
+	for _, tool := range [][]string{{"sftp", "-b", "-"}, {"scp", filepath.Join(c.dir, "local")}} {
+		args := append(tool[1:], currentLogin(t)+"+web-1@bastion"+map[string]string{"scp": ":" + c.dir + "/there"}[tool[0]])
+		if out, err := c.run(t, tool[0], "ls\n", args...); err == nil || !strings.Contains(out, "files go by the pipeline") {
+			t.Errorf("%s: %v: %s", tool[0], err, out)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(c.dir, "there")); err == nil {
+		t.Error("the file was copied")
+	}
+}
+
+// TestCustomClient: what no tool of OpenSSH's does, against its server: holes, bytes that go over twice,
+// a client that breaks the protocol while another channel of its session lives on.
+func TestCustomClient(t *testing.T) {
+	f := newFakeControl(t)
+	f.startSSHD(t, "web-1", "host-web-1")
+	w := start(t, f)
+	conn, path := w.direct(t), filepath.Join(t.TempDir(), "sparse")
+	c := w.sftpClient(t, conn)
+	handle := string(c.ask(sftpPacket(3, 1, path, 0x02|0x08, 0))[9:])
+	write := func(id int, at uint64, text string) { c.ask(sftpPacket(6, id, handle, at, text)) }
+	write(2, 0, "begin")
+	write(3, 1<<30, "far")
+	write(4, 5, "begun")
+	write(5, 2, "GIN")
+	c.ask(sftpPacket(4, 6, handle))
+	run := func(at uint64, text string) api.FileRun {
+		return api.FileRun{Offset: at, Bytes: int64(len(text)), SHA256: sha([]byte(text))}
+	}
+	second := w.sftpClient(t, conn)
+	second.send([]byte("GET / HTTP/1.1\r\n\r\n"))
+	second.wait()
+	if !strings.Contains(second.err.String(), "sega: the channel was ended: sftp: the client sent a packet of 1195725856 bytes") {
+		t.Errorf("the person reads %q", second.err)
+	}
+	c.ask(sftpPacket(13, 7, path))
+	_ = c.ch.CloseWrite()
+	c.wait()
+	_ = conn.Close()
+	end := f.only(t, kindEnd)
+	want := []onFile{
+		{Kind: "sftp.write", Outcome: "success", Path: path, Written: &api.FileTransfer{Bytes: 16, Runs: []api.FileRun{run(0, "beginbegun"), run(2, "GIN"), run(1<<30, "far")}}},
+		{Kind: "sftp.remove", Outcome: "success", Path: path},
+		{Kind: "sftp.refuse", Outcome: "failure", Reason: "sftp: the client sent a packet of 1195725856 bytes"},
+	}
+	if diff := gocmp.Diff(want, f.filesOf(t, end.SessionID)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := stream(w.frames(end.SessionID), recording.StreamIn); !strings.Contains(got, "GET / HTTP/1.1\r\n\r\n") {
+		t.Error("what broke the protocol is not in the recording")
+	}
+}
+
+// TestLargeFile: what a channel holds does not grow with what goes through it. SEGA_SOAK=1 makes it 1 GiB.
+func TestLargeFile(t *testing.T) {
+	size := 24 << 20
+	if os.Getenv("SEGA_SOAK") != "" {
+		size = 1 << 30
+	}
+	f := newFakeControl(t)
+	f.startSSHD(t, "web-1", "host-web-1")
+	w := start(t, f)
+	c := w.copier(t)
+	large, err := os.Create(filepath.Join(c.dir, "large"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := sha256.New()
+	for n := 0; n < size; n += len(c.content) {
+		if _, err := io.MultiWriter(large, h).Write(c.content[:min(len(c.content), size-n)]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := large.Close(); err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC()
+	var before, now runtime.MemStats
+	runtime.ReadMemStats(&before)
+	most, done, sampled := uint64(0), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(sampled)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				runtime.ReadMemStats(&now)
+				most = max(most, now.HeapAlloc)
+			}
+		}
+	}()
+	began := time.Now()
+	out, err := c.run(t, "sftp", "put {}/large {}/put\nget {}/put {}/got\n", "-q", "-b", "-", currentLogin(t)+"+web-1@bastion")
+	close(done)
+	<-sampled
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Logf("2 × %d MiB in %s, heap from %d to %d KiB", size>>20, time.Since(began).Round(time.Millisecond), before.HeapAlloc>>10, most>>10)
+	if grown := int64(most) - int64(before.HeapAlloc); grown > 32<<20 {
+		t.Errorf("the heap has grown by %d MiB", grown>>20)
+	}
+	for _, op := range f.filesOf(t, c.ends(t, 1).SessionID) {
+		transfer := cmp.Or(op.Read, op.Written)
+		if len(transfer.Runs) != 1 || transfer.Bytes != int64(size) || transfer.Runs[0].SHA256 != hex.EncodeToString(h.Sum(nil)) {
+			t.Errorf("%s: %+v", op.Kind, transfer)
+		}
 	}
 }

@@ -80,35 +80,44 @@ func (f *fakeControl) sftpHost(t testing.TB, answer func(request []byte) []byte)
 
 // sftpClient is a person's program that sends what the test wants.
 type sftpClient struct {
-	t   testing.TB
-	s   *ssh.Session
-	in  io.WriteCloser
-	out io.Reader
-	err *lockedBuffer
+	t     testing.TB
+	ch    ssh.Channel
+	err   *lockedBuffer
+	ended chan struct{} // closed when the bastion has closed the channel and all of its words are in err
 }
 
 func (w *world) sftpClient(t testing.TB, c *ssh.Client) *sftpClient {
 	t.Helper()
-	s := newSession(t, c)
-	v := &sftpClient{t: t, s: s, err: &lockedBuffer{}}
-	s.Stderr = v.err
-	var err error
-	if v.in, err = s.StdinPipe(); err == nil {
-		v.out, err = s.StdoutPipe()
-	}
-	if err == nil {
-		err = s.RequestSubsystem("sftp")
-	}
+	ch, reqs, err := c.OpenChannel("session", nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	v := &sftpClient{t: t, ch: ch, err: &lockedBuffer{}, ended: make(chan struct{})}
+	go func() {
+		defer close(v.ended)
+		_, _ = io.Copy(v.err, ch.Stderr())
+		ssh.DiscardRequests(reqs)
+	}()
+	if ok, err := ch.SendRequest("subsystem", true, ssh.Marshal(nameRequest{"sftp"})); !ok || err != nil {
+		t.Fatalf("no subsystem: %v", err)
 	}
 	v.ask(sftpPacket(1, 3))
 	return v
 }
 
+// wait returns when the channel has ended.
+func (v *sftpClient) wait() {
+	v.t.Helper()
+	select {
+	case <-v.ended:
+	case <-time.After(patience):
+		v.t.Fatalf("the channel lives on; %s", v.err)
+	}
+}
+
 func (v *sftpClient) send(packets ...[]byte) {
 	v.t.Helper()
-	if _, err := v.in.Write(bytes.Join(packets, nil)); err != nil {
+	if _, err := v.ch.Write(bytes.Join(packets, nil)); err != nil {
 		v.t.Fatal(err)
 	}
 }
@@ -116,7 +125,7 @@ func (v *sftpClient) send(packets ...[]byte) {
 func (v *sftpClient) ask(packet []byte) []byte {
 	v.t.Helper()
 	v.send(packet)
-	b, err := readSFTP(v.out)
+	b, err := readSFTP(v.ch)
 	if err != nil {
 		v.t.Fatalf("no answer: %v; %s", err, v.err)
 	}
@@ -217,7 +226,7 @@ func TestOperationIsKeptBeforeTheHostSeesIt(t *testing.T) {
 		t.Errorf("when the person has the answer the journal has %q", at)
 	}
 	f.set(func() { f.onReport = nil })
-	_ = c.in.Close()
+	_ = c.ch.CloseWrite()
 	f.only(t, "sftp.remove")
 }
 
@@ -242,7 +251,7 @@ func TestTooManyWait(t *testing.T) {
 	go func() {
 		defer close(answered)
 		for i := range n {
-			if _, err := readSFTP(c.out); err != nil {
+			if _, err := readSFTP(c.ch); err != nil {
 				return
 			}
 			answered <- i
@@ -251,7 +260,7 @@ func TestTooManyWait(t *testing.T) {
 	sent := make(chan error, 1)
 	go func() {
 		for i := range n {
-			if _, err := c.in.Write(sftpPacket(13, i, "/a")); err != nil {
+			if _, err := c.ch.Write(sftpPacket(13, i, "/a")); err != nil {
 				sent <- err
 				return
 			}
@@ -280,8 +289,8 @@ func TestTooManyWait(t *testing.T) {
 	if err := <-sent; err != nil {
 		t.Fatal(err)
 	}
-	_ = c.in.Close()
-	_ = c.s.Wait()
+	_ = c.ch.CloseWrite()
+	c.wait()
 	eventually(t, "each operation once", func() bool { return len(f.find("sftp.remove")) == n })
 }
 
