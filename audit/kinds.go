@@ -36,6 +36,8 @@ const (
 	KindSFTPRefuse      = "sftp.refuse"
 	KindForwardOpen     = "forward.open"
 	KindForwardClose    = "forward.close"
+	KindKeyAdd          = "key.add"
+	KindKeyRemove       = "key.remove"
 	KindUserRevoke      = "user.revoke"
 	KindUserUnblock     = "user.unblock"
 	KindSessionRevoke   = "session.revoke"
@@ -61,7 +63,7 @@ func Kinds() []string {
 		KindSessionStart, KindSessionCommand, KindSessionEnd, KindRecordingHeads,
 		KindSFTPRead, KindSFTPWrite, KindSFTPList, KindSFTPRemove, KindSFTPRename, KindSFTPMkdir, KindSFTPRmdir,
 		KindSFTPSetstat, KindSFTPSymlink, KindSFTPLink, KindSFTPCopy, KindSFTPStat, KindSFTPRefuse,
-		KindForwardOpen, KindForwardClose,
+		KindForwardOpen, KindForwardClose, KindKeyAdd, KindKeyRemove,
 		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
 		KindNodeEnroll, KindNodeSession, KindPolicyReload,
 		KindCAConfigure, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
@@ -78,7 +80,7 @@ func KnownKind(kind string) bool {
 		KindSessionStart, KindSessionCommand, KindSessionEnd, KindRecordingHeads,
 		KindSFTPRead, KindSFTPWrite, KindSFTPList, KindSFTPRemove, KindSFTPRename, KindSFTPMkdir, KindSFTPRmdir,
 		KindSFTPSetstat, KindSFTPSymlink, KindSFTPLink, KindSFTPCopy, KindSFTPStat, KindSFTPRefuse,
-		KindForwardOpen, KindForwardClose,
+		KindForwardOpen, KindForwardClose, KindKeyAdd, KindKeyRemove,
 		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
 		KindNodeEnroll, KindNodeSession, KindPolicyReload,
 		KindCAConfigure, KindLogRecovery, KindRequestRefuse, KindRetentionDelete:

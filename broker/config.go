@@ -102,6 +102,7 @@ type Times struct {
 	FrontCert, Backdate time.Duration
 	Lease, Heartbeat    time.Duration
 	Idle                time.Duration // of SSH sessions; 0: none
+	RegisteredKey       time.Duration // of a registered key, where policy says nothing else
 	RevokeWait          time.Duration // how long a revocation waits for acknowledgements
 	Upstream            time.Duration // for one call to the IdP, or all calls to AWS of one request
 	MachineSession      time.Duration
@@ -111,7 +112,7 @@ type Times struct {
 func DefaultTimes() Times {
 	return Times{Session: time.Hour, Login: 12 * time.Hour, AccessCert: 8 * time.Minute, HopCert: 2 * time.Minute,
 		FrontCert: time.Hour, Backdate: time.Minute, Lease: 30 * time.Second, Heartbeat: time.Second,
-		RevokeWait: 5 * time.Second, Upstream: 20 * time.Second, MachineSession: 12 * time.Hour}
+		RegisteredKey: 90 * 24 * time.Hour, RevokeWait: 5 * time.Second, Upstream: 20 * time.Second, MachineSession: 12 * time.Hour}
 }
 
 // Config is all that a broker needs.

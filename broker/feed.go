@@ -55,6 +55,7 @@ type feeding struct {
 	conn  int64
 	after int64
 	last  string    // event of the revocation that was sent last
+	keys  int64     // state of the registered keys that was sent last
 	told  time.Time // when the other brokers were told last that it is here
 	trust int64     // version that was sent last
 }
@@ -77,6 +78,9 @@ func (f *feeding) run(ctx context.Context) error {
 			if err := f.sendTrust(trust); err != nil {
 				return err
 			}
+		}
+		if err := f.tellKeys(ctx); err != nil {
+			return err
 		}
 		f.tellPeers(ctx, false)
 		// With every heartbeat: a bastion that could not prove the last one tries again in a second.

@@ -113,7 +113,7 @@ func (s *Server) admit(ctx context.Context, c *call, op operation, session state
 				return revokedProblem()
 			}
 			session.Epoch, session.Rev = subject.Epoch, 1
-			return state.AddSession(ctx, tx, session)
+			return errors.Join(state.AddSession(ctx, tx, session), state.FollowLogin(ctx, tx, session))
 		}}, nil
 	}
 	return s.perform(ctx, c, op)
@@ -167,7 +167,7 @@ func (s *Server) renew(ctx context.Context, c *call) (any, error) {
 				} else if err != nil {
 					return err
 				}
-				return state.RenewSession(ctx, tx, next.ID, hashToken(token), next.Groups, next.Expires)
+				return errors.Join(state.RenewSession(ctx, tx, next.ID, hashToken(token), next.Groups, next.Expires), state.FollowLogin(ctx, tx, next))
 			}}, nil
 	}
 	return s.perform(ctx, c, op)

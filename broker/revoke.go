@@ -81,14 +81,14 @@ func (s *Server) applyRevocation(ctx context.Context, tx store.Tx, c *call, t ta
 			err = errors.Join(err, s.applyMachine(ctx, tx, t.subject.Subject, entry))
 		}
 	case t.loginID != "":
-		err = state.EndSession(ctx, tx, t.loginID, state.EndedRevoked, now)
+		err = state.EndSession(ctx, tx, t.loginID, t.ended(c), now)
 	default: // an SSH session that has not started yet must not start
 		var v state.SSHSession
 		if v, err = state.SSHByID(ctx, tx, t.sessionID); err == nil && v.State == state.SSHOpening {
 			err = state.SetSSHState(ctx, tx, v.ID, state.SSHEnded)
 		}
 	}
-	return errors.Join(err, state.AddRevocation(ctx, tx, entry))
+	return errors.Join(err, state.MoveKeys(ctx, tx), state.AddRevocation(ctx, tx, entry))
 }
 
 // awaitAcks waits until every bastion, and every agent that the revocation is for, has acknowledged, five
@@ -220,6 +220,8 @@ func (s *Server) sessions(ctx context.Context, c *call) (any, error) {
 		err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 			var err error
 			out.Sessions, err = liveSessions(ctx, tx, iss, sub, s.Now())
+			// A registered key is no session that lives; the list of keys has it.
+			out.Sessions = slices.DeleteFunc(out.Sessions, func(i api.SessionInfo) bool { return i.Kind == state.KindKey })
 			return err
 		})
 		return effect{reply: out, details: map[string]any{"count": len(out.Sessions)}}, unavailable(err)

@@ -196,6 +196,8 @@ func (s *Server) endpoints() []endpoint {
 		{"POST", api.RouteCertificate, authSession, s.certificate},
 		{"GET", api.RouteKRL, authNone, s.krl},
 		{"GET", api.RouteKRLSig, authNone, s.krlSig},
+		{"POST", api.RouteKeys, authSession, s.registerKey},
+		{"GET", api.RouteKeys, authSession, s.keys},
 		{"GET", api.RouteSessions, authSession, s.sessions},
 		{"POST", api.RouteRevoke, authSession, s.revoke},
 		{"POST", api.RouteUnblock, authSession, s.unblock},

@@ -133,6 +133,10 @@ func (s *Server) judge(d policy.Decision, name string, around policy.Context) *a
 		return api.Errorf(api.KindDenied, "policy asks for a reason for %s", name).WithHint("repeat with --reason TEXT")
 	case unmet.Ticket:
 		return api.Errorf(api.KindDenied, "policy asks for a ticket for %s", name).WithHint("repeat with --ticket ID")
+	case unmet.Verified:
+		return api.Errorf(api.KindDenied, "policy asks for a FIDO2 key that verifies its user for %s", name).WithHint("use one made by ssh-keygen -t ed25519-sk -O verify-required: sega ssh --key FILE --verify HOST")
+	case unmet.Hardware:
+		return api.Errorf(api.KindDenied, "policy asks for a FIDO2 key for %s", name).WithHint("use one made by ssh-keygen -t ed25519-sk: sega ssh --key FILE HOST")
 	case unmet.StepUp:
 		return api.Errorf(api.KindStepUp, "policy asks for a login of the last %s for %s", d.Obligations.MaxAuthAge, name).WithHint("run: sega login")
 	}

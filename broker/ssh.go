@@ -59,8 +59,14 @@ func (s *Server) certificate(ctx context.Context, c *call) (any, error) {
 		return nil, api.Errorf(api.KindInvalid, "the public key is not in authorized_keys form").WithCause(err)
 	}
 	reason, ticket := printable(r.Reason, 1000), printable(r.Ticket, 100)
-	op := operation{kind: "ssh.cert", name: "ssh-key/" + ssh.FingerprintSHA256(key), reason: reason, ticket: ticket,
-		decide: s.request(c.session, policy.ActionCertificate, policy.Resource{Type: policy.TypeBroker, ID: s.Origin}, policy.Context{Reason: reason, Ticket: ticket, Source: c.source.String()})}
+	op := operation{kind: "ssh.cert", name: "ssh-key/" + ssh.FingerprintSHA256(key), reason: reason, ticket: ticket}
+	shown, problem := s.verification(c, r, key)
+	if problem != nil {
+		return nil, s.deny(ctx, s.newEvent(c, op), nil, problem)
+	}
+	hardware, verified := sshca.IsHardware(key), shown.proof.Verified
+	op.decide = s.request(c.session, policy.ActionCertificate, policy.Resource{Type: policy.TypeBroker, ID: s.Origin},
+		policy.Context{Reason: reason, Ticket: ticket, Source: c.source.String(), HardwareKey: hardware, UserVerified: verified})
 	op.act = func(ctx context.Context, d policy.Decision, _ string) (effect, error) {
 		person, err := personName(c.session)
 		if err != nil {
@@ -73,11 +79,16 @@ func (s *Server) certificate(ctx context.Context, c *call) (any, error) {
 		now := s.Now()
 		before := earlier(now.Add(clampDuration(s.Times.AccessCert, d.Obligations.MaxDuration)), c.session.NotAfter)
 		cert, err := sshca.NewAccess(sshca.AccessParams{Key: key, Serial: serial, KeyID: sshca.KeyID{Session: c.session.ID, Person: person},
-			ValidAfter: now.Add(-s.Times.Backdate), ValidBefore: before})
+			ValidAfter: now.Add(-s.Times.Backdate), ValidBefore: before, Verified: verified})
 		if err != nil {
 			return effect{}, api.Errorf(api.KindInvalid, "no certificate for this key: %v", err)
 		}
-		return s.signed(ctx, cert, sshca.Access, state.Cert{Profile: caAccess, Bearer: c.bearer(), Reason: reason, Ticket: ticket})
+		made, err := s.signed(ctx, cert, sshca.Access, state.Cert{Profile: caAccess, Bearer: c.bearer(), Reason: reason, Ticket: ticket, Hardware: hardware, Verified: verified})
+		if err != nil || !hardware {
+			return made, err
+		}
+		made.details.(map[string]any)["user_verified"] = verified
+		return made.after(shown.spend), nil
 	}
 	return s.perform(ctx, c, op)
 }
@@ -123,7 +134,7 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 	machine := c.actor()
 	op := operation{kind: "ssh.hop", name: "host/" + printable(r.Host, 128), session: api.NewID(api.IDSSH),
 		details: map[string]any{"login": printable(r.Login, 64), "access_serial": sshca.Serial(r.AccessSerial).String(), "route": printable(r.Route, 16), "bastion": machine.Email}}
-	person, access, problem, err := s.holder(ctx, r.AccessSerial, &r.AccessKey)
+	person, access, problem, err := s.whose(ctx, r.AccessSerial, &r.AccessKey)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -143,12 +154,12 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 		return nil, s.deny(ctx, s.newEvent(c, op), op.details, api.Errorf(api.KindDenied, "bastion %q is not configured at the broker", c.session.Email))
 	}
 	op.bearer, op.reason, op.ticket = &access.Bearer, access.Reason, access.Ticket
-	op.decide = s.request(person, policy.ActionConnect, hostResource(host), policy.Context{Login: r.Login, Source: r.Source, Reason: access.Reason, Ticket: access.Ticket})
+	op.decide = s.request(person, policy.ActionConnect, hostResource(host), policy.Context{Login: r.Login, Source: r.Source, Reason: access.Reason, Ticket: access.Ticket, HardwareKey: access.Hardware, UserVerified: access.Verified})
 	op.act = func(ctx context.Context, d policy.Decision, _ string) (effect, error) {
 		if !slices.Contains(host.Logins, r.Login) {
 			return effect{denied: api.Errorf(api.KindDenied, "host %q has no login %q for people", host.Name, printable(r.Login, 64)).WithHint("run: sega hosts")}, nil
 		}
-		end := person.NotAfter
+		end := s.endOf(person)
 		if limit := d.Obligations.MaxDuration; limit > 0 {
 			end = earlier(end, s.Now().Add(limit))
 		}
@@ -257,6 +268,11 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopG
 			if err != nil {
 				return err
 			}
+			if person.Kind == state.KindKey {
+				if err := state.UseKey(ctx, tx, person.ID, now); err != nil {
+					return err
+				}
+			}
 			reply.Revoked, err = s.standsForHop(ctx, tx, r.AccessSerial, host)
 			return err
 		}}, nil
@@ -286,8 +302,12 @@ func (s *Server) front(ctx context.Context, c *call) (any, error) {
 		name = c.session.Email
 	}
 	op := operation{kind: "ssh.front", name: "mask/" + printable(name, 128), details: map[string]any{"bastion": c.session.Email}}
-	if r.AccessSerial != 0 { // a mask is asked for because a person wants that host: the event names him
-		person, access, problem, err := s.holder(ctx, r.AccessSerial, nil)
+	if r.AccessSerial != 0 || r.AccessKey != "" { // a mask is asked for because a person wants that host: the event names him
+		var key *string // of a certificate's holder, who gets nothing, it is not asked
+		if r.AccessSerial == 0 {
+			key = &r.AccessKey
+		}
+		person, access, problem, err := s.whose(ctx, r.AccessSerial, key)
 		if err != nil {
 			return nil, unavailable(err)
 		}

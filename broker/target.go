@@ -14,7 +14,7 @@ import (
 
 // revokeKinds are the kinds of the events of revocations, by what they are about.
 var revokeKinds = map[string]string{api.SubjectUser: audit.KindUserRevoke, api.SubjectSession: audit.KindSessionRevoke,
-	api.SubjectCert: audit.KindCertRevoke, api.SubjectHost: audit.KindHostRevoke}
+	api.SubjectCert: audit.KindCertRevoke, api.SubjectHost: audit.KindHostRevoke, api.SubjectKey: audit.KindKeyRemove}
 
 // target is what a revocation is about.
 type target struct {
@@ -49,8 +49,10 @@ func (s *Server) target(ctx context.Context, r api.RevokeRequest) (t target, err
 			t, err = s.targetCert(ctx, tx, r.ID, r.Profile)
 		case api.SubjectHost:
 			t, err = s.targetHost(r.ID)
+		case api.SubjectKey:
+			t, err = s.targetKey(ctx, tx, r.ID)
 		default:
-			err = api.Errorf(api.KindInvalid, "sega revokes a user, a session, a cert or a host, not a %q", printable(r.Subject, 32))
+			err = api.Errorf(api.KindInvalid, "sega revokes a user, a session, a cert, a host or a key, not a %q", printable(r.Subject, 32))
 		}
 		return err
 	})

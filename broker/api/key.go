@@ -47,6 +47,10 @@ type Key struct {
 	Used        *time.Time `json:"used,omitempty"` // when it opened something last; absent: never
 }
 
+// ParamUser is the query parameter of GET RouteKeys: whose keys, as sega revoke user names people; "*" for
+// everybody's, nothing for the caller's own.
+const ParamUser = "user"
+
 // Keys lists registered keys.
 type Keys struct {
 	Keys []Key `json:"keys"`

@@ -247,6 +247,7 @@ func TestRepeatAfterBrokenConnection(t *testing.T) {
 		"report":         {1, api.Empty{}, func(c *Client) error { return c.Report(ctx, nil) }, 2, true},
 		"ack, twice":     {2, api.Empty{}, func(c *Client) error { return c.Ack(ctx, api.Ack{}) }, 2, false},
 		"credentials":    {1, creds, func(c *Client) error { _, err := c.Credentials(ctx, api.CredentialsRequest{}); return err }, 1, false},
+		"a key":          {1, api.Key{}, func(c *Client) error { _, err := c.RegisterKey(ctx, api.RegisterKeyRequest{}); return err }, 1, false},
 		"certificate":    {1, api.Certificate{}, func(c *Client) error { _, err := c.Certificate(ctx, api.CertificateRequest{}); return err }, 1, false},
 		"hop":            {1, api.Hop{}, func(c *Client) error { _, err := c.Hop(ctx, api.HopRequest{}); return err }, 1, false},
 		"front":          {1, api.Certificate{}, func(c *Client) error { _, err := c.Front(ctx, api.FrontRequest{}); return err }, 1, false},

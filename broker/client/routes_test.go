@@ -93,6 +93,11 @@ func TestRoutesOfAccess(t *testing.T) {
 		"hosts": {api.Hosts{Hosts: []api.Host{{Name: "h"}}}, func(c *Client) (any, error) { return c.Hosts(ctx) }, seen{Method: "GET", Path: "/v1/hosts", Proof: true, Token: true}},
 		"session ack": {api.Empty{}, func(c *Client) (any, error) { return api.Empty{}, c.SessionAck(ctx, api.Ack{Index: 4, Closed: 2}) },
 			seen{Method: "POST", Path: "/v1/session/ack", Proof: true, Token: true, Body: `{"index":4,"closed":2}`}},
+		"keys":            {api.Keys{Keys: []api.Key{{ID: "key_1"}}}, func(c *Client) (any, error) { return c.Keys(ctx, "") }, seen{Method: "GET", Path: "/v1/keys", Proof: true, Token: true}},
+		"somebody's keys": {api.Keys{Keys: []api.Key{}}, func(c *Client) (any, error) { return c.Keys(ctx, "a@b c&d") }, seen{Method: "GET", Path: "/v1/keys", Query: "user=a%40b+c%26d", Proof: true, Token: true}},
+		"register a key": {api.Key{ID: "key_1"}, func(c *Client) (any, error) {
+			return c.RegisterKey(ctx, api.RegisterKeyRequest{PublicKey: "k", Name: "n"})
+		}, seen{Method: "POST", Path: "/v1/keys", Proof: true, Token: true, Body: `{"public_key":"k","name":"n","proof":{"nonce":"","signature":""}}`}},
 		"certificate": {api.Certificate{Serial: 1 << 63}, func(c *Client) (any, error) {
 			return c.Certificate(ctx, api.CertificateRequest{PublicKey: "k"})
 		}, seen{Method: "POST", Path: "/v1/ssh/certificate", Proof: true, Token: true, Body: `{"public_key":"k"}`}},

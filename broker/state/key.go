@@ -68,6 +68,9 @@ func AddKey(ctx context.Context, q Querier, k PersonKey, s Session) error {
 	if err != nil {
 		return err
 	}
+	if _, err = q.ExecContext(ctx, `INSERT INTO person_keys_moved (one, n) VALUES (1, 0) ON CONFLICT DO NOTHING`); err != nil {
+		return err
+	}
 	return MoveKeys(ctx, q)
 }
 
@@ -90,9 +93,9 @@ func FollowLogin(ctx context.Context, q Querier, login Session) error {
 	return err
 }
 
-// MoveKeys says that the set of live keys is another one.
+// MoveKeys says that the set of live keys may be another one.
 func MoveKeys(ctx context.Context, q Querier) error {
-	_, err := q.ExecContext(ctx, `INSERT INTO person_keys_moved (one, n) VALUES (1, 1) ON CONFLICT (one) DO UPDATE SET n=person_keys_moved.n+1`)
+	_, err := q.ExecContext(ctx, `UPDATE person_keys_moved SET n=n+1`)
 	return err
 }
 
