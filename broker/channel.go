@@ -296,7 +296,8 @@ func (s *Server) judgeOpening(o opening) (policy.Decision, api.ChannelGrant, *ap
 }
 
 func (s *Server) decideOpening(o opening, host Host, forward policy.Forward) (policy.Decision, api.ChannelGrant, *api.Problem) {
-	around := policy.Context{Login: o.ssh.Login, Source: o.ssh.Source, Reason: o.ssh.Reason, Ticket: o.ssh.Ticket, Channel: o.channel, Forward: forward}
+	around := policy.Context{Login: o.ssh.Login, Source: o.ssh.Source, Reason: o.ssh.Reason, Ticket: o.ssh.Ticket, Channel: o.channel, Forward: forward,
+		HardwareKey: o.ssh.Hardware, UserVerified: o.ssh.Verified}
 	if o.channel == policy.ChannelExec || o.channel == policy.ChannelSubsystem {
 		around.Command = o.request.Command
 	}

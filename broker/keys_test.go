@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/ssh"
 
+	"sega/audit"
 	"sega/audit/store"
 	"sega/broker/api"
 	"sega/broker/state"
@@ -512,5 +513,39 @@ func TestFeedTellsKeys(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" || parts != 2 || !last {
 		t.Errorf("%d parts, last %v\n%s", parts, last, diff)
+	}
+}
+
+// TestChannelsOfKeys: what begins in a session is decided by the key that opened it, and not for one that is gone.
+func TestChannelsOfKeys(t *testing.T) {
+	w := keyWorld(t)
+	alice, bastion, key := w.login(), w.machine(), newToken(t, 1)
+	alice.register(key, "yubikey")
+	rec := bastion.byKey(key.PublicKey(), "vault-1")
+	wantCode(t, rec)
+	var hop api.Hop
+	if err := json.Unmarshal(rec.Body.Bytes(), &hop); err != nil {
+		t.Fatal(err)
+	}
+	if most := w.clock.now().Add(w.config.Times.Login); hop.NotAfter.After(most) {
+		t.Errorf("the session may last until %v", hop.NotAfter)
+	}
+	w.write(func(ctx context.Context, tx store.Tx) error {
+		return state.SetSSHState(ctx, tx, hop.SessionID, state.SSHLive)
+	})
+	shell := asking(func(r *api.ChannelRequest) { r.SessionID = hop.SessionID })
+	if g, _ := bastion.ask(shell); !g.Allow {
+		t.Errorf("a shell: %+v", g)
+	}
+	forwarded := asking(func(r *api.ChannelRequest) {
+		r.SessionID, r.Type, r.Host, r.Port = hop.SessionID, api.ChannelDirectTCP, "db.corp.example", 5432
+	})
+	if g, _ := bastion.ask(forwarded); g.Allow {
+		t.Errorf("a forward: %+v", g)
+	}
+	w.remove(alice, "yubikey")
+	shell.ID, shell.Channel = audit.NewID(), 2
+	if rec := bastion.do("POST", api.RouteChannel, shell); rec.Code == http.StatusOK && strings.Contains(rec.Body.String(), `"allow":true`) {
+		t.Errorf("a shell by a key that is gone: %s", rec.Body)
 	}
 }

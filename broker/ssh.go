@@ -154,7 +154,8 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 		return nil, s.deny(ctx, s.newEvent(c, op), op.details, api.Errorf(api.KindDenied, "bastion %q is not configured at the broker", c.session.Email))
 	}
 	op.bearer, op.reason, op.ticket = &access.Bearer, access.Reason, access.Ticket
-	op.decide = s.request(person, policy.ActionConnect, hostResource(host), policy.Context{Login: r.Login, Source: r.Source, Reason: access.Reason, Ticket: access.Ticket, HardwareKey: access.Hardware, UserVerified: access.Verified})
+	op.decide = s.request(person, policy.ActionConnect, hostResource(host), policy.Context{Login: r.Login, Source: r.Source, Reason: access.Reason, Ticket: access.Ticket,
+		HardwareKey: access.Hardware, UserVerified: access.Verified})
 	op.act = func(ctx context.Context, d policy.Decision, _ string) (effect, error) {
 		if !slices.Contains(host.Logins, r.Login) {
 			return effect{denied: api.Errorf(api.KindDenied, "host %q has no login %q for people", host.Name, printable(r.Login, 64)).WithHint("run: sega hosts")}, nil
@@ -253,7 +254,8 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopG
 		return effect{}, err
 	}
 	record := state.SSHSession{ID: g.id, Bearer: access.Bearer, Email: person.Email, Host: host.Name, Login: r.Login, Source: printable(r.Source, 64),
-		Node: c.session.Email, Labels: labelsOf(host), Started: now, NotAfter: g.end, Reason: access.Reason, Ticket: access.Ticket}
+		Node: c.session.Email, Labels: labelsOf(host), Started: now, NotAfter: g.end, Reason: access.Reason, Ticket: access.Ticket,
+		Hardware: access.Hardware, Verified: access.Verified}
 	addCert := made.apply
 	details := made.details.(map[string]any)
 	details["login"], details["access_serial"], details["route"], details["bastion"], details["source"] =

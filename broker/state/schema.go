@@ -122,4 +122,5 @@ var Schema = []string{
 	`CREATE TABLE IF NOT EXISTS person_keys_moved (one INTEGER PRIMARY KEY, n INTEGER NOT NULL) STRICT`,
 	`CREATE TABLE IF NOT EXISTS cert_keys (
 		profile TEXT NOT NULL, serial TEXT NOT NULL, verified INTEGER NOT NULL, PRIMARY KEY (profile, serial)) STRICT`,
+	`CREATE TABLE IF NOT EXISTS ssh_keys (id TEXT PRIMARY KEY, verified INTEGER NOT NULL) STRICT`,
 }

@@ -25,6 +25,7 @@ type SSHSession struct {
 	State                      string
 	Reason, Ticket             string
 	Labels                     map[string]string // of the host when it was opened; nil: not known, empty: none
+	Hardware, Verified         bool              // of the key that opened it, as in Cert
 }
 
 // noLabels stands for labels that nobody knows, unsettled for those that a start of the broker will settle.
@@ -33,16 +34,17 @@ const (
 	unsettled = ""
 )
 
-const sshSelect = `SELECT ` + sshColumns + `, COALESCE((SELECT labels FROM ssh_labels WHERE ssh_labels.id=ssh_sessions.id), '') FROM ssh_sessions`
+const sshSelect = `SELECT ` + sshColumns + `, COALESCE((SELECT labels FROM ssh_labels WHERE ssh_labels.id=ssh_sessions.id), ''),
+	COALESCE((SELECT 1+verified FROM ssh_keys WHERE ssh_keys.id=ssh_sessions.id), 0) FROM ssh_sessions`
 
 const sshColumns = `id, login_id, iss, sub, email, host, login, source, node, started, not_after, epoch, rev, state, reason, ticket`
 
 func scanSSH(scan func(...any) error) (SSHSession, error) {
 	var s SSHSession
-	var started, notAfter int64
+	var started, notAfter, key int64
 	var labels string
-	err := scan(&s.ID, &s.LoginID, &s.Issuer, &s.Subject, &s.Email, &s.Host, &s.Login, &s.Source, &s.Node, &started, &notAfter, &s.Epoch, &s.Rev, &s.State, &s.Reason, &s.Ticket, &labels)
-	s.Started, s.NotAfter = Time(started), Time(notAfter)
+	err := scan(&s.ID, &s.LoginID, &s.Issuer, &s.Subject, &s.Email, &s.Host, &s.Login, &s.Source, &s.Node, &started, &notAfter, &s.Epoch, &s.Rev, &s.State, &s.Reason, &s.Ticket, &labels, &key)
+	s.Started, s.NotAfter, s.Hardware, s.Verified = Time(started), Time(notAfter), key > 0, key > 1
 	if err == nil && labels != unsettled {
 		if err = json.Unmarshal([]byte(labels), &s.Labels); err != nil {
 			err = fmt.Errorf("state: labels of %s: %w", s.ID, err)
@@ -62,7 +64,10 @@ func AddSSH(ctx context.Context, q Querier, s SSHSession) error {
 	if err != nil {
 		return err
 	}
-	return insert(ctx, q, `INSERT INTO ssh_labels (id, labels) VALUES (?,?)`, s.ID, string(labels))
+	if err := insert(ctx, q, `INSERT INTO ssh_labels (id, labels) VALUES (?,?)`, s.ID, string(labels)); err != nil || !s.Hardware {
+		return err
+	}
+	return insert(ctx, q, `INSERT INTO ssh_keys (id, verified) VALUES (?,?)`, s.ID, flag(s.Verified))
 }
 
 // SettleSSHLabels gives sessions of before version 3 the labels that their hosts have now, by the host's
