@@ -20,9 +20,10 @@ const (
 )
 
 var (
-	errPlainKey  = errors.New("plain keys are not accepted")
-	errOtherCert = errors.New("the certificate inside ssh -J is not the one of the outer connection")
-	errUnsigned  = errors.New("no certificate has signed")
+	errPlainKey     = errors.New("plain keys are not accepted")
+	errUnregistered = errors.New("plain key that is not registered")
+	errOtherCert    = errors.New("the certificate or key inside ssh -J is not the one of the outer connection")
+	errUnsigned     = errors.New("no certificate has signed")
 )
 
 // algorithms are those of the bastion's own side and of its dials. chacha20-poly1305 is left out:
@@ -41,19 +42,19 @@ func signatureAlgorithms() []string {
 }
 
 // authenticator judges the keys of one connection. It keeps nothing of what is offered: the
-// identity is what handshake returns, the certificate whose key has signed.
+// identity is what handshake returns, the certificate or the registered key that has signed.
 type authenticator struct {
 	b      *Bastion
 	source netip.Addr
-	outer  *ssh.Certificate // inside ssh -J: the only certificate that will do
+	outer  *holder          // inside ssh -J: whose certificate or key is the only one that will do
 	valid  *ssh.Certificate // the last one found good, for the report of a signature that is not
 }
 
-type certKey struct{} // key of the signer's certificate in Permissions.ExtraData
+type holderKey struct{} // key of the *holder in Permissions.ExtraData
 
-// handshake runs the server side of SSH on c and returns the connection with the certificate that
+// handshake runs the server side of SSH on c and returns the connection with who has
 // signed it. It takes over c.
-func (a *authenticator) handshake(c *bufferedConn, host ssh.Signer) (*ssh.ServerConn, *ssh.Certificate, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+func (a *authenticator) handshake(c *bufferedConn, host ssh.Signer) (*ssh.ServerConn, *holder, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
 	g, version, err := greet(c)
 	if err != nil {
 		return nil, nil, nil, nil, err
@@ -66,8 +67,8 @@ func (a *authenticator) handshake(c *bufferedConn, host ssh.Signer) (*ssh.Server
 		return nil, nil, nil, nil, err
 	}
 	if conn.Permissions != nil {
-		if cert, ok := conn.Permissions.ExtraData[certKey{}].(*ssh.Certificate); ok {
-			return conn, cert, chans, reqs, nil
+		if h, ok := conn.Permissions.ExtraData[holderKey{}].(*holder); ok {
+			return conn, h, chans, reqs, nil
 		}
 	}
 	discard(conn, chans, reqs)
@@ -89,10 +90,14 @@ func (a *authenticator) config(host ssh.Signer) *ssh.ServerConfig {
 }
 
 // offered answers whether a key would do. Anybody may offer anybody's certificate, so it decides
-// about nothing but the answer.
+// about nothing but the answer. Of plain keys all are let sign while any is registered: who has the public
+// half alone learns nothing.
 func (a *authenticator) offered(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-	cert, err := a.check(meta, key)
-	if err != nil {
+	cert, ok := key.(*ssh.Certificate)
+	if !ok {
+		return &ssh.Permissions{}, a.checkPlain(key)
+	}
+	if err := a.check(meta, cert); err != nil {
 		return nil, err
 	}
 	a.valid = cert
@@ -101,28 +106,61 @@ func (a *authenticator) offered(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.
 
 // signed runs once the key has signed this connection. It checks anew, since time and trust move.
 func (a *authenticator) signed(meta ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (*ssh.Permissions, error) {
-	cert, err := a.check(meta, key)
-	if err != nil {
-		return nil, err
-	}
-	return &ssh.Permissions{ExtraData: map[any]any{certKey{}: cert}}, nil
-}
-
-func (a *authenticator) check(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Certificate, error) {
 	cert, ok := key.(*ssh.Certificate)
 	if !ok {
-		return nil, errPlainKey
+		return a.registered(meta, key)
 	}
+	if err := a.check(meta, cert); err != nil {
+		return nil, err
+	}
+	return &ssh.Permissions{ExtraData: map[any]any{holderKey{}: certified(cert)}}, nil
+}
+
+func (a *authenticator) check(meta ssh.ConnMetadata, cert *ssh.Certificate) error {
 	err := sshca.CheckAccess(cert, a.b.feed.trustNow().access, a.b.cfg.Now(), a.source)
-	if err == nil && a.outer != nil && !bytes.Equal(cert.Marshal(), a.outer.Marshal()) {
+	if err == nil && a.other(cert) {
 		err = errOtherCert
 	}
 	if err != nil {
-		err = refusedError{err}
-		a.b.refusals.note(a.source, reasonOf(err), refusedCert(cert, meta).because(err))
+		return a.refuse(meta, cert, err, false)
+	}
+	return nil
+}
+
+// other reports whether a key is not the one of the outer connection of ssh -J (R7).
+func (a *authenticator) other(key ssh.PublicKey) bool {
+	return a.outer != nil && !bytes.Equal(key.Marshal(), a.outer.key.Marshal())
+}
+
+// checkPlain says whether a plain key may sign. It looks at nothing that depends on which keys are registered,
+// but whether there are any.
+func (a *authenticator) checkPlain(key ssh.PublicKey) error {
+	if !a.b.feed.anyKeys() || sshca.CheckKey(key) != nil || a.other(key) {
+		return errPlainKey
+	}
+	return nil
+}
+
+// registered is for a plain key that has signed. What it opens is for the broker to say, by its own record of the
+// fingerprint (R6).
+func (a *authenticator) registered(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+	if err := a.checkPlain(key); err != nil {
 		return nil, err
 	}
-	return cert, nil
+	id := a.b.feed.keyID(ssh.FingerprintSHA256(key))
+	if id == "" {
+		return nil, a.refuse(meta, key, errUnregistered, true)
+	}
+	return &ssh.Permissions{ExtraData: map[any]any{holderKey{}: &holder{key: key, login: id}}}, nil
+}
+
+// refuse reports a refusal and returns it.
+func (a *authenticator) refuse(meta ssh.ConnMetadata, key ssh.PublicKey, err error, signed bool) error {
+	err = refusedError{err}
+	detail := refusedKey(key, meta).because(err)
+	detail.Signed = signed
+	a.b.refusals.note(a.source, reasonOf(err), detail)
+	return err
 }
 
 // refusedError marks what has been reported already.
@@ -141,7 +179,7 @@ func (a *authenticator) unreadable(meta ssh.ConnMetadata, method string, err err
 	if strings.Contains(err.Error(), "invalid for certificates") { // x/crypto's words
 		reason = reasonNested
 	}
-	a.b.refusals.note(a.source, reason, refusedCert(nil, meta).because(err))
+	a.b.refusals.note(a.source, reason, refusedKey(nil, meta).because(err))
 }
 
 // brokenOff reports a handshake that failed over a certificate found good: somebody shows one
@@ -154,7 +192,7 @@ func (a *authenticator) brokenOff(c net.Conn, err error) {
 	if quiet || a.valid == nil {
 		return
 	}
-	detail := refusedCert(a.valid, nil)
+	detail := refusedKey(a.valid, nil)
 	detail.Signed = true
 	a.b.refusals.note(a.source, reasonSignature, detail.because(err))
 }

@@ -65,6 +65,8 @@ type feed struct {
 	mu         sync.Mutex
 	connected  bool
 	trusted    *trust
+	keys       map[string]string // registered keys: ID by fingerprint, as the last whole set has them
+	coming     map[string]string // a set of which parts are missing yet
 	lease      time.Duration
 	mark       feedMark
 	unwitness  error
@@ -106,6 +108,7 @@ func (f *feed) once(ctx context.Context) (had bool) {
 	defer cancel(nil)
 	f.mu.Lock()
 	mark := f.mark
+	f.keys, f.coming = nil, nil // the broker says which there are, or there are none
 	f.silent = time.AfterFunc(f.silence, func() { f.lost(errSilence); cancel(errSilence) })
 	silent := f.silent
 	f.mu.Unlock()
@@ -160,6 +163,8 @@ func (f *feed) take(item api.FeedItem) error {
 	case item.Type == api.FeedRevoke && item.Revocation != nil:
 		f.revoke(*item.Revocation)
 		return nil
+	case item.Type == api.FeedKeys && item.Keys != nil:
+		return f.setKeys(*item.Keys)
 	case item.Type == api.FeedHeartbeat:
 		return nil
 	}

@@ -68,7 +68,7 @@ func (b *Bastion) serveJump(ctx context.Context, c *client) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	j := &jump{client: c, slots: make(chan struct{}, maxInner), last: time.Now()}
-	j.entry = &live{subject: outerSubject(c.cert), cut: func(why endReason) bool { cancel(outerEnd(why)); return true }}
+	j.entry = &live{subject: outerSubject(c.holder), cut: func(why endReason) bool { cancel(outerEnd(why)); return true }}
 	if b.reg.admit(b.reg.claim(), j.entry) != nil {
 		cancel(leaseEnded())
 	}
@@ -146,9 +146,9 @@ func (b *Bastion) inner(ctx context.Context, outer *jump, nc ssh.NewChannel) {
 		reject(nc, err)
 		return
 	}
-	mask, err := b.innerMask(ctx, host, outer.cert)
+	mask, err := b.innerMask(ctx, host, outer.holder)
 	if errors.Is(err, errTooFast) {
-		d := refusedCert(outer.cert, outer.conn)
+		d := refusedKey(outer.holder.key, outer.conn)
 		d.Host, d.Signed = host, true
 		b.refusals.note(outer.source, errTooFast.Error(), d)
 	}
@@ -172,25 +172,25 @@ func (b *Bastion) inner(ctx context.Context, outer *jump, nc ssh.NewChannel) {
 // noteRaw reports an attempt to use the outer connection for something else than ssh to a host. Its
 // reason is one for all, so that a scan of ports becomes a few events.
 func (b *Bastion) noteRaw(outer *client, what string) {
-	d := refusedCert(outer.cert, outer.conn)
+	d := refusedKey(outer.holder.key, outer.conn)
 	d.Wanted, d.Signed = printable(clip(what)), true
 	b.refusals.note(outer.source, reasonRaw, d)
 }
 
-func (b *Bastion) innerMask(ctx context.Context, host string, cert *ssh.Certificate) (ssh.Signer, error) {
+func (b *Bastion) innerMask(ctx context.Context, host string, h *holder) (ssh.Signer, error) {
 	if err := b.feed.open(); err != nil {
 		return nil, err
 	}
-	mask, err := b.masks.get(ctx, host, cert)
+	mask, err := b.masks.get(ctx, host, h)
 	if err != nil {
 		return nil, fmt.Errorf("no access to %s: %w", host, err)
 	}
 	return mask, nil
 }
 
-// serveInner proxies the inner connection, which must be signed by the certificate of the outer one.
+// serveInner proxies the inner connection, which must be signed by what has signed the outer one.
 func (b *Bastion) serveInner(ctx context.Context, outer *jump, conn net.Conn, mask ssh.Signer, host string) {
-	c, err := b.handshake(ctx, conn, mask, &authenticator{b: b, source: outer.source, outer: outer.cert})
+	c, err := b.handshake(ctx, conn, mask, &authenticator{b: b, source: outer.source, outer: outer.holder})
 	if err != nil {
 		return
 	}
@@ -210,15 +210,6 @@ func reject(nc ssh.NewChannel, err error) {
 
 // outerSubject is what is known of a person before the broker has been asked; the registry learns
 // the rest with the first session that goes through.
-func outerSubject(cert *ssh.Certificate) subject {
-	return subject{login: loginOf(cert), outer: true}
-}
-
-// loginOf returns the login (ses_…) of an access certificate.
-func loginOf(cert *ssh.Certificate) string {
-	id, err := sshca.ParseKeyID(cert.KeyId)
-	if err != nil {
-		return ""
-	}
-	return id.Session
+func outerSubject(h *holder) subject {
+	return subject{login: h.login, outer: true}
 }

@@ -85,12 +85,12 @@ func (b *Bastion) handshake(ctx context.Context, nc net.Conn, host ssh.Signer, a
 	defer grace.Stop()
 	stop := context.AfterFunc(ctx, raw.Abort)
 	defer stop()
-	conn, cert, chans, reqs, err := a.handshake(raw, host)
+	conn, h, chans, reqs, err := a.handshake(raw, host)
 	if err != nil {
 		raw.Abort()
 		return nil, err
 	}
-	return &client{conn: conn, raw: raw, cert: cert, source: a.source, chans: chans, reqs: reqs}, nil
+	return &client{conn: conn, raw: raw, holder: h, source: a.source, chans: chans, reqs: reqs}, nil
 }
 
 // onlyTell ends a connection with the reason that err gives.

@@ -62,14 +62,14 @@ func newMasks(c Control, name string, trust func() *trust, now func() time.Time,
 // own returns the signer for the bastion itself.
 func (m *masks) own(ctx context.Context) (ssh.Signer, error) { return m.get(ctx, "", nil) }
 
-// get returns the signer for host, which the holder of cert wants. Callers that ask for the same
+// get returns the signer for host, which h wants. Callers that ask for the same
 // host at once wait for one certificate; where another's call fails, each asks for itself.
-func (m *masks) get(ctx context.Context, host string, cert *ssh.Certificate) (ssh.Signer, error) {
+func (m *masks) get(ctx context.Context, host string, h *holder) (ssh.Signer, error) {
 	if host == m.name {
 		return nil, fmt.Errorf("%s is the bastion itself", host)
 	}
 	for {
-		if err := m.refusal(host, cert); err != nil {
+		if err := m.refusal(host, h); err != nil {
 			return nil, err
 		}
 		if entry := m.cached(host); entry != nil {
@@ -83,51 +83,51 @@ func (m *masks) get(ctx context.Context, host string, cert *ssh.Certificate) (ss
 			}
 			continue
 		}
-		if signer, mine, err := m.ask(ctx, host, cert); mine || err != nil {
+		if signer, mine, err := m.ask(ctx, host, h); mine || err != nil {
 			return signer, err
 		}
 	}
 }
 
-// ask makes an entry and fills it when it is cert's turn. Nobody waits for another's turn: without
+// ask makes an entry and fills it when it is h's turn. Nobody waits for another's turn: without
 // mine somebody else has made the entry meanwhile.
-func (m *masks) ask(ctx context.Context, host string, cert *ssh.Certificate) (signer ssh.Signer, mine bool, err error) {
+func (m *masks) ask(ctx context.Context, host string, h *holder) (signer ssh.Signer, mine bool, err error) {
 	call := func() error {
-		if m.refusal(host, cert) != nil { // it has come while this call waited for its turn
+		if m.refusal(host, h) != nil { // it has come while this call waited for its turn
 			return nil
 		}
 		var entry *mask
 		if entry, mine = m.entry(host); !mine {
 			return nil
 		}
-		m.fill(ctx, host, cert, entry)
+		m.fill(ctx, host, h, entry)
 		signer = entry.signer
 		return entry.err
 	}
-	if cert == nil {
+	if h == nil {
 		err = call()
 	} else {
-		err = m.calls.ask(ctx, loginOf(cert), call)
+		err = m.calls.ask(ctx, h.login, call)
 	}
 	return signer, mine, err
 }
 
 // refusal returns what the broker has just answered to the same wish, where that was no.
-func (m *masks) refusal(host string, cert *ssh.Certificate) error {
-	if cert == nil {
+func (m *masks) refusal(host string, h *holder) error {
+	if h == nil {
 		return nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if no, ok := m.refused[wish{loginOf(cert), host}]; ok && m.now().Before(no.until) {
+	if no, ok := m.refused[wish{h.login, host}]; ok && m.now().Before(no.until) {
 		return no.err
 	}
 	return nil
 }
 
 // noteRefusal remembers a no of the broker. Other failures may be over in a moment.
-func (m *masks) noteRefusal(host string, cert *ssh.Certificate, err error) {
-	if cert == nil || !saidNo(err) {
+func (m *masks) noteRefusal(host string, h *holder, err error) {
+	if h == nil || !saidNo(err) {
 		return
 	}
 	m.mu.Lock()
@@ -137,7 +137,7 @@ func (m *masks) noteRefusal(host string, cert *ssh.Certificate, err error) {
 		maps.DeleteFunc(m.refused, func(_ wish, no refusedMask) bool { return !now.Before(no.until) })
 	}
 	if len(m.refused) < refusedCapacity {
-		m.refused[wish{loginOf(cert), host}] = refusedMask{err, now.Add(refusedLife)}
+		m.refused[wish{h.login, host}] = refusedMask{err, now.Add(refusedLife)}
 	}
 }
 
@@ -185,16 +185,16 @@ func (m *masks) evict() {
 	}
 }
 
-func (m *masks) fill(ctx context.Context, host string, cert *ssh.Certificate, e *mask) {
+func (m *masks) fill(ctx context.Context, host string, h *holder, e *mask) {
 	defer close(e.made)
 	// Others may wait for this entry: the caller's going must not fail them.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maskTimeout)
 	defer cancel()
-	e.signer, e.until, e.err = m.make(ctx, host, cert)
+	e.signer, e.until, e.err = m.make(ctx, host, h)
 	if e.err == nil {
 		return
 	}
-	m.noteRefusal(host, cert, e.err)
+	m.noteRefusal(host, h, e.err)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.cache[host] == e {
@@ -202,7 +202,7 @@ func (m *masks) fill(ctx context.Context, host string, cert *ssh.Certificate, e 
 	}
 }
 
-func (m *masks) make(ctx context.Context, host string, cert *ssh.Certificate) (ssh.Signer, time.Time, error) {
+func (m *masks) make(ctx context.Context, host string, h *holder) (ssh.Signer, time.Time, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, time.Time{}, err
@@ -212,8 +212,10 @@ func (m *masks) make(ctx context.Context, host string, cert *ssh.Certificate) (s
 		return nil, time.Time{}, err
 	}
 	r := api.FrontRequest{PublicKey: sshca.MarshalLine(plain.PublicKey()), Host: host}
-	if cert != nil {
-		r.AccessSerial = cert.Serial
+	if h != nil {
+		if r.AccessSerial = h.serial(); h.cert == nil {
+			r.AccessKey = h.fingerprint()
+		}
 	}
 	answer, err := m.control.Front(ctx, r)
 	if err != nil {

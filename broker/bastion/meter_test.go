@@ -106,7 +106,7 @@ func TestRefusalIsOfOneLogin(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := newMasks(f, bastionName, func() *trust { return parsed }, func() time.Time { return now }, newMeter())
-	get := func(cert *ssh.Certificate) error { _, err := m.get(t.Context(), "web-1", cert); return err }
+	get := func(cert *ssh.Certificate) error { _, err := m.get(t.Context(), "web-1", certified(cert)); return err }
 	if err := get(ada); !api.IsKind(err, api.KindRevoked) {
 		t.Fatal(err)
 	}
@@ -133,11 +133,11 @@ func TestBrokerThatIsAwayIsAskedAgain(t *testing.T) {
 	}
 	m := newMasks(f, bastionName, func() *trust { return parsed }, time.Now, newMeter())
 	cert := f.credential(t).cert
-	if _, err := m.get(t.Context(), "web-1", cert); !errors.Is(err, errFakeDown) {
+	if _, err := m.get(t.Context(), "web-1", certified(cert)); !errors.Is(err, errFakeDown) {
 		t.Fatal(err)
 	}
 	f.onFront = nil
-	if _, err := m.get(t.Context(), "web-1", cert); err != nil {
+	if _, err := m.get(t.Context(), "web-1", certified(cert)); err != nil {
 		t.Error(err)
 	}
 }

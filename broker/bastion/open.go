@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"strconv"
 
-	"golang.org/x/crypto/ssh"
-
 	"sega/audit"
 	"sega/audit/recording"
 	"sega/broker/api"
@@ -57,11 +55,11 @@ func (s *session) open() error {
 // askHop requests permission for this one connection.
 func (s *session) askHop(key hopKey) error {
 	var hop api.Hop
-	err := s.b.calls.ask(s.ctx, loginOf(s.client.cert), func() (err error) {
+	err := s.b.calls.ask(s.ctx, s.client.holder.login, func() (err error) {
 		ctx, cancel := context.WithTimeout(s.ctx, s.b.cfg.CallTimeout)
 		defer cancel()
 		hop, err = s.b.cfg.Control.Hop(ctx, api.HopRequest{
-			AccessSerial: s.client.cert.Serial, AccessKey: ssh.FingerprintSHA256(s.client.cert.Key),
+			AccessSerial: s.client.holder.serial(), AccessKey: s.client.holder.fingerprint(),
 			Host: s.route.host, Login: s.route.login, Source: s.client.source.String(), HopKey: key.line(), Route: s.route.kind,
 		})
 		return err
@@ -97,7 +95,7 @@ func saidNo(err error) bool { return decided(err) && !api.IsKind(err, api.KindRa
 // reportUnasked notes a connection about which the broker could not be asked. There is no session
 // to name.
 func (s *session) reportUnasked(err error) {
-	d := refusedCert(s.client.cert, s.client.conn)
+	d := refusedKey(s.client.holder.key, s.client.conn)
 	d.Host, d.Login, d.Signed = s.route.host, s.route.login, true
 	reason := reasonUnasked
 	if errors.Is(err, errTooFast) {
@@ -184,7 +182,7 @@ func (s *session) startDetail() startDetail {
 	return startDetail{
 		Host: s.route.host, Login: s.route.login, Route: s.route.kind, HostID: s.hop.HostID,
 		Client:       printable(clip(string(s.client.conn.ClientVersion()))),
-		AccessSerial: strconv.FormatUint(s.client.cert.Serial, 10), AccessKey: ssh.FingerprintSHA256(s.client.cert.Key),
+		AccessSerial: strconv.FormatUint(s.client.holder.serial(), 10), AccessKey: s.client.holder.fingerprint(),
 	}
 }
 

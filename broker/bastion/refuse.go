@@ -39,7 +39,7 @@ const (
 
 // reasonOf returns the fixed text of a refused certificate.
 func reasonOf(err error) string {
-	for _, known := range []error{errPlainKey, errOtherCert, sshca.ErrKey, sshca.ErrType, sshca.ErrMalformed, sshca.ErrNestedCA,
+	for _, known := range []error{errPlainKey, errUnregistered, errOtherCert, sshca.ErrKey, sshca.ErrType, sshca.ErrMalformed, sshca.ErrNestedCA,
 		sshca.ErrUnknownCA, sshca.ErrAlgorithm, sshca.ErrSignature, sshca.ErrSerial, sshca.ErrKeyID, sshca.ErrPrincipal, sshca.ErrLifetime,
 		sshca.ErrNotYetValid, sshca.ErrExpired, sshca.ErrOption, sshca.ErrExtension, sshca.ErrSource} {
 		if errors.Is(err, known) {
@@ -74,12 +74,17 @@ func (r refusal) because(err error) refusal {
 	return r
 }
 
-func refusedCert(cert *ssh.Certificate, meta ssh.ConnMetadata) refusal {
+// refusedKey describes a key, or a certificate, that somebody showed; nil where it could not be read.
+func refusedKey(key ssh.PublicKey, meta ssh.ConnMetadata) refusal {
 	var r refusal
 	if meta != nil {
 		r.User, r.Client = printable(clip(meta.User())), printable(clip(string(meta.ClientVersion())))
 	}
-	if cert == nil {
+	cert, ok := key.(*ssh.Certificate)
+	if !ok {
+		if key != nil {
+			r.Key = ssh.FingerprintSHA256(key)
+		}
 		return r
 	}
 	r.Serial, r.KeyID = strconv.FormatUint(cert.Serial, 10), printable(clip(cert.KeyId))

@@ -27,8 +27,8 @@ const (
 type client struct {
 	conn   *ssh.ServerConn
 	raw    *bufferedConn
-	cert   *ssh.Certificate // whose key has signed
-	outer  *live            // the connection of ssh -J that it came through; nil for a direct one
+	holder *holder // who has signed
+	outer  *live   // the connection of ssh -J that it came through; nil for a direct one
 	source netip.Addr
 	chans  <-chan ssh.NewChannel
 	reqs   <-chan *ssh.Request
