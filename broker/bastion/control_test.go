@@ -76,7 +76,10 @@ type fakeControl struct {
 	forwards  api.HopForwards
 	down      bool // the feed
 	frontLife time.Duration
-	changed   chan struct{} // of capacity 1
+	keys      map[string]string // registered keys: ID by fingerprint; nil: there never was one
+	keySets   int               // how often they changed
+	strangers int               // questions about keys that are not registered
+	changed   chan struct{}     // of capacity 1
 
 	onHop     func(*api.Hop) error
 	onReport  func(api.Report) error
@@ -113,6 +116,12 @@ func (f *fakeControl) Hop(_ context.Context, r api.HopRequest) (api.Hop, error) 
 	if err != nil {
 		return api.Hop{}, err
 	}
+	login := loginID
+	if r.AccessSerial == 0 {
+		if login, ok = f.keyID(r.AccessKey); !ok {
+			return api.Hop{}, api.Errorf(api.KindDenied, "this key is not registered")
+		}
+	}
 	id := api.NewID(api.IDSSH)
 	after, before := sshca.Hop.Window(time.Now(), sshca.HopLifetime)
 	cert, err := sshca.NewHop(sshca.HopParams{Key: key, Serial: f.hop.next(f.t), KeyID: sshca.KeyID{Session: id, Person: person},
@@ -120,7 +129,7 @@ func (f *fakeControl) Hop(_ context.Context, r api.HopRequest) (api.Hop, error) 
 		PortForwarding: forwards.Ports, AgentForwarding: forwards.Agent, X11Forwarding: forwards.X11})
 	f.hop.sign(f.t, cert, err)
 	answer := api.Hop{SessionID: id, Certificate: sshca.MarshalLine(cert), Address: host.address, HostID: host.hostID, HostKeys: host.keys,
-		Person: api.Person{Issuer: issuer, Subject: subjectID, Email: person}, LoginID: loginID,
+		Person: api.Person{Issuer: issuer, Subject: subjectID, Email: person}, LoginID: login,
 		NotAfter: time.Now().Add(notAfter), IdleSeconds: idle, Forwards: forwards}
 	if onHop != nil {
 		err = onHop(&answer)
@@ -224,10 +233,11 @@ func (f *fakeControl) Feed(ctx context.Context, after int64, _ []byte, handle fu
 	if err := handle(api.FeedItem{Type: api.FeedTrust, Trust: f.trust(), LeaseMS: lease}); err != nil {
 		return err
 	}
+	sets := 0
 	beat := time.NewTicker(50 * time.Millisecond)
 	defer beat.Stop()
 	for {
-		items, down := f.news(&after)
+		items, down := f.news(&after, &sets)
 		if down {
 			return errFakeDown
 		}
@@ -245,7 +255,7 @@ func (f *fakeControl) Feed(ctx context.Context, after int64, _ []byte, handle fu
 	}
 }
 
-func (f *fakeControl) news(after *int64) (items []api.FeedItem, down bool) {
+func (f *fakeControl) news(after *int64, sets *int) (items []api.FeedItem, down bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, r := range f.revoked {
@@ -254,7 +264,38 @@ func (f *fakeControl) news(after *int64) (items []api.FeedItem, down bool) {
 			items = append(items, api.FeedItem{Type: api.FeedRevoke, Revocation: &r})
 		}
 	}
+	if *sets != f.keySets {
+		*sets = f.keySets
+		set := api.FeedKeySet{First: true, Last: true}
+		for fingerprint, id := range f.keys {
+			set.Keys = append(set.Keys, api.FeedKey{ID: id, Fingerprint: fingerprint})
+		}
+		items = append(items, api.FeedItem{Type: api.FeedKeys, Keys: &set})
+	}
 	return items, f.down
+}
+
+// register registers a key; without an ID it removes it.
+func (f *fakeControl) register(key ssh.PublicKey, id string) {
+	f.set(func() {
+		if f.keys == nil {
+			f.keys = map[string]string{}
+		}
+		f.keySets++
+		if f.keys[ssh.FingerprintSHA256(key)] = id; id == "" {
+			delete(f.keys, ssh.FingerprintSHA256(key))
+		}
+	})
+}
+
+func (f *fakeControl) keyID(fingerprint string) (string, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	id, ok := f.keys[fingerprint]
+	if !ok {
+		f.strangers++
+	}
+	return id, ok
 }
 
 // find returns the reports of a kind that the broker has taken.
