@@ -284,7 +284,7 @@ func (f *forward) ended(outcome audit.Outcome, reason string) {
 
 // askMetered is ask for what programs open by themselves, and may open as fast as they can.
 func (s *session) askMetered(r api.ChannelRequest) (grant api.ChannelGrant, err error) {
-	err = s.b.calls.ask(s.ctx, loginOf(s.client.cert), func() error {
+	err = s.b.calls.ask(s.ctx, s.client.holder.login, func() error {
 		grant, err = s.ask(r)
 		return err
 	})
