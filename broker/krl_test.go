@@ -31,8 +31,8 @@ type fetched struct {
 	data, sig []byte
 }
 
-// stranger asks without a session, as hosts and laptops do.
-func (w *world) stranger(method, route string, header ...string) *httptest.ResponseRecorder {
+// anybody asks without a session, as hosts and laptops do.
+func (w *world) anybody(method, route string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, route, nil)
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
@@ -43,7 +43,7 @@ func (w *world) stranger(method, route string, header ...string) *httptest.Respo
 // krl fetches list and signature, which must belong together and verify.
 func (w *world) krl() fetched {
 	w.t.Helper()
-	list, sig := w.stranger("GET", api.RouteKRL), w.stranger("GET", api.RouteKRLSig)
+	list, sig := w.anybody("GET", api.RouteKRL), w.anybody("GET", api.RouteKRLSig)
 	f := fetched{etag: list.Header().Get("ETag"), data: list.Body.Bytes(), sig: sig.Body.Bytes()}
 	if list.Code != 200 || sig.Code != 200 || f.etag == "" || sig.Header().Get("ETag") != f.etag || sig.Header().Get(api.HeaderKRLVersion) != list.Header().Get(api.HeaderKRLVersion) {
 		w.t.Fatalf("list: %d %v\nsignature: %d %v\n%s", list.Code, list.Header(), sig.Code, sig.Header(), list.Body)
@@ -147,7 +147,7 @@ func TestKRLIsMadeOnce(t *testing.T) {
 			"the head alone":        {"HEAD", "", 200, false},
 			"the head of what I do": {"HEAD", first.etag, 304, false},
 		} {
-			rec := w.stranger(tt.method, route, "If-None-Match", tt.match)
+			rec := w.anybody(tt.method, route, "If-None-Match", tt.match)
 			if rec.Code != tt.code || (rec.Body.Len() > 0) != tt.body || rec.Header().Get("ETag") != first.etag || rec.Header().Get(api.HeaderKRLVersion) == "" {
 				t.Errorf("%s, %s: %d, %d bytes, %v", route, name, rec.Code, rec.Body.Len(), rec.Header())
 			}
@@ -155,7 +155,7 @@ func TestKRLIsMadeOnce(t *testing.T) {
 				t.Errorf("%s, %s: a cache would hand on %v", route, name, rec.Header())
 			}
 		}
-		if rec := w.stranger("POST", route); rec.Code != http.StatusMethodNotAllowed {
+		if rec := w.anybody("POST", route); rec.Code != http.StatusMethodNotAllowed {
 			t.Errorf("%s takes a POST: %d", route, rec.Code)
 		}
 	}
@@ -256,7 +256,7 @@ func TestKRLUnderLoad(t *testing.T) {
 					return
 				default:
 				}
-				list, sig := w.stranger("GET", api.RouteKRL), w.stranger("GET", api.RouteKRLSig)
+				list, sig := w.anybody("GET", api.RouteKRL), w.anybody("GET", api.RouteKRLSig)
 				if list.Code == http.StatusTooManyRequests || sig.Code == http.StatusTooManyRequests {
 					continue
 				}
@@ -304,7 +304,7 @@ func TestKRLOfRetiredCAs(t *testing.T) {
 func TestKRLWithoutDatabase(t *testing.T) {
 	w := newWorld(t)
 	w.log.on(func([]audit.Event) error { return store.ErrUnavailable })
-	if rec := w.stranger("GET", api.RouteKRL); rec.Code != http.StatusServiceUnavailable {
+	if rec := w.anybody("GET", api.RouteKRL); rec.Code != http.StatusServiceUnavailable {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
 }
@@ -314,12 +314,12 @@ func TestKRLIsLimited(t *testing.T) {
 	w := newWorld(t)
 	etag := w.krl().etag
 	for range krlBurst {
-		w.stranger("HEAD", api.RouteKRL)
+		w.anybody("HEAD", api.RouteKRL)
 	}
-	if rec := w.stranger("GET", api.RouteKRL); rec.Code != http.StatusTooManyRequests {
+	if rec := w.anybody("GET", api.RouteKRL); rec.Code != http.StatusTooManyRequests {
 		t.Errorf("%d", rec.Code)
 	}
-	if rec := w.stranger("GET", api.RouteKRL, "If-None-Match", etag); rec.Code != http.StatusNotModified {
+	if rec := w.anybody("GET", api.RouteKRL, "If-None-Match", etag); rec.Code != http.StatusNotModified {
 		t.Errorf("%d", rec.Code)
 	}
 }

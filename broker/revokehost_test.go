@@ -19,7 +19,7 @@ import (
 )
 
 // enrolledHost gives web-1 a machine with a session, as enrolment does.
-func (w *world) enrolledHost() caller {
+func (w *world) revocableHost() caller {
 	w.t.Helper()
 	p := w.login(func(s *state.Session) {
 		s.Kind, s.Issuer, s.Subject, s.Email = state.KindMachine, machineIssuer, "mch_web", "web-1"
@@ -55,7 +55,7 @@ func (p caller) machineSession() *httptest.ResponseRecorder {
 func TestRevokeHost(t *testing.T) {
 	w, alice, bastion, sam, carol := revokers(t)
 	serial := w.hostCert("host-1")
-	host := w.enrolledHost()
+	host := w.revocableHost()
 	cert := alice.certificate()
 	live, opening := bastion.hop(cert, 200), bastion.hop(cert, 200)
 	bastion.start(200, live.SessionID, sshca.Serial(serial).String())
@@ -127,7 +127,7 @@ func TestRevokeHost(t *testing.T) {
 // TestUnblockHostKeepsOtherBlocks: a machine that was revoked by itself stays so when its host is let in again.
 func TestUnblockHostKeepsOtherBlocks(t *testing.T) {
 	w, _, _, sam, carol := revokers(t)
-	host := w.enrolledHost()
+	host := w.revocableHost()
 	sam.want(200, "POST", api.RouteRevoke, api.RevokeRequest{Subject: api.SubjectUser, ID: "mch_web", Reason: "key stolen"}, nil)
 	sam.revokeHost(200)
 	if p := carol.unblockHost(); p.Kind != "" {
