@@ -53,6 +53,10 @@ const (
 	KindLogRecovery     = "log.recovery"
 	KindRequestRefuse   = "request.refuse"
 	KindRetentionDelete = "retention.delete"
+	KindHostToken       = "host.token"
+	KindHostEnroll      = "host.enroll"
+	KindHostCert        = "host.cert"
+	KindHostBypass      = "host.bypass"
 )
 
 // Kinds returns the closed list of kinds that may be written, sorted.
@@ -67,6 +71,7 @@ func Kinds() []string {
 		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
 		KindNodeEnroll, KindNodeSession, KindPolicyReload,
 		KindCAConfigure, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
+		KindHostToken, KindHostEnroll, KindHostCert, KindHostBypass,
 	}
 	slices.Sort(kinds)
 	return kinds
@@ -83,7 +88,8 @@ func KnownKind(kind string) bool {
 		KindForwardOpen, KindForwardClose, KindKeyAdd, KindKeyRemove,
 		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
 		KindNodeEnroll, KindNodeSession, KindPolicyReload,
-		KindCAConfigure, KindLogRecovery, KindRequestRefuse, KindRetentionDelete:
+		KindCAConfigure, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
+		KindHostToken, KindHostEnroll, KindHostCert, KindHostBypass:
 		return true
 	}
 	return false

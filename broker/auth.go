@@ -27,6 +27,7 @@ const (
 	authEnded                   // a person's session that may have ended a minute ago, to say what was dropped
 	authBastion                 // a bastion's session
 	authIndexer                 // an indexer's session
+	authHost                    // a host's session
 )
 
 // endedTime is how long a session that has ended may say what was dropped.
@@ -81,6 +82,8 @@ func (k authKind) machine() string {
 		return api.MachineBastion
 	case authIndexer:
 		return api.MachineIndexer
+	case authHost:
+		return api.MachineHost
 	}
 	return ""
 }

@@ -18,6 +18,7 @@ import (
 	"sega/broker/policy"
 	"sega/idp"
 	"sega/keychain/secret"
+	"sega/sshca"
 )
 
 // Verifier judges ID tokens; *idp.Verifier is one.
@@ -79,6 +80,10 @@ type Host struct {
 	Logins   []string // accounts that exist for people
 	HostKeys []string // pinned plain keys, where the host has no certificate
 	Labels   map[string]string
+
+	PlainKeys bool     // its sshd knows no certificates, and asks for each session's key
+	machine   string   // that it enrolled as; "" of the configuration
+	groups    []string // people of which may have accounts there
 }
 
 // Bastion is what the broker knows of a bastion.
@@ -100,6 +105,7 @@ type Times struct {
 	Session, Login      time.Duration // until renewal; until a new login
 	AccessCert, HopCert time.Duration
 	FrontCert, Backdate time.Duration
+	HostCert            time.Duration
 	Lease, Heartbeat    time.Duration
 	Idle                time.Duration // of SSH sessions; 0: none
 	RegisteredKey       time.Duration // of a registered key, where policy says nothing else
@@ -111,7 +117,7 @@ type Times struct {
 // DefaultTimes are those of design.md §5.
 func DefaultTimes() Times {
 	return Times{Session: time.Hour, Login: 12 * time.Hour, AccessCert: 8 * time.Minute, HopCert: 2 * time.Minute,
-		FrontCert: time.Hour, Backdate: time.Minute, Lease: 30 * time.Second, Heartbeat: time.Second,
+		FrontCert: time.Hour, Backdate: time.Minute, HostCert: sshca.HostLifetime, Lease: 30 * time.Second, Heartbeat: time.Second,
 		RegisteredKey: 90 * 24 * time.Hour, RevokeWait: 5 * time.Second, Upstream: 20 * time.Second, MachineSession: 12 * time.Hour}
 }
 

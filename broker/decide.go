@@ -41,12 +41,3 @@ func (s *Server) role(name string) (Role, bool) {
 	}
 	return Role{}, false
 }
-
-func (s *Server) host(name string) (Host, bool) {
-	for _, h := range s.Hosts {
-		if h.Name == name {
-			return h, true
-		}
-	}
-	return Host{}, false
-}

@@ -36,7 +36,7 @@ func (s *Server) enroll(ctx context.Context, c *call) (any, error) {
 	op.act = func(context.Context, policy.Decision, string) (effect, error) {
 		return effect{reply: api.Machine{ID: machine.ID, Name: machine.Name, Kind: machine.Kind}, apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
 			token, err := state.SpendJoinToken(ctx, tx, hashToken(r.Token), s.Now())
-			if errors.Is(err, state.ErrNotFound) || err == nil && (token.Name != r.Name || token.Kind != r.Kind) {
+			if errors.Is(err, state.ErrNotFound) || err == nil && (token.Name != r.Name || token.Kind != r.Kind || token.Kind == api.MachineHost) {
 				return api.Errorf(api.KindDenied, "the join token is unknown, used, expired or for another machine").WithHint("give it a new join_token in the broker's configuration, and restart the broker")
 			}
 			if err != nil {

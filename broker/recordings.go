@@ -140,7 +140,11 @@ func (s *Server) readRecordingOf(ctx context.Context, tx store.Querier, id strin
 		return of, err
 	}
 	of.then.Owner, of.then.OwnerIssuer, of.then.Labels, of.known = v.Subject, v.Issuer, v.Labels, v.Labels != nil
-	if h, ok := s.host(v.Host); ok && !maps.Equal(h.Labels, v.Labels) {
+	h, ok, err := s.hostIn(ctx, tx, v.Host)
+	if err != nil {
+		return of, err
+	}
+	if ok && !maps.Equal(h.Labels, v.Labels) {
 		now := of.then
 		now.Labels = h.Labels
 		of.now = &now

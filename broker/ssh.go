@@ -21,9 +21,9 @@ import (
 // hosts lists the hosts that exist, and for each which logins policy gives the caller.
 func (s *Server) hosts(_ context.Context, c *call) (any, error) {
 	out := api.Hosts{Hosts: []api.Host{}}
-	for _, h := range s.Hosts {
+	for _, h := range s.allHosts() {
 		v := api.Host{Name: h.Name, Labels: h.Labels, Logins: []string{}}
-		for _, login := range h.Logins {
+		for _, login := range loginsFor(h, c.session) {
 			d := s.Policy.Decide(*s.request(c.session, policy.ActionConnect, hostResource(h), policy.Context{Login: login, Source: c.source.String()}))
 			if d.Allow {
 				v.Logins = append(v.Logins, login)
@@ -157,7 +157,7 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 	op.decide = s.request(person, policy.ActionConnect, hostResource(host), policy.Context{Login: r.Login, Source: r.Source, Reason: access.Reason, Ticket: access.Ticket,
 		HardwareKey: access.Hardware, UserVerified: access.Verified})
 	op.act = func(ctx context.Context, d policy.Decision, _ string) (effect, error) {
-		if !slices.Contains(host.Logins, r.Login) {
+		if !slices.Contains(loginsFor(host, person), r.Login) {
 			return effect{denied: api.Errorf(api.KindDenied, "host %q has no login %q for people", host.Name, printable(r.Login, 64)).WithHint("run: sega hosts")}, nil
 		}
 		end := s.endOf(person)
@@ -265,6 +265,9 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopG
 		NotAfter: g.end, IdleSeconds: int(s.Times.Idle.Seconds()), Forwards: g.forwards}
 	return effect{details: details, reply: reply,
 		apply: func(ctx context.Context, tx store.Tx, e audit.Event) error {
+			if err := s.unmoved(ctx, tx, host); err != nil {
+				return err
+			}
 			err := errors.Join(addCert(ctx, tx, e), state.AddSSH(ctx, tx, record),
 				state.AddSSHCerts(ctx, tx, g.id, state.SSHCerts{Access: r.AccessSerial, Hop: cert.Serial}))
 			if err != nil {

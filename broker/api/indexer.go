@@ -6,6 +6,7 @@ import "encoding/json"
 const (
 	MachineBastion = "bastion"
 	MachineIndexer = "indexer"
+	MachineHost    = "host"
 )
 
 // IndexSession is a line of RouteIndexSessions: an SSH session that has ended, with what the log

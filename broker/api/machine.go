@@ -11,7 +11,7 @@ import (
 type EnrollRequest struct {
 	Token secret.Secret `json:"token"`
 	Name  string        `json:"name"`
-	Kind  string        `json:"kind"` // "bastion"
+	Kind  string        `json:"kind"` // MachineBastion or MachineIndexer; hosts enrol by HostEnrollRequest
 }
 
 // Wire implements Revealer.
@@ -51,7 +51,7 @@ type Trust struct {
 	AccessCAs []string `json:"access_cas"` // authorized_keys lines
 	HostCAs   []string `json:"host_cas"`
 	FrontCAs  []string `json:"front_cas"`
-	HopCAs    []string `json:"hop_cas"`
+	HopCAs    []string `json:"hop_cas"` // for hosts; bastions trust none of them
 }
 
 // Feed item types.

@@ -37,6 +37,8 @@ var revealers = []struct {
 	{api.Console{URL: hidden("1"), LogoutURL: "https://l", Role: "r", Notices: []string{}}, map[string]string{"url": "1"}},
 	{api.EnrollRequest{Token: hidden("1"), Name: "n", Kind: "bastion"}, map[string]string{"token": "1"}},
 	{api.MachineSession{Token: hidden("1"), SessionID: "ses_1"}, map[string]string{"token": "1"}},
+	{api.HostToken{Token: hidden("1"), Name: "n", Expires: time.Unix(1e9, 0).UTC()}, map[string]string{"token": "1"}},
+	{api.HostEnrollRequest{Name: "n", Token: hidden("1"), Document: []byte("d"), HostKeys: []string{"k"}}, map[string]string{"token": "1"}},
 }
 
 func object(t *testing.T, v any) map[string]any {

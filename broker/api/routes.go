@@ -58,6 +58,13 @@ const (
 	RouteKRL         = "/v1/ssh/krl"           // GET → OpenSSH's key revocation list, with ETag and HeaderKRLVersion
 	RouteKRLSig      = "/v1/ssh/krl.sig"       // GET → its detached signature (SSHSIG) by the hop CA, with the same ETag and HeaderKRLVersion
 
+	RouteHostToken       = "/v1/hosts/token"       // POST HostTokenRequest → HostToken
+	RouteHostEnroll      = "/v1/host/enroll"       // POST HostEnrollRequest → HostEnrolled
+	RouteHostBundle      = "/v1/host/bundle"       // GET ?version=&trust=&krl= → HostBundle; as long as it is of that version, after a while
+	RouteHostCertificate = "/v1/host/certificate"  // POST HostCertificateRequest → Certificate
+	RouteHostKeys        = "/v1/host/keys/{login}" // GET → HostKeys
+	RouteHostAudit       = "/v1/host/audit"        // POST HostLogins → HostVerdicts
+
 	RouteIndexSessions  = "/v1/indexer/sessions"        // GET ?after=INDEX → NDJSON of IndexSession, those that have ended
 	RouteIndexRecording = "/v1/indexer/recordings/{id}" // GET → bytes of the recording
 	RouteIndexSearches  = "/v1/indexer/searches"        // GET → NDJSON of IndexSearch, unending

@@ -135,10 +135,10 @@ func byName(action string) bool {
 }
 
 // methodOK is R1: a device code can be approved by a victim for an attacker, so such a login
-// ends nobody's access, sees nobody's session and leaves no key behind unless a policy says so.
+// ends nobody's access, sees nobody's session, leaves no key behind and adds no host unless a policy says so.
 func methodOK(r Request, p *rule) bool {
 	switch r.Action {
-	case ActionRevoke, ActionUnblock, ActionReplay, ActionRegisterKey:
+	case ActionRevoke, ActionUnblock, ActionReplay, ActionRegisterKey, ActionEnrollHost:
 	default:
 		return true
 	}

@@ -38,6 +38,7 @@ const (
 	ActionVerifyLog    = "verifyLog"     // AuditLog, Recording
 	ActionReplay       = "replay"        // Recording
 	ActionIndex        = "index"         // Recording, for machines
+	ActionEnrollHost   = "enrollHost"    // Host
 )
 
 // Types of resource, as in schema.cedarschema.

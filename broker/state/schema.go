@@ -123,4 +123,14 @@ var Schema = []string{
 	`CREATE TABLE IF NOT EXISTS cert_keys (
 		profile TEXT NOT NULL, serial TEXT NOT NULL, verified INTEGER NOT NULL, PRIMARY KEY (profile, serial)) STRICT`,
 	`CREATE TABLE IF NOT EXISTS ssh_keys (id TEXT PRIMARY KEY, verified INTEGER NOT NULL) STRICT`,
+	// Of version 4: no host enrolled, and every sshd knew certificates.
+	`CREATE TABLE IF NOT EXISTS hosts (
+		name TEXT PRIMARY KEY, machine TEXT NOT NULL UNIQUE, terms TEXT NOT NULL, host_keys TEXT NOT NULL, method TEXT NOT NULL, enrolled INTEGER NOT NULL,
+		seen INTEGER NOT NULL, trust INTEGER NOT NULL, krl INTEGER NOT NULL, version INTEGER NOT NULL, digest TEXT NOT NULL) STRICT`,
+	`CREATE TABLE IF NOT EXISTS host_terms (hash BLOB PRIMARY KEY, terms TEXT NOT NULL) STRICT`,
+	`CREATE TABLE IF NOT EXISTS enrolled_instances (instance TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT`,
+	`CREATE TABLE IF NOT EXISTS hop_keys (
+		fingerprint TEXT PRIMARY KEY, line TEXT NOT NULL, host TEXT NOT NULL, login TEXT NOT NULL, session_id TEXT NOT NULL, sources TEXT NOT NULL, expires INTEGER NOT NULL) STRICT`,
+	`CREATE INDEX IF NOT EXISTS hop_keys_host ON hop_keys (host, login, expires)`,
+	`CREATE INDEX IF NOT EXISTS ssh_sessions_host ON ssh_sessions (host, started)`,
 }

@@ -1,0 +1,308 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sega/audit/store"
+	"sega/broker/api"
+	"sega/broker/api/dpop"
+	"sega/broker/state"
+	"sega/keychain/secret"
+	"sega/sshca"
+)
+
+const hostPolicies = policies + `
+@id("hosts-enrol")
+permit (principal in Group::"engineering", action == Action::"enrollHost", resource is Host)
+when { resource.hasTag("env") && resource.getTag("env") == "dev" };
+@id("hosts-connect")
+permit (principal in Group::"engineering", action == Action::"connect", resource is Host);
+`
+
+func newHostWorld(t testing.TB, change ...func(*Config)) *world {
+	w := newWorld(t, change...)
+	w.mu.Lock()
+	w.policy = fstest.MapFS{"p.cedar": {Data: []byte(hostPolicies)}}
+	w.mu.Unlock()
+	if err := w.s.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// read decodes an answer that must be one of success.
+func read[T any](t testing.TB, rec *httptest.ResponseRecorder) (v T) {
+	t.Helper()
+	if rec.Code != http.StatusOK {
+		t.Fatalf("status %d: %s", rec.Code, rec.Body)
+	}
+	if err := json.Unmarshal(rec.Body.Bytes(), &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// refused wants a problem of a kind whose detail says something.
+func refused(t testing.TB, rec *httptest.ResponseRecorder, kind api.Kind, says string) {
+	t.Helper()
+	if p := problemOf(t, rec); p.Kind != kind || !strings.Contains(p.Detail, says) {
+		t.Errorf("answered %s %q, want %s with %q", p.Kind, p.Detail, kind, says)
+	}
+}
+
+func hostTokenFor(name string) api.HostTokenRequest {
+	return api.HostTokenRequest{Name: name, Address: name + ":22", Logins: []string{"deploy"}, Labels: map[string]string{"env": "dev"}, Reason: "a new host"}
+}
+
+// enrolling is a key that a host wants to enrol.
+func (w *world) stranger() caller {
+	w.t.Helper()
+	key, err := dpop.GenerateKey()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return caller{w: w, key: key}
+}
+
+// enrolledHost makes a token, enrols a host with it and opens its session.
+func (w *world) enrolledHost(change ...func(*api.HostTokenRequest)) (caller, api.HostEnrolled) {
+	w.t.Helper()
+	r := hostTokenFor("db-1")
+	for _, f := range change {
+		f(&r)
+	}
+	token := read[api.HostToken](w.t, w.login().do("POST", api.RouteHostToken, r))
+	h := w.stranger()
+	v := read[api.HostEnrolled](w.t, h.do("POST", api.RouteHostEnroll, api.HostEnrollRequest{Name: r.Name, Token: token.Token, HostKeys: []string{sshca.MarshalLine(signer(w.t).PublicKey())}}))
+	return h.opened(), v
+}
+
+// opened opens the session of an enrolled machine.
+func (p caller) opened() caller {
+	p.w.t.Helper()
+	p.token = secret.Secret{}
+	s := read[struct{ Token string }](p.w.t, p.do("POST", api.RouteMachine, api.Empty{}))
+	p.token = secret.FromString(s.Token)
+	return p
+}
+
+// TestHostEnrols goes from a token to a certificate, a bundle and a place in the inventory.
+func TestHostEnrols(t *testing.T) {
+	w := newHostWorld(t)
+	h, v := w.enrolledHost()
+	want := api.HostEnrolled{Machine: api.Machine{ID: v.Machine.ID, Name: "db-1", Kind: api.MachineHost}, HostID: "db-1", Logins: []string{"deploy"}, Labels: map[string]string{"env": "dev"}}
+	if diff := cmp.Diff(want, v); diff != "" {
+		t.Errorf("enrolled (-want +got):\n%s", diff)
+	}
+	key := signer(t).PublicKey()
+	cert := read[api.Certificate](t, h.do("POST", api.RouteHostCertificate, api.HostCertificateRequest{PublicKey: sshca.MarshalLine(key)}))
+	parsed, err := sshca.ParseCertificate(cert.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sshca.CheckHost(parsed, sshca.Bundle{w.config.CAs.Host[0].PublicKey()}, "db-1", w.clock.now()); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]string{"db-1"}, parsed.ValidPrincipals); diff != "" {
+		t.Error(diff)
+	}
+	b := read[api.HostBundle](t, h.do("GET", api.RouteHostBundle, nil))
+	wantBundle := api.HostBundle{Version: w.clock.now().UnixMilli(), Name: "db-1", HostID: "db-1", HopCAs: []string{sshca.MarshalLine(w.config.CAs.Hop[0].PublicKey())},
+		HostCAs: []string{sshca.MarshalLine(w.config.CAs.Host[0].PublicKey())}, Trust: b.Trust, Logins: []string{"deploy"}, Accounts: []api.HostAccount{}}
+	if diff := cmp.Diff(wantBundle, b); diff != "" {
+		t.Errorf("bundle (-want +got):\n%s", diff)
+	}
+	found, ok := w.s.host("db-1")
+	if !ok || found.Address != "db-1:22" || found.ID != "db-1" || found.Labels["env"] != "dev" || len(found.HostKeys) != 0 {
+		t.Errorf("inventory has %+v, %v", found, ok)
+	}
+	if all := w.s.allHosts(); len(all) != 2 || all[0].Name != "web-1" || all[1].Name != "db-1" {
+		t.Errorf("inventory: %+v", all)
+	}
+	for _, line := range []string{"host.token success", "host.enroll success", "node.session success", "host.cert success"} {
+		if !strings.Contains(strings.Join(w.trail(), "\n"), line) {
+			t.Errorf("the log has no %q: %v", line, w.trail())
+		}
+	}
+}
+
+// TestHostTokens tries to get a token for what must not be, and to spend one for something else (R6, R7).
+func TestHostTokens(t *testing.T) {
+	w := newHostWorld(t, func(c *Config) { c.Indexers = []string{"indexer-1"} })
+	alice := w.login()
+	for name, tt := range map[string]struct {
+		change func(*api.HostTokenRequest)
+		kind   api.Kind
+		says   string
+	}{
+		"a bastion's name":          {func(r *api.HostTokenRequest) { r.Name = "bastion-1" }, api.KindConflict, "a bastion"},
+		"an indexer's name":         {func(r *api.HostTokenRequest) { r.Name = "indexer-1" }, api.KindConflict, "an indexer"},
+		"a configured host's name":  {func(r *api.HostTokenRequest) { r.Name = "web-1" }, api.KindConflict, "configuration"},
+		"a configured host's ID":    {func(r *api.HostTokenRequest) { r.Name = "host-1" }, api.KindConflict, "configuration"},
+		"a wildcard":                {func(r *api.HostTokenRequest) { r.Name = "*" }, api.KindInvalid, "name"},
+		"a wildcard below":          {func(r *api.HostTokenRequest) { r.Name = "*.example" }, api.KindInvalid, "name"},
+		"two names":                 {func(r *api.HostTokenRequest) { r.Name = "a,b" }, api.KindInvalid, "name"},
+		"no name":                   {func(r *api.HostTokenRequest) { r.Name = "" }, api.KindInvalid, "name"},
+		"upper case":                {func(r *api.HostTokenRequest) { r.Name = "BASTION-1" }, api.KindInvalid, "name"},
+		"no port":                   {func(r *api.HostTokenRequest) { r.Address = "db-1" }, api.KindInvalid, "host:port"},
+		"an address that is none":   {func(r *api.HostTokenRequest) { r.Address = "db 1:22" }, api.KindInvalid, "DNS"},
+		"a login that is a session": {func(r *api.HostTokenRequest) { r.Logins = []string{"ses_abc"} }, api.KindInvalid, "login"},
+		"a login of two":            {func(r *api.HostTokenRequest) { r.Logins = []string{"a,b"} }, api.KindInvalid, "login"},
+		"labels that policy denies": {func(r *api.HostTokenRequest) { r.Labels = map[string]string{"env": "prod"} }, api.KindDenied, "enrollHost"},
+		"no labels":                 {func(r *api.HostTokenRequest) { r.Labels = nil }, api.KindDenied, "enrollHost"},
+		"a label of two lines":      {func(r *api.HostTokenRequest) { r.Labels = map[string]string{"env": "dev", "x": "a\nb"} }, api.KindInvalid, "label"},
+		"for ever":                  {func(r *api.HostTokenRequest) { r.Seconds = 1 << 40 }, api.KindInvalid, "lives"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := hostTokenFor("db-1")
+			tt.change(&r)
+			refused(t, alice.do("POST", api.RouteHostToken, r), tt.kind, tt.says)
+		})
+	}
+	device := w.login(func(s *state.Session) { s.Method = api.MethodDevice })
+	refused(t, device.do("POST", api.RouteHostToken, hostTokenFor("db-1")), api.KindDenied, "browser")
+	bastion := w.login(func(s *state.Session) {
+		s.Kind, s.Issuer, s.Subject, s.Email = state.KindMachine, machineIssuer, "mch_1", "bastion-1"
+	})
+	refused(t, bastion.do("POST", api.RouteHostToken, hostTokenFor("db-1")), api.KindDenied, "machine")
+
+	token := read[api.HostToken](t, alice.do("POST", api.RouteHostToken, hostTokenFor("db-1"))).Token
+	spend := func(name string, token secret.Secret) *httptest.ResponseRecorder {
+		return w.stranger().do("POST", api.RouteHostEnroll, api.HostEnrollRequest{Name: name, Token: token})
+	}
+	refused(t, spend("db-2", token), api.KindDenied, "another machine")
+	refused(t, spend("bastion-1", token), api.KindDenied, "another machine")
+	refused(t, spend("db-1", api.NewToken(api.PrefixJoin)), api.KindDenied, "unknown")
+	refused(t, spend("db-1", secret.Secret{}), api.KindInvalid, "token")
+	for _, kind := range []string{api.MachineHost, api.MachineBastion} { // on the way of the other machines it is good for nothing
+		refused(t, w.stranger().do("POST", api.RouteEnroll, api.EnrollRequest{Token: token, Name: "db-1", Kind: kind}), api.KindDenied, "another machine")
+	}
+	read[api.HostEnrolled](t, spend("db-1", token)) // refusals did not use it up
+	refused(t, spend("db-1", token), api.KindDenied, "used")
+	late := read[api.HostToken](t, alice.do("POST", api.RouteHostToken, hostTokenFor("db-3"))).Token
+	w.clock.add(hostTokenLife)
+	refused(t, spend("db-3", late), api.KindDenied, "expired")
+}
+
+// TestHostTokenMeetsNewConfiguration spends a token of a name that was given to others since.
+func TestHostTokenMeetsNewConfiguration(t *testing.T) {
+	w := newHostWorld(t)
+	token := read[api.HostToken](t, w.login().do("POST", api.RouteHostToken, hostTokenFor("db-1"))).Token
+	h, _ := w.enrolledHost(func(r *api.HostTokenRequest) { r.Name = "db-2" })
+	w.config.Bastions = append(w.config.Bastions, Bastion{Name: "db-1", Address: "192.0.2.8:22", Egress: []string{"192.0.2.8/32"}})
+	w.config.Hosts = append(w.config.Hosts, Host{Name: "db-2", ID: "db-2", Address: "192.0.2.2:22", Logins: []string{"root"}})
+	w.restart()
+	refused(t, w.stranger().do("POST", api.RouteHostEnroll, api.HostEnrollRequest{Name: "db-1", Token: token}), api.KindConflict, "a bastion")
+	key := sshca.MarshalLine(signer(t).PublicKey())
+	refused(t, h.do("POST", api.RouteHostCertificate, api.HostCertificateRequest{PublicKey: key}), api.KindConflict, "by now")
+	refused(t, h.do("GET", api.RouteHostBundle, nil), api.KindConflict, "by now")
+	if found, _ := w.s.host("db-2"); found.Address != "192.0.2.2:22" {
+		t.Errorf("the configuration does not win: %+v", found)
+	}
+}
+
+// TestHostsRoutes: what a host holds opens nothing of a bastion's, an indexer's or a person's, and the other way round.
+func TestHostsRoutes(t *testing.T) {
+	w := newHostWorld(t)
+	h, _ := w.enrolledHost()
+	for _, e := range w.s.endpoints() {
+		if e.auth == authNone || e.auth == authProof || e.auth == authHost {
+			continue
+		}
+		rec := h.do(e.method, strings.NewReplacer("{id}", "1", "{path...}", "entries/000").Replace(e.route), nil)
+		if p := problemOf(t, rec); p.Kind != api.KindDenied && p.Kind != api.KindUnauthenticated {
+			t.Errorf("%s %s answers a host %d: %s", e.method, e.route, rec.Code, rec.Body)
+		}
+	}
+	bastion := w.login(func(s *state.Session) {
+		s.Kind, s.Issuer, s.Subject, s.Email = state.KindMachine, machineIssuer, "mch_1", "bastion-1"
+	})
+	for _, p := range []caller{bastion, w.login()} {
+		refused(t, p.do("GET", api.RouteHostBundle, nil), api.KindDenied, "")
+		refused(t, p.do("POST", api.RouteHostCertificate, api.HostCertificateRequest{PublicKey: "x"}), api.KindDenied, "")
+	}
+}
+
+// TestBundleVersions: a version for each content, never a lower one, and a change answers the one who waits.
+func TestBundleVersions(t *testing.T) {
+	w := newHostWorld(t)
+	h, v := w.enrolledHost()
+	first := read[api.HostBundle](t, h.do("GET", api.RouteHostBundle, nil))
+	again := read[api.HostBundle](t, h.do("GET", api.RouteHostBundle, nil))
+	if diff := cmp.Diff(first, again); diff != "" {
+		t.Errorf("another bundle without a change (-first +again):\n%s", diff)
+	}
+	ssh := state.SSHSession{ID: "ssh_abcdefghijkmnpqrstuv", Bearer: state.Bearer{LoginID: "ses_x", Issuer: issuer, Subject: "alice", Epoch: 1, Rev: 1}, Host: "db-1", Login: "deploy", Started: w.clock.now()}
+	w.write(func(ctx context.Context, tx store.Tx) error { return state.AddSSH(ctx, tx, ssh) })
+	w.clock.add(-time.Hour) // a clock that was set back gives no lower version
+	got := make(chan *httptest.ResponseRecorder)
+	r := h.request("GET", fmt.Sprintf("%s?%s=%d&%s=7&%s=3", api.RouteHostBundle, api.ParamVersion, first.Version, api.ParamTrust, api.ParamKRL), nil)
+	go func() { got <- w.serve(r) }() // ends when the revocation is in the bundle
+	w.write(func(ctx context.Context, tx store.Tx) error {
+		return state.AddRevocation(ctx, tx, state.Revocation{Index: 1, EventID: "e", Issuer: issuer, Subject: "alice", Reason: "test", At: ssh.Started.Add(time.Second)})
+	})
+	w.s.hub.notify()
+	second := read[api.HostBundle](t, <-got)
+	if second.Version <= first.Version || len(second.Revoked) != 1 || second.Revoked[0] != ssh.ID {
+		t.Errorf("after %d came %+v", first.Version, second)
+	}
+	var seen state.EnrolledHost
+	err := w.db.Read(t.Context(), func(ctx context.Context, tx store.Querier) (err error) {
+		seen, err = state.HostByMachine(ctx, tx, v.Machine.ID)
+		return err
+	})
+	if err != nil || seen.Trust != 7 || seen.KRL != 3 || seen.Version != second.Version || seen.Seen.IsZero() {
+		t.Errorf("the host was seen as %+v, %v", seen, err)
+	}
+	waits := h.request("GET", fmt.Sprintf("%s?%s=%d", api.RouteHostBundle, api.ParamVersion, second.Version), nil)
+	go func() { got <- w.serve(waits) }() // ends when the next session has taken its place
+	h = h.opened()
+	w.s.hub.notify()
+	refused(t, <-got, api.KindUnauthenticated, "ended") // which is no revocation of the host
+	w.write(func(ctx context.Context, tx store.Tx) error {
+		return state.BlockHost(ctx, tx, state.HostBlock{Host: "db-1", Index: 2, Reason: "test", At: w.clock.now()})
+	})
+	refused(t, h.do("GET", api.RouteHostBundle, nil), api.KindRevoked, "db-1")
+	refused(t, h.do("POST", api.RouteHostCertificate, api.HostCertificateRequest{PublicKey: sshca.MarshalLine(signer(t).PublicKey())}), api.KindRevoked, "db-1")
+	token := read[api.HostToken](t, w.login().do("POST", api.RouteHostToken, hostTokenFor("db-1"))).Token
+	refused(t, w.stranger().do("POST", api.RouteHostEnroll, api.HostEnrollRequest{Name: "db-1", Token: token}), api.KindRevoked, "db-1")
+}
+
+// TestAccountsOfGroups: people of a host's groups have accounts, where the name is one and nobody else's.
+func TestAccountsOfGroups(t *testing.T) {
+	w := newHostWorld(t)
+	h, _ := w.enrolledHost(func(r *api.HostTokenRequest) { r.Groups, r.Logins = []string{"engineering"}, []string{"root"} })
+	for subject, email := range map[string]string{"bob": "Bob@example.com", "b1": "twin@example.com", "b2": "twin@other.example", "r": "root@example.com", "odd": "o'dd@example.com", "ses": "ses_x@example.com"} {
+		w.login(func(s *state.Session) { s.Subject, s.Email, s.Name = subject, email, "Name "+subject })
+	}
+	w.login(func(s *state.Session) {
+		s.Subject, s.Email, s.Groups = "carol", "carol@example.com", []string{"others"}
+	})
+	w.login(func(s *state.Session) { s.Subject, s.Email = "gone", "gone@example.com" })
+	w.write(func(ctx context.Context, tx store.Tx) error {
+		return state.BlockSubject(ctx, tx, issuer, "gone", "", "", "test")
+	})
+	b := read[api.HostBundle](t, h.do("GET", api.RouteHostBundle, nil))
+	want := []api.HostAccount{{Login: "alice", Groups: []string{"engineering"}}, {Login: "bob", Name: "Name bob", Groups: []string{"engineering"}}}
+	if diff := cmp.Diff(want, b.Accounts); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
+	bob := state.Session{Email: "bob@example.com", Groups: []string{"engineering"}}
+	found, _ := w.s.host("db-1")
+	if diff := cmp.Diff([]string{"root", "bob"}, loginsFor(found, bob)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"root"}, loginsFor(found, state.Session{Email: "bob@example.com", Groups: []string{"others"}})); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,129 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"sega/audit/store"
+	"sega/broker/api"
+	"sega/broker/state"
+)
+
+// inventoryTime bounds a look at the enrolled hosts that no request's own context bounds.
+const inventoryTime = 5 * time.Second
+
+// enrolledHost is an entry of the inventory as all else sees it.
+func enrolledHost(h state.EnrolledHost) Host {
+	out := Host{Name: h.Name, ID: h.Name, Address: h.Terms.Address, Logins: h.Terms.Logins, Labels: h.Terms.Labels, PlainKeys: h.Terms.PlainKeys, machine: h.Machine, groups: h.Terms.Groups}
+	if h.Terms.PlainKeys {
+		out.HostKeys = h.HostKeys
+	}
+	return out
+}
+
+// static returns the host of a name in the configuration.
+func (s *Server) static(name string) (Host, bool) {
+	for _, h := range s.Hosts {
+		if h.Name == name {
+			return h, true
+		}
+	}
+	return Host{}, false
+}
+
+// taken says whose name a host must not enrol under, "" where it is free (R7): that of a bastion, another
+// machine, or a host of the configuration, by which it would be found no more.
+func (s *Server) taken(name string) string {
+	if _, ok := s.bastion(name); ok {
+		return "a bastion"
+	}
+	for _, x := range s.Indexers {
+		if x == name {
+			return "an indexer"
+		}
+	}
+	for _, h := range s.Hosts {
+		if h.Name == name || h.ID == name {
+			return "a host of the broker's configuration"
+		}
+	}
+	return ""
+}
+
+// hostIn finds a host of the configuration, else one that has enrolled and whose name nobody else has.
+func (s *Server) hostIn(ctx context.Context, q state.Querier, name string) (Host, bool, error) {
+	if h, ok := s.static(name); ok {
+		return h, true, nil
+	}
+	if s.taken(name) != "" {
+		return Host{}, false, nil
+	}
+	h, err := state.HostByName(ctx, q, name)
+	if errors.Is(err, state.ErrNotFound) {
+		return Host{}, false, nil
+	}
+	return enrolledHost(h), err == nil, err
+}
+
+// host finds a host of the inventory. One that cannot be looked up is not there.
+func (s *Server) host(name string) (h Host, ok bool) {
+	if h, ok := s.static(name); ok {
+		return h, true
+	}
+	err := s.readInventory(func(ctx context.Context, q store.Querier) (err error) {
+		h, ok, err = s.hostIn(ctx, q, name)
+		return err
+	})
+	return h, ok && err == nil
+}
+
+// allHosts returns the inventory: the hosts of the configuration, then those that have enrolled, by name.
+func (s *Server) allHosts() []Host {
+	out := append([]Host{}, s.Hosts...)
+	_ = s.readInventory(func(ctx context.Context, q store.Querier) error {
+		all, err := state.EnrolledHosts(ctx, q)
+		for _, h := range all {
+			if s.taken(h.Name) == "" {
+				out = append(out, enrolledHost(h))
+			}
+		}
+		return err
+	})
+	return out
+}
+
+func (s *Server) readInventory(read func(context.Context, store.Querier) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), inventoryTime)
+	defer cancel()
+	err := s.Log.Read(ctx, read)
+	if err != nil {
+		s.Logger.Error("the enrolled hosts cannot be read", "error", err)
+	}
+	return err
+}
+
+// unmoved re-reads, in the transaction that would release something for a host, that it is the one that was
+// decided on: it may have been enrolled anew meanwhile, for other labels.
+func (s *Server) unmoved(ctx context.Context, q state.Querier, h Host) error {
+	if h.machine == "" {
+		return nil
+	}
+	now, ok, err := s.hostIn(ctx, q, h.Name)
+	if err == nil && (!ok || now.machine != h.machine) {
+		err = api.Errorf(api.KindConflict, "host %q has enrolled anew meanwhile", h.Name).WithHint("repeat the command")
+	}
+	return err
+}
+
+// loginsFor returns the accounts of a host that a person may ask for: those for people, and his own where the
+// host has one for him.
+func loginsFor(h Host, person state.Session) []string {
+	m := state.Member{Email: person.Email, Groups: person.Groups}
+	own, ok := accountName(m)
+	if !ok || len(shared(m.Groups, h.groups)) == 0 || slices.Contains(h.Logins, own) {
+		return h.Logins
+	}
+	return append(slices.Clone(h.Logins), own)
+}

@@ -1,0 +1,163 @@
+package state_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sega/broker/state"
+)
+
+// TestHosts stores a host, numbers its bundles, and puts another in its place.
+func TestHosts(t *testing.T) {
+	onEach(t, func(t *testing.T, open opener) {
+		d := open(t)
+		h := state.EnrolledHost{Name: "db-1", Machine: "mch_1", Terms: state.HostTerms{Address: "db-1:22", Logins: []string{"deploy"}, Labels: map[string]string{"env": "dev"}, Groups: []string{"sre"}},
+			HostKeys: []string{"ssh-ed25519 AAAA"}, Method: "token", Enrolled: noon}
+		d.write(func(ctx context.Context, q state.Querier) error { return state.PutHost(ctx, q, h) })
+		byName := func(ctx context.Context, q state.Querier) (state.EnrolledHost, error) {
+			return state.HostByName(ctx, q, "db-1")
+		}
+		want(d, byName, h)
+		number := func(digest string, floor, version int64) {
+			t.Helper()
+			d.write(func(ctx context.Context, q state.Querier) error {
+				got, err := state.NumberBundle(ctx, q, h.Machine, digest, floor)
+				if err == nil && got != version {
+					t.Errorf("bundle %q over %d has version %d, want %d", digest, floor, got, version)
+				}
+				return err
+			})
+		}
+		number("a", 100, 100)
+		number("a", 200, 100)
+		number("b", 50, 101) // the clock was set back
+		number("c", 300, 300)
+		d.write(func(ctx context.Context, q state.Querier) error {
+			return state.SawHost(ctx, q, h.Machine, noon.Add(time.Minute), 3, 4)
+		})
+		h.Seen, h.Trust, h.KRL, h.Version, h.Digest = noon.Add(time.Minute), 3, 4, 300, "c"
+		want(d, func(ctx context.Context, q state.Querier) (state.EnrolledHost, error) {
+			return state.HostByMachine(ctx, q, "mch_1")
+		}, h)
+		anew := state.EnrolledHost{Name: "db-1", Machine: "mch_2", Terms: state.HostTerms{Address: "db-1:2222"}, Method: "aws", Enrolled: noon.Add(time.Hour)}
+		d.write(func(ctx context.Context, q state.Querier) error { return state.PutHost(ctx, q, anew) })
+		anew.Version = 300 // versions go on
+		want(d, func(ctx context.Context, q state.Querier) ([]state.EnrolledHost, error) {
+			return state.EnrolledHosts(ctx, q)
+		}, []state.EnrolledHost{anew})
+	})
+}
+
+// TestHostTermsAndInstances are kept by a token's hash, and once by an instance.
+func TestHostTermsAndInstances(t *testing.T) {
+	onEach(t, func(t *testing.T, open opener) {
+		d := open(t)
+		terms := state.HostTerms{Address: "db-1:22", Logins: []string{"deploy"}, PlainKeys: true}
+		d.write(func(ctx context.Context, q state.Querier) error {
+			return errors.Join(state.AddHostTerms(ctx, q, []byte("hash"), terms), state.UseInstance(ctx, q, "aws/1/i-1", noon))
+		})
+		want(d, func(ctx context.Context, q state.Querier) (state.HostTerms, error) {
+			return state.HostTermsOf(ctx, q, []byte("hash"))
+		}, terms)
+		d.write(func(ctx context.Context, q state.Querier) error {
+			if _, err := state.HostTermsOf(ctx, q, []byte("other")); !errors.Is(err, state.ErrNotFound) {
+				t.Errorf("terms of nothing: %v", err)
+			}
+			if err := state.UseInstance(ctx, q, "aws/1/i-1", noon); !errors.Is(err, state.ErrExists) {
+				t.Errorf("an instance twice: %v", err)
+			}
+			return nil
+		})
+	})
+}
+
+// TestRevokedOnHost finds the sessions of one host that a revocation has ended, and no others.
+func TestRevokedOnHost(t *testing.T) {
+	onEach(t, func(t *testing.T, open opener) {
+		d := open(t)
+		add := func(id, host, sub, login string, started time.Time) {
+			d.write(func(ctx context.Context, q state.Querier) error {
+				return state.AddSSH(ctx, q, state.SSHSession{ID: id, Bearer: state.Bearer{LoginID: login, Issuer: issuer, Subject: sub, Epoch: 1, Rev: 1}, Host: host, Login: "deploy", Started: started})
+			})
+		}
+		add("ssh_person", "db-1", "alice", "ses_a", noon)
+		add("ssh_since", "db-1", "alice", "ses_a2", noon.Add(time.Minute)) // after she was let in again
+		add("ssh_login", "db-1", "bob", "ses_b", noon)
+		add("ssh_itself", "db-1", "carol", "ses_c", noon)
+		add("ssh_lives", "db-1", "carol", "ses_c", noon)
+		add("ssh_old", "db-1", "bob", "ses_b", noon.Add(-time.Hour))
+		add("ssh_there", "db-2", "bob", "ses_b", noon)
+		d.write(func(ctx context.Context, q state.Querier) error {
+			at := noon.Add(time.Second)
+			return errors.Join(state.AddRevocation(ctx, q, state.Revocation{Index: 1, Issuer: issuer, Subject: "alice", At: at}),
+				state.AddRevocation(ctx, q, state.Revocation{Index: 2, LoginID: "ses_b", At: at}),
+				state.AddRevocation(ctx, q, state.Revocation{Index: 3, SessionID: "ssh_itself", At: at}))
+		})
+		want(d, func(ctx context.Context, q state.Querier) ([]string, error) {
+			return state.RevokedOnHost(ctx, q, "db-1", noon.Add(-time.Minute))
+		}, []string{"ssh_itself", "ssh_login", "ssh_person"})
+	})
+}
+
+// TestHopKeys are those of sessions that are opening, until something ends them.
+func TestHopKeys(t *testing.T) {
+	onEach(t, func(t *testing.T, open opener) {
+		d := open(t)
+		l := login("ses_1")
+		k := state.HopKey{Fingerprint: "SHA256:a", Line: "ssh-ed25519 AAAA", Host: "db-1", Login: "deploy", SessionID: "ssh_1", From: "192.0.2.9/32", Expires: noon.Add(time.Minute)}
+		d.write(func(ctx context.Context, q state.Querier) error {
+			return errors.Join(state.AddSession(ctx, q, l), state.AddHopKey(ctx, q, k),
+				state.AddSSH(ctx, q, state.SSHSession{ID: "ssh_1", Bearer: bearer(l), Host: "db-1", Login: "deploy", Started: noon}))
+		})
+		keys := func(host, login string, now time.Time, want int) {
+			t.Helper()
+			d.write(func(ctx context.Context, q state.Querier) error {
+				got, err := state.HopKeys(ctx, q, host, login, now)
+				if len(got) != want || want == 1 && !cmp.Equal(got[0], k) {
+					t.Errorf("keys of %s@%s: %+v, want %d", login, host, got, want)
+				}
+				return err
+			})
+		}
+		keys("db-1", "deploy", noon, 1)
+		keys("db-1", "root", noon, 0)
+		keys("db-2", "deploy", noon, 0)
+		keys("db-1", "deploy", noon.Add(time.Minute), 0)
+		for _, end := range []struct {
+			harm, mend func(context.Context, state.Querier) error
+		}{
+			{func(ctx context.Context, q state.Querier) error {
+				return state.SetSSHState(ctx, q, "ssh_1", state.SSHLive)
+			},
+				func(ctx context.Context, q state.Querier) error {
+					return state.SetSSHState(ctx, q, "ssh_1", state.SSHOpening)
+				}},
+			{func(ctx context.Context, q state.Querier) error {
+				return state.EndSession(ctx, q, "ses_1", "logout", noon)
+			}, nil},
+		} {
+			d.write(end.harm)
+			keys("db-1", "deploy", noon, 0)
+			if end.mend != nil {
+				d.write(end.mend)
+				keys("db-1", "deploy", noon, 1)
+			}
+		}
+		want(d, func(ctx context.Context, q state.Querier) (state.HopKey, error) {
+			return state.HopKeyByFingerprint(ctx, q, "SHA256:a")
+		}, k)
+		d.write(func(ctx context.Context, q state.Querier) error {
+			return state.DropHopKeys(ctx, q, noon.Add(time.Hour))
+		})
+		d.write(func(ctx context.Context, q state.Querier) error {
+			if _, err := state.HopKeyByFingerprint(ctx, q, "SHA256:a"); !errors.Is(err, state.ErrNotFound) {
+				t.Errorf("it is kept: %v", err)
+			}
+			return nil
+		})
+	})
+}
