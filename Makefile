@@ -7,6 +7,8 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # What sega inherits is kept before Go starts (cmd/sega/inherited).
 ENTRY := $(if $(filter linux/amd64 linux/arm64,$(shell go env GOOS GOARCH | paste -sd/)),-E sega/cmd/sega/inherited.entry)
+# A laptop's program is to stay small: functions of commands are called once, and need not be inlined.
+LEAN := -gcflags=sega/cmd/sega/...=-l
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 TESTFLAGS ?=
@@ -20,7 +22,7 @@ build: sega
 	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o $(BIN)/segad ./cmd/segad
 
 sega:
-	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags "$(LDFLAGS) $(ENTRY)" -o $(BIN)/sega ./cmd/sega
+	CGO_ENABLED=0 go build $(GOFLAGS) $(LEAN) -ldflags "$(LDFLAGS) -funcalign=16 $(ENTRY)" -o $(BIN)/sega ./cmd/sega
 
 man:
 	rm -rf man
