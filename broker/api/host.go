@@ -141,3 +141,12 @@ type HostVerdict struct {
 	SessionID string `json:"session_id,omitempty"`
 	Why       string `json:"why,omitempty"` // where it does not
 }
+
+// AllLogins returns the accounts that people may open, their own among them.
+func (b HostBundle) AllLogins() []string {
+	out := append([]string{}, b.Logins...)
+	for _, a := range b.Accounts {
+		out = append(out, a.Login)
+	}
+	return out
+}

@@ -83,5 +83,6 @@ func newHosts(a *app) *cobra.Command {
 			return table(a.out, []string{"HOST", "LOGINS", "LABELS", "MISSING"}, rows)
 		}}
 	c.Flags().BoolVar(&all, "all", false, "also those that you may not open, and why")
+	c.AddCommand(newHostsToken(a))
 	return c
 }

@@ -18,6 +18,7 @@ const (
 	groupAccess   = "access"
 	groupSecurity = "security"
 	groupReview   = "review"
+	groupHost     = "host"
 )
 
 // run is the whole program: it returns the exit code.
@@ -52,6 +53,7 @@ var commands = []struct {
 	{"serve", newServe}, {"hosts", newHosts}, {"ssh", newSSH}, {"configure", newConfigure}, {"agent", newAgent}, {"doctor", newDoctor},
 	{"sessions", newSessions}, {"revoke", newRevoke}, {"unblock", newUnblock},
 	{"audit", newAudit},
+	{"host", newHost},
 }
 
 // newRootFor is newRoot, with nothing but the command that is asked for where that is plain: to make
@@ -82,7 +84,7 @@ func rootWith(a *app, only string) *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	root.AddGroup(&cobra.Group{ID: groupAccess, Title: "Access:"}, &cobra.Group{ID: groupSecurity, Title: "Security:"}, &cobra.Group{ID: groupReview, Title: "Review:"})
+	root.AddGroup(&cobra.Group{ID: groupAccess, Title: "Access:"}, &cobra.Group{ID: groupSecurity, Title: "Security:"}, &cobra.Group{ID: groupReview, Title: "Review:"}, &cobra.Group{ID: groupHost, Title: "On hosts:"})
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON: what is listed as one object a line, an error as one object on stderr")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err.Error()} })
 	for _, c := range commands {

@@ -63,7 +63,7 @@ func TestCommandTree(t *testing.T) {
 	}
 }
 
-// TestGroups: help lists access, security, review, in this order, and each command stands in one.
+// TestGroups: help lists access, security, review and what runs on hosts, in this order, and each command stands in one.
 func TestGroups(t *testing.T) {
 	a, out, _ := testApp(t)
 	root := newRoot(a)
@@ -71,7 +71,7 @@ func TestGroups(t *testing.T) {
 	for _, g := range root.Groups() {
 		groups = append(groups, g.ID)
 	}
-	if diff := cmp.Diff([]string{"access", "security", "review"}, groups); diff != "" {
+	if diff := cmp.Diff([]string{"access", "security", "review", "host"}, groups); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	for _, c := range root.Commands() {

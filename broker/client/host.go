@@ -1,0 +1,38 @@
+package client
+
+import (
+	"context"
+	"net/url"
+	"strconv"
+
+	"sega/broker/api"
+)
+
+// HostToken makes a join token for one host. It is never repeated by itself.
+func (c *Client) HostToken(ctx context.Context, r api.HostTokenRequest) (api.HostToken, error) {
+	t, err := fetch[api.HostToken](ctx, c, post(api.RouteHostToken, r))
+	if err == nil && unusable(t.Token) {
+		return api.HostToken{}, api.Errorf(api.KindInternal, "the broker's answer holds no join token")
+	}
+	return t, err
+}
+
+// EnrollHost enrols a host for the client's key. It is never repeated by itself.
+func (c *Client) EnrollHost(ctx context.Context, r api.HostEnrollRequest) (api.HostEnrolled, error) {
+	return fetch[api.HostEnrolled](ctx, c, post(api.RouteHostEnroll, r).as(withKey))
+}
+
+// HostBundle waits until the host's bundle is another than that of a version, 20 s at most, and returns it.
+// trust and krl are the versions of CA lists and revocation list that the host has in force.
+func (c *Client) HostBundle(ctx context.Context, version, trust, krl int64) (api.HostBundle, error) {
+	query := url.Values{}
+	for name, v := range map[string]int64{api.ParamVersion: version, api.ParamTrust: trust, api.ParamKRL: krl} {
+		query.Set(name, strconv.FormatInt(v, 10))
+	}
+	return fetch[api.HostBundle](ctx, c, get(api.RouteHostBundle, query, typeJSON))
+}
+
+// HostCertificate asks for the host's own certificate. It is never repeated by itself.
+func (c *Client) HostCertificate(ctx context.Context, r api.HostCertificateRequest) (api.Certificate, error) {
+	return fetch[api.Certificate](ctx, c, post(api.RouteHostCertificate, r))
+}

@@ -1,0 +1,200 @@
+//go:build linux
+
+package host
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"sega/broker/api"
+)
+
+const (
+	retryLeast = time.Second
+	retryMost  = 30 * time.Second
+	renewEvery = time.Minute // how often the certificate's age is looked at
+)
+
+// Daemon keeps what logins are judged by, and answers sshd's questions.
+type Daemon struct {
+	cfg   Config
+	m     *machine
+	log   *slog.Logger
+	share float64
+
+	mu   sync.Mutex
+	held cached
+
+	changing sync.Mutex // one at a time changes sshd's files
+}
+
+// NewDaemon reads the host's configuration, its key and its last bundle.
+func NewDaemon(dir, userAgent string, log *slog.Logger) (*Daemon, error) {
+	c, err := Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	key, err := machineKey(c.file(keyName))
+	if err != nil {
+		return nil, err
+	}
+	m, err := newMachine(c, key, userAgent)
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{cfg: c, m: m, log: log, share: newShare()}
+	if d.held, err = readBundle(c.file(bundleName)); err != nil {
+		log.Warn("no bundle on the disk: every login is refused until the broker answers", "error", err)
+	}
+	return d, nil
+}
+
+// Run serves until ctx ends.
+func (d *Daemon) Run(ctx context.Context) error {
+	l, err := listen(d.cfg.Socket)
+	if err != nil {
+		return err
+	}
+	defer d.m.client.Close()
+	told := ctx
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { d.follow(ctx) })
+	wg.Go(func() { d.keepCertificate(ctx) })
+	wg.Go(func() {
+		if err := d.serve(ctx, l); err != nil {
+			cancel(err)
+		}
+	})
+	d.log.Info("host is ready", "host", d.cfg.Name, "broker", d.cfg.Broker, "socket", d.cfg.Socket)
+	<-ctx.Done()
+	_ = l.Close()
+	wg.Wait()
+	if told.Err() != nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
+func (d *Daemon) now() cached {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.held
+}
+
+// follow keeps the bundle at the broker's. What the broker says last holds for as long as it is away.
+func (d *Daemon) follow(ctx context.Context) {
+	wait, lost := retryLeast, false
+	for ctx.Err() == nil {
+		err := d.once(ctx)
+		if err == nil {
+			if lost {
+				d.log.Info("the broker answers again")
+			}
+			wait, lost = retryLeast, false
+			continue
+		}
+		if ctx.Err() == nil && !lost {
+			d.log.Error("the broker's bundle does not come: the last one holds", "error", err, "bundle", d.now().in(time.Now()))
+		}
+		lost = true
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait + time.Duration(d.share*float64(wait))):
+		}
+		wait = min(2*wait, retryMost)
+	}
+}
+
+// once asks for the bundle and puts what comes in force.
+func (d *Daemon) once(ctx context.Context) error {
+	have := d.now()
+	got, err := fetchBundle(ctx, d.m, d.cfg, have)
+	if api.IsKind(err, api.KindRevoked) && !have.Blocked {
+		have.Blocked = true
+		d.log.Error("this host was revoked: every login is refused from now on", "error", err)
+		return errors.Join(err, d.keep(have))
+	}
+	if err != nil {
+		return err
+	}
+	if got.Bundle.Version == have.Bundle.Version && !have.Blocked {
+		return d.heard(got)
+	}
+	return d.keep(got)
+}
+
+// heard notes that the broker has confirmed what is in force.
+func (d *Daemon) heard(v cached) error {
+	d.mu.Lock()
+	d.held.contact = v.contact
+	d.mu.Unlock()
+	return os.Chtimes(d.cfg.file(bundleName), time.Time{}, v.contact)
+}
+
+// keep puts a bundle in force: at once for whoever asks here, and on the disk, where sshd itself reads.
+func (d *Daemon) keep(v cached) error {
+	d.mu.Lock()
+	d.held = v
+	d.mu.Unlock()
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	all, err := d.cfg.filesOf(v)
+	if err != nil {
+		return err
+	}
+	if _, err := all.pending().apply(); err != nil {
+		return err
+	}
+	d.log.Info("bundle in force", "version", v.Bundle.Version, "trust", v.Bundle.Trust, "krl", v.Bundle.KRL, "blocked", v.Blocked)
+	return nil
+}
+
+// keepCertificate renews the host's certificate before it ends.
+func (d *Daemon) keepCertificate(ctx context.Context) {
+	if d.cfg.PlainKeys {
+		return
+	}
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	for {
+		if err := d.renew(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("the host's certificate is not renewed", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *Daemon) renew(ctx context.Context) error {
+	v := d.now()
+	key, err := readPublicKey(d.cfg.HostKey)
+	if err != nil {
+		return err
+	}
+	have, err := os.ReadFile(d.cfg.Certificate)
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	if v.Blocked || v.Bundle.Version == 0 || !due(string(have), key, v.Bundle, time.Now(), d.share) {
+		return nil
+	}
+	cert, err := d.cfg.certificate(ctx, d.m, key, v.Bundle)
+	if err != nil {
+		return err
+	}
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if _, err := d.cfg.change(ctx, changes{*cert}, true); err != nil {
+		return err
+	}
+	d.log.Info("the host's certificate was renewed")
+	return nil
+}

@@ -1,0 +1,171 @@
+//go:build linux
+
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	askTime    = 500 * time.Millisecond // that a check waits for the daemon, before it reads the disk
+	answerTime = 5 * time.Second        // that the daemon gives one caller to ask
+	maxRequest = 1 << 20                // bytes
+	maxCallers = 256                    // at once: each login makes two
+)
+
+// Operations at the socket.
+const (
+	opCheck  = "check"
+	opStatus = "status"
+)
+
+type request struct {
+	Op       string   `json:"op"`
+	Question Question `json:"question,omitzero"`
+}
+
+type response struct {
+	Principal string `json:"principal,omitempty"`
+	Why       string `json:"why,omitempty"` // why not
+}
+
+// listen takes the socket. That another daemon has it shows by its answer.
+func listen(path string) (*net.UnixListener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		return nil, errors.Join(fmt.Errorf("a daemon answers at %s already", path), c.Close())
+	}
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	// Whoever asks gets what stands in the bundle, which everybody may read.
+	if err := os.Chmod(path, 0o666); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// serve answers until the listener is closed.
+func (d *Daemon) serve(ctx context.Context, l *net.UnixListener) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	places := make(chan struct{}, maxCallers)
+	for {
+		c, err := l.AcceptUnix()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { _ = c.Close(); <-places }()
+			d.answer(ctx, c)
+		})
+	}
+}
+
+func (d *Daemon) answer(ctx context.Context, c *net.UnixConn) {
+	_ = c.SetDeadline(time.Now().Add(answerTime))
+	var r request
+	if err := json.NewDecoder(io.LimitReader(c, maxRequest)).Decode(&r); err != nil {
+		return
+	}
+	uid, err := peer(c)
+	if err != nil {
+		return
+	}
+	_ = json.NewEncoder(c).Encode(d.reply(ctx, r, uid))
+}
+
+// reply answers one request of a user.
+func (d *Daemon) reply(_ context.Context, r request, _ int) response {
+	switch r.Op {
+	case opCheck:
+		v := d.now()
+		principal, err := v.judge(r.Question)
+		if err != nil {
+			d.log.Warn("login refused", "login", r.Question.Login, "serial", r.Question.Serial, "key_id", r.Question.KeyID, "reason", err.Error(), "bundle", v.in(time.Now()))
+			return response{Why: err.Error()}
+		}
+		if age := v.age(time.Now()); age > time.Minute {
+			d.log.Warn("login judged without the broker", "login", r.Question.Login, "key_id", r.Question.KeyID, "bundle", v.in(time.Now()))
+		}
+		return response{Principal: principal}
+	case opStatus:
+		return response{}
+	}
+	return response{Why: "no such operation"}
+}
+
+// ask asks the daemon at a socket, which must be one of owner's.
+func ask(path string, owner int, r request, within time.Duration) (response, error) {
+	var v response
+	deadline := time.Now().Add(within)
+	conn, err := (&net.Dialer{Deadline: deadline}).Dial("unix", path)
+	if err != nil {
+		return v, err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(deadline)
+	uid, err := peer(conn.(*net.UnixConn))
+	if err != nil {
+		return v, err
+	}
+	if uid != owner {
+		return v, fmt.Errorf("user %d answers at %s, not the daemon", uid, path)
+	}
+	if err := json.NewEncoder(conn).Encode(r); err != nil {
+		return v, err
+	}
+	return v, json.NewDecoder(io.LimitReader(conn, maxRequest)).Decode(&v)
+}
+
+// ownerOf returns the user whose file it is.
+func ownerOf(path string) (int, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	v, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, errors.New("no owner")
+	}
+	return int(v.Uid), nil
+}
+
+// peer returns the user at the other end of a Unix socket (unix(7), SO_PEERCRED).
+func peer(c *net.UnixConn) (uid int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var optErr error
+	if err := raw.Control(func(fd uintptr) { cred, optErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return 0, err
+	}
+	if optErr != nil {
+		return 0, optErr
+	}
+	return int(cred.Uid), nil
+}
