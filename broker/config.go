@@ -151,6 +151,7 @@ type Config struct {
 	TrustedProxies        []netip.Prefix // whose X-Forwarded-For counts (R13)
 	Times                 Times
 	Limits                Limits
+	Sessions              SessionLimits // of SSH
 	Now                   func() time.Time
 	Logger                *slog.Logger
 }
@@ -171,6 +172,9 @@ func (c *Config) validate() error {
 	}
 	if c.DeviceGrant && c.Device == nil {
 		return errors.New("broker: the device grant is allowed but there is no provider for it")
+	}
+	if err := c.Sessions.check(); err != nil {
+		return err
 	}
 	return errors.Join(c.CAs.check(), c.validateNames())
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -124,6 +125,14 @@ func clampDuration(want, limit time.Duration) time.Duration {
 	return want
 }
 
+// idleLimit is the shorter of two limits of which each may be none.
+func idleLimit(all, granted time.Duration) time.Duration {
+	if all <= 0 {
+		return granted
+	}
+	return clampDuration(all, granted)
+}
+
 // hop permits one connection of a person to one host (R5, R6): who it is comes from the broker's
 // record of the access certificate, where it goes from the inventory.
 func (s *Server) hop(ctx context.Context, c *call) (any, error) {
@@ -165,7 +174,7 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 			end = earlier(end, s.Now().Add(limit))
 		}
 		return s.issueHop(ctx, c, r, hopGrant{id: op.session, person: person, access: access, host: host, bastion: bastion, end: end,
-			forwards: s.forwardsOf(person, host, op.decide.Context)})
+			forwards: s.forwardsOf(person, host, op.decide.Context), idle: idleLimit(s.Times.Idle, d.Obligations.MaxIdle)})
 	}
 	return s.perform(ctx, c, op)
 }
@@ -222,7 +231,8 @@ type hopGrant struct {
 	access  state.Cert
 	host    Host
 	bastion Bastion
-	end     time.Time // of the session
+	end     time.Time     // of the session
+	idle    time.Duration // after which it ends; 0: never
 
 	forwards api.HopForwards
 }
@@ -262,10 +272,10 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopG
 		r.Login, sshca.Serial(r.AccessSerial).String(), r.Route, bastion.Name, record.Source
 	reply := &api.Hop{SessionID: g.id, Certificate: made.reply.(api.Certificate).Certificate, Address: host.Address, HostID: host.ID, HostKeys: host.HostKeys,
 		Person: api.Person{Issuer: person.Issuer, Subject: person.Subject, Email: person.Email, Name: person.Name}, LoginID: person.ID,
-		NotAfter: g.end, IdleSeconds: int(s.Times.Idle.Seconds()), Forwards: g.forwards}
+		NotAfter: g.end, IdleSeconds: int(g.idle.Seconds()), Forwards: g.forwards}
 	return effect{details: details, reply: reply,
 		apply: func(ctx context.Context, tx store.Tx, e audit.Event) error {
-			if err := s.unmoved(ctx, tx, host); err != nil {
+			if err := cmp.Or(s.unmoved(ctx, tx, host), s.admitSession(ctx, tx, record)); err != nil {
 				return err
 			}
 			err := errors.Join(addCert(ctx, tx, e), state.AddSSH(ctx, tx, record),

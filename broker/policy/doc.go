@@ -17,7 +17,7 @@
 //   - A resource has no parents, so "resource in …" is refused instead of being always false.
 //
 // Annotations: @id and @reason (text for people) on every policy, @description for its readers; on
-// a permit @max_duration("1h"), @max_auth_age("4h"), @require_reason("yes"),
+// a permit @max_duration("1h"), @max_idle("15m"), @max_auth_age("4h"), @require_reason("yes"),
 // @require_ticket("yes"), @require_hardware_key("yes"), @require_user_verification("yes"),
 // @device_grant("allowed"), @no_mfa("allowed"), @registered_key("allowed").
 //

@@ -109,7 +109,7 @@ func TestLoadRefuses(t *testing.T) {
 func TestBadAnnotationValues(t *testing.T) {
 	for _, annotation := range []string{
 		`@max_duration`, `@max_duration("")`, `@max_duration("1")`, `@max_duration("1 hour")`, `@max_duration("0s")`, `@max_duration("-1h")`,
-		`@max_duration("1ms")`, `@max_duration("1500ms")`, `@max_duration("9999999h")`, `@max_auth_age("soon")`, `@max_auth_age("0h")`,
+		`@max_duration("1ms")`, `@max_duration("1500ms")`, `@max_duration("9999999h")`, `@max_idle("never")`, `@max_idle("0s")`, `@max_auth_age("soon")`, `@max_auth_age("0h")`,
 		`@require_reason`, `@require_reason("true")`, `@require_reason("no")`, `@require_reason("Yes")`, `@require_ticket("1")`,
 		`@device_grant`, `@device_grant("yes")`, `@no_mfa("true")`, `@no_mfa("Allowed")`, `@registered_key("yes")`, `@require_hardware_key("allowed")`, `@require_user_verification("no")`, `@ID("x")`, `@principal("x")`,
 	} {

@@ -14,6 +14,7 @@ type Obligations struct {
 	NeedReason  bool
 	NeedTicket  bool
 	MaxAuthAge  time.Duration // 0: policy sets no limit
+	MaxIdle     time.Duration // of an SSH session in which nothing moves; 0: policy sets no limit
 
 	NeedHardware bool // the SSH key must be one of a FIDO2 authenticator
 	NeedVerified bool // which has verified its user, by a PIN or a fingerprint; implies NeedHardware
@@ -83,21 +84,22 @@ func count(bs ...bool) int {
 	return n
 }
 
-// limit is MaxDuration with "no limit" as the longest.
-func (o Obligations) limit() time.Duration {
-	if o.MaxDuration == 0 {
+// limit is a term of time with "no limit" as the longest.
+func limit(d time.Duration) time.Duration {
+	if d == 0 {
 		return math.MaxInt64
 	}
-	return o.MaxDuration
+	return d
 }
 
 // best returns the grant that a decision rests on: the one of which the request leaves least
-// undone, then the longest, then the one that demands least, then the first by ID.
+// undone, then the longest, then the one that may idle longest, then the one that demands least, then the first by ID.
 func best(grants []*rule, c Context) *rule {
 	return slices.MinFunc(grants, func(a, b *rule) int {
 		return cmp.Or(
 			cmp.Compare(a.terms.Unmet(c).count(), b.terms.Unmet(c).count()),
-			cmp.Compare(b.terms.limit(), a.terms.limit()),
+			cmp.Compare(limit(b.terms.MaxDuration), limit(a.terms.MaxDuration)),
+			cmp.Compare(limit(b.terms.MaxIdle), limit(a.terms.MaxIdle)),
 			cmp.Compare(a.terms.demands(), b.terms.demands()),
 			cmp.Compare(a.id, b.id),
 		)

@@ -12,6 +12,7 @@ const (
 	ticky = `@id("ticky") @max_duration("1h") @require_ticket("yes") permit (principal, action, resource);`
 	sk    = `@id("sk") @max_duration("2h") @require_hardware_key("yes") permit (principal, action, resource);`
 	pin   = `@id("pin") @max_duration("4h") @require_user_verification("yes") permit (principal, action, resource);`
+	idler = `@id("idler") @max_duration("1h") @max_idle("10m") permit (principal, action, resource);`
 	fresh = `@id("fresh") @max_duration("1h") @max_auth_age("10m") permit (principal, action, resource);`
 )
 
@@ -54,6 +55,9 @@ func TestObligationsAreOfOneGrant(t *testing.T) {
 		"a FIDO2 key that verifies":        {[]string{pin}, hardware(true), []string{"pin"}, pinTerms, ""},
 		"verification of a plain key":      {[]string{pin}, func(r *Request) { r.UserVerified = true }, []string{"pin"}, pinTerms, "a FIDO2 key that verifies its user"},
 		"four hours only with the PIN":     {[]string{pin, sk}, hardware(false), []string{"sk", "pin"}, Obligations{MaxDuration: 2 * time.Hour, NeedHardware: true}, ""},
+		"equally long, idles longer":       {[]string{idler, short}, with("", "", time.Minute), []string{"short", "idler"}, shortTerms, ""},
+		"idle limit": {[]string{idler}, with("", "", time.Minute), []string{"idler"},
+			Obligations{MaxDuration: time.Hour, MaxIdle: 10 * time.Minute}, ""},
 		"equal in all, by ID": {[]string{ticky, fresh}, with("", "", time.Hour), []string{"fresh", "ticky"},
 			Obligations{MaxDuration: time.Hour, MaxAuthAge: 10 * time.Minute}, "a fresh login"},
 	} {

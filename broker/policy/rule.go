@@ -72,6 +72,8 @@ func (r *rule) annotate(key types.AnnotationKey, value string) (err error) {
 	switch key {
 	case "max_duration":
 		r.terms.MaxDuration, err = seconds(value)
+	case "max_idle":
+		r.terms.MaxIdle, err = seconds(value)
 	case "max_auth_age":
 		r.terms.MaxAuthAge, err = seconds(value)
 	case "require_reason":

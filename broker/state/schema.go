@@ -133,4 +133,7 @@ var Schema = []string{
 		fingerprint TEXT PRIMARY KEY, line TEXT NOT NULL, host TEXT NOT NULL, login TEXT NOT NULL, session_id TEXT NOT NULL, sources TEXT NOT NULL, expires INTEGER NOT NULL) STRICT`,
 	`CREATE INDEX IF NOT EXISTS hop_keys_host ON hop_keys (host, login, expires)`,
 	`CREATE INDEX IF NOT EXISTS ssh_sessions_host ON ssh_sessions (host, started)`,
+	// Of version 4: nothing counted the sessions that are open.
+	`CREATE INDEX IF NOT EXISTS ssh_sessions_open ON ssh_sessions (iss, sub) WHERE state<>'ended'`,
+	`CREATE INDEX IF NOT EXISTS ssh_sessions_open_host ON ssh_sessions (host) WHERE state<>'ended'`,
 }

@@ -40,7 +40,7 @@ type parts struct {
 func openBroker(ctx context.Context, path string, file config.Broker, log *slog.Logger) (p parts, err error) {
 	p.config = broker.Config{Origin: file.Origin, Node: file.Node, Version: version, Issuer: file.IDP.Issuer, ClientID: file.IDP.ClientID,
 		Scopes: file.IDP.Scopes, ACRValues: file.IDP.ACRValues, RedirectPorts: file.IDP.RedirectPorts, RedirectPath: file.IDP.RedirectPath,
-		DeviceGrant: file.IDP.DeviceGrant, TrustEmail: file.IDP.TrustEmail, Roles: roles(file), Hosts: hosts(file), Bastions: bastions(file), Indexers: indexers(file), Redactions: redactions(file), Times: times(file), Now: time.Now, Logger: log}
+		DeviceGrant: file.IDP.DeviceGrant, TrustEmail: file.IDP.TrustEmail, Roles: roles(file), Hosts: hosts(file), Bastions: bastions(file), Indexers: indexers(file), Redactions: redactions(file), Times: times(file), Sessions: sessionLimits(file.SessionLimits), Now: time.Now, Logger: log}
 	if p.config.TrustedProxies, err = prefixes(file.TrustedProxies); err != nil {
 		return p, err
 	}
@@ -227,6 +227,19 @@ func redactions(file config.Broker) []broker.Redaction {
 	var out []broker.Redaction
 	for _, r := range file.Redact {
 		out = append(out, broker.Redaction{Name: r.Name, Pattern: r.Pattern})
+	}
+	return out
+}
+
+func sessionLimits(file config.SessionLimits) broker.SessionLimits {
+	out := broker.DefaultSessionLimits()
+	for _, v := range []struct{ set, to *int }{{file.PerPerson, &out.PerPerson}, {file.PerHost, &out.PerHost}} {
+		if v.set != nil {
+			*v.to = *v.set
+		}
+	}
+	for _, l := range file.ByLabel {
+		out.ByLabel = append(out.ByLabel, broker.LabelLimits{Labels: l.Labels, PerPerson: l.PerPerson, PerHost: l.PerHost})
 	}
 	return out
 }

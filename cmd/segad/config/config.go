@@ -50,6 +50,8 @@ type Broker struct {
 	DatabasePasswordFile string `yaml:"database_password,omitempty"` // path of PostgreSQL's password
 
 	Mark string `yaml:"mark,omitempty"` // path that the newest checkpoint is noted at: MarkFile
+
+	SessionLimits SessionLimits `yaml:"session_limits,omitempty"` // of SSH
 }
 
 // TLS names the PEM files of the server's certificate.
