@@ -67,7 +67,9 @@ type Config struct {
 	RefuseWindow  time.Duration // 10 s in which repeated refusals become one event
 	ShutdownGrace time.Duration // 10 s for the last uploads and reports
 	MaxHandshakes int           // 256 unauthenticated connections at a time; one more drops the oldest
-	MaxPerSource  int           // 64 of them from one address, or one /64 of IPv6
+	MaxPerSource  int           // 64 of them from one address, or one /64 of IPv6; one more drops its oldest
+
+	TrustedProxies []netip.Prefix // whose connections begin with a header of the PROXY protocol, and nobody else's (R13)
 }
 
 // Bastion is the SSH proxy. Run serves it.
@@ -83,6 +85,7 @@ type Bastion struct {
 	quarantine string
 	leftovers  []string // session IDs of an earlier process
 	door       *door
+	proxyDoor  *door // of connections of listed proxies, until their header has come
 
 	archives    sync.WaitGroup
 	archiveCtx  context.Context // ends the uploads of closed recordings
@@ -97,7 +100,7 @@ func New(cfg Config) (*Bastion, error) {
 	}
 	cfg.setDefaults()
 	b := &Bastion{cfg: cfg, reg: newRegistry(), quarantine: filepath.Join(cfg.DataDir, quarantineDir),
-		door: newDoor(cfg.MaxHandshakes, cfg.MaxPerSource)}
+		door: newDoor(cfg.MaxHandshakes, cfg.MaxPerSource), proxyDoor: newDoor(cfg.MaxHandshakes, cfg.MaxHandshakes)}
 	b.archiveCtx, b.stopArchive = context.WithCancel(context.Background())
 	if err := b.openData(); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package bastion
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"strings"
 
@@ -30,7 +31,9 @@ func (g *greeted) Write(p []byte) (int, error) {
 }
 
 // greet sends the bastion's version and returns the line with the client's, which x/crypto will read
-// again. It is "" where none comes that RFC 4253 allows: x/crypto says then what is wrong.
+// again. It is "" where none comes that RFC 4253 allows: x/crypto says then what is wrong. Only a server
+// may send other lines before it (§4.2), which x/crypto skips on either side: what begins with anything
+// else, a PROXY header of somebody who is none of the listed proxies, say, is errNotSSH at its first byte.
 func greet(c *bufferedConn) (*greeted, string, error) {
 	line := serverVersion + "\r\n"
 	if _, err := c.Write([]byte(line)); err != nil {
@@ -42,6 +45,9 @@ func greet(c *bufferedConn) (*greeted, string, error) {
 			return g, "", nil // x/crypto meets the same end
 		}
 		seen, _ := c.r.Peek(c.r.Buffered())
+		if first := seen[:min(len(seen), len(identification))]; !strings.HasPrefix(identification, string(first)) {
+			return nil, "", fmt.Errorf("%w: it begins with %q", errNotSSH, first)
+		}
 		if version, _, whole := bytes.Cut(seen, []byte("\n")); whole {
 			return g, strings.TrimSuffix(string(version), "\r"), nil
 		}

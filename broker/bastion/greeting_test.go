@@ -77,8 +77,8 @@ func TestGreeting(t *testing.T) {
 		"no return":      {[]string{"SSH-2.0-x\n"}, "SSH-2.0-x"},
 		"single bytes":   {strings.Split("SSH-2.0-x\r\n", ""), "SSH-2.0-x"},
 		"with more":      {[]string{"SSH-2.0-x\r\n\x00\x00\x00more"}, "SSH-2.0-x"},
-		"too long":       {[]string{strings.Repeat("x", 2*maxVersion)}, ""},
-		"as long as may": {[]string{strings.Repeat("x", maxVersion-1) + "\n"}, strings.Repeat("x", maxVersion-1)},
+		"too long":       {[]string{"SSH-" + strings.Repeat("x", 2*maxVersion)}, ""},
+		"as long as may": {[]string{"SSH-" + strings.Repeat("x", maxVersion-5) + "\n"}, "SSH-" + strings.Repeat("x", maxVersion-5)},
 		"gone":           {nil, ""},
 		"gone within":    {[]string{"SSH-2"}, ""},
 	} {

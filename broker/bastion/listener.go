@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -52,21 +51,24 @@ func (b *Bastion) serveConn(ctx context.Context, nc net.Conn) {
 // authenticate runs the handshake within the login grace. To whoever holds no certificate it shows
 // the bastion's own key and nothing else.
 func (b *Bastion) authenticate(ctx context.Context, nc net.Conn) (*client, error) {
-	leave, dropped, err := b.door.enter(nc)
+	raw := newBufferedConn(nc)
+	source, err := b.source(ctx, raw)
 	if err != nil {
-		b.cfg.Log.Warn("connection dropped", "source", nc.RemoteAddr(), "error", err)
-		return nil, errors.Join(err, nc.Close())
+		raw.Abort()
+		return nil, err
 	}
+	leave, dropped := b.door.enter(raw.Conn, source)
 	defer leave()
-	if dropped != nil {
-		b.cfg.Log.Warn("too many handshakes at once: oldest connection dropped", "source", dropped.RemoteAddr())
+	if dropped.IsValid() {
+		b.cfg.Log.Debug("too many handshakes at once: oldest connection dropped", "source", dropped)
 	}
 	front, err := b.front(ctx)
 	if err != nil {
 		b.cfg.Log.Warn("no host certificate: connection dropped", "error", err)
-		return nil, errors.Join(err, nc.Close())
+		raw.Abort()
+		return nil, err
 	}
-	return b.handshake(ctx, nc, front, &authenticator{b: b, source: sourceOf(nc.RemoteAddr())})
+	return b.handshake(ctx, raw, front, &authenticator{b: b, source: source})
 }
 
 // front returns the bastion's own host key, once the broker has said whom to trust.
@@ -79,8 +81,7 @@ func (b *Bastion) front(ctx context.Context) (ssh.Signer, error) {
 	}
 }
 
-func (b *Bastion) handshake(ctx context.Context, nc net.Conn, host ssh.Signer, a *authenticator) (*client, error) {
-	raw := newBufferedConn(nc)
+func (b *Bastion) handshake(ctx context.Context, raw *bufferedConn, host ssh.Signer, a *authenticator) (*client, error) {
 	grace := time.AfterFunc(b.cfg.LoginGrace, raw.Abort)
 	defer grace.Stop()
 	stop := context.AfterFunc(ctx, raw.Abort)
@@ -99,14 +100,4 @@ func (b *Bastion) onlyTell(c *client, err error) {
 	wg.Go(func() { ssh.DiscardRequests(c.reqs) })
 	c.tellAndClose(err)
 	wg.Wait()
-}
-
-// sourceOf returns the address of a connection. One that has none gets the zero address, which no
-// source-address of a certificate allows.
-func sourceOf(a net.Addr) netip.Addr {
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return netip.Addr{}
-	}
-	return ap.Addr().Unmap().WithZone("")
 }

@@ -64,12 +64,16 @@ func runBastion(ctx context.Context, path string, acceptNewLog bool, log *slog.L
 	if err != nil {
 		return err
 	}
+	proxies, err := prefixes(file.TrustedProxies)
+	if err != nil {
+		return err
+	}
 	listener, err := net.Listen("tcp", file.Listen)
 	if err != nil {
 		return err
 	}
 	b, err := bastion.New(bastion.Config{Name: file.Name, Listener: listener, Control: control, DataDir: data, Bucket: store, UploadEvery: file.UploadInterval,
-		Recipients: recipients, RecipientNames: names, Hash: recording.FasterHash(), Witness: control.witness.Observe, Log: log, Now: time.Now})
+		Recipients: recipients, RecipientNames: names, Hash: recording.FasterHash(), Witness: control.witness.Observe, TrustedProxies: proxies, Log: log, Now: time.Now})
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

@@ -129,6 +129,8 @@ type BastionServer struct {
 
 	RecordingsCredentials string        `yaml:"recordings_credentials,omitempty"` // path of a shared credentials file; else the SDK's default chain
 	UploadInterval        time.Duration `yaml:"upload_interval,omitempty"`        // of sessions that live, into recordings
+
+	TrustedProxies []string `yaml:"trusted_proxies,omitempty"` // that send the PROXY protocol, and must
 }
 
 // Recipient can read recordings.
