@@ -31,7 +31,7 @@ func (s *Server) enrollHost(ctx context.Context, c *call) (any, error) {
 	op := operation{kind: audit.KindHostEnroll, name: "host/" + printable(r.Name, 128), bearer: &state.Bearer{}, details: details,
 		// The name is the stranger's word until it is let in: it is no e-mail that a search finds.
 		actor: &audit.Actor{Kind: audit.ActorMachine, Iss: machineIssuer, Sub: machine.ID}}
-	keys, problem := hostKeys(r.HostKeys)
+	keys, problem := shownKeys(r.HostKeys)
 	if problem != nil {
 		return nil, s.deny(ctx, s.newEvent(c, op), op.details, problem)
 	}
@@ -56,8 +56,8 @@ func (s *Server) enrollHost(ctx context.Context, c *call) (any, error) {
 	return s.perform(ctx, c, op)
 }
 
-// hostKeys checks the keys that a host shows of its sshd.
-func hostKeys(lines []string) ([]string, *api.Problem) {
+// shownKeys checks the keys that a host shows of its sshd.
+func shownKeys(lines []string) ([]string, *api.Problem) {
 	keys := []string{}
 	if len(lines) > maxHostKeys {
 		return keys, api.Errorf(api.KindInvalid, "a host shows at most %d keys", maxHostKeys)

@@ -223,6 +223,8 @@ func (s *Server) endpoints() []endpoint {
 		{"POST", api.RouteHostEnroll, authProof, s.enrollHost},
 		{"GET", api.RouteHostBundle, authHost, s.hostBundle},
 		{"POST", api.RouteHostCertificate, authHost, s.hostCertificate},
+		{"GET", api.RouteHostKeys, authHost, s.hostKeys},
+		{"POST", api.RouteHostAudit, authHost, s.hostAudit},
 		{"GET", api.RouteIndexSessions, authIndexer, s.indexSessions},
 		{"GET", api.RouteIndexRecording, authIndexer, s.indexRecording},
 		{"GET", api.RouteIndexSearches, authIndexer, s.indexSearches},

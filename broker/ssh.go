@@ -273,6 +273,9 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopG
 	reply := &api.Hop{SessionID: g.id, Certificate: made.reply.(api.Certificate).Certificate, Address: host.Address, HostID: host.ID, HostKeys: host.HostKeys,
 		Person: api.Person{Issuer: person.Issuer, Subject: person.Subject, Email: person.Email, Name: person.Name}, LoginID: person.ID,
 		NotAfter: g.end, IdleSeconds: int(g.idle.Seconds()), Forwards: g.forwards}
+	if host.PlainKeys {
+		reply.Certificate, reply.PlainKey = "", true // it asks for the key, by a way of its own
+	}
 	return effect{details: details, reply: reply,
 		apply: func(ctx context.Context, tx store.Tx, e audit.Event) error {
 			if err := cmp.Or(s.unmoved(ctx, tx, host), s.admitSession(ctx, tx, record)); err != nil {
@@ -282,6 +285,11 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopG
 				state.AddSSHCerts(ctx, tx, g.id, state.SSHCerts{Access: r.AccessSerial, Hop: cert.Serial}))
 			if err != nil {
 				return err
+			}
+			if host.PlainKeys {
+				if err := state.AddHopKey(ctx, tx, s.hopKey(key, r, g)); err != nil {
+					return err
+				}
 			}
 			if person.Kind == state.KindKey {
 				if err := state.UseKey(ctx, tx, person.ID, now); err != nil {

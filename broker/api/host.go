@@ -106,6 +106,7 @@ type HostKeys struct {
 type HostKey struct {
 	Key       string    `json:"key"`        // authorized_keys form
 	From      string    `json:"from"`       // comma-separated CIDRs
+	Options   string    `json:"options"`    // of authorized_keys, beside those that From and Expires give
 	SessionID string    `json:"session_id"` // ssh_…
 	Expires   time.Time `json:"expires"`
 }

@@ -140,8 +140,9 @@ type HopRequest struct {
 
 // Hop is permission for one connection.
 type Hop struct {
-	SessionID   string    `json:"session_id"` // ssh_…
-	Certificate string    `json:"certificate"`
+	SessionID   string    `json:"session_id"`                   // ssh_…
+	Certificate string    `json:"certificate"`                  // "" where PlainKey is set
+	PlainKey    bool      `json:"plain_key,omitempty"`          // the host knows no certificates, and is told of the hop key itself
 	Address     string    `json:"address"`                      // host:port to dial, from the inventory
 	HostID      string    `json:"host_id"`                      // principal that the host's certificate must carry
 	HostKeys    []string  `json:"host_keys"`                    // pinned plain keys, where the host has no certificate

@@ -118,11 +118,14 @@ func (s *session) begin(claim *claim, key hopKey, detail *startDetail) error {
 	if _, err := hopTimes(s.hop, s.b.cfg.Now()); err != nil {
 		return err
 	}
-	signer, cert, err := key.certified(s.hop.Certificate)
-	if err != nil {
-		return err
+	signer := key.signer
+	if !s.hop.PlainKey { // else the host asks the broker for the key itself
+		certified, cert, err := key.certified(s.hop.Certificate)
+		if err != nil {
+			return err
+		}
+		signer, detail.HopSerial = certified, strconv.FormatUint(cert.Serial, 10)
 	}
-	detail.HopSerial = strconv.FormatUint(cert.Serial, 10)
 	if err := s.startRecording(detail); err != nil {
 		return err
 	}

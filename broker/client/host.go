@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"sega/broker/api"
 )
@@ -35,4 +36,18 @@ func (c *Client) HostBundle(ctx context.Context, version, trust, krl int64) (api
 // HostCertificate asks for the host's own certificate. It is never repeated by itself.
 func (c *Client) HostCertificate(ctx context.Context, r api.HostCertificateRequest) (api.Certificate, error) {
 	return fetch[api.Certificate](ctx, c, post(api.RouteHostCertificate, r))
+}
+
+// HostKeys asks which keys open an account of the host now.
+func (c *Client) HostKeys(ctx context.Context, login string) (api.HostKeys, error) {
+	return fetch[api.HostKeys](ctx, c, get(strings.Replace(api.RouteHostKeys, "{login}", url.PathEscape(login), 1), nil, typeJSON))
+}
+
+// HostAudit asks which logins a recording covers. A repeat has no effect.
+func (c *Client) HostAudit(ctx context.Context, l api.HostLogins) (api.HostVerdicts, error) {
+	v, err := fetch[api.HostVerdicts](ctx, c, post(api.RouteHostAudit, l).again())
+	if err == nil && len(v.Verdicts) != len(l.Logins) {
+		err = c.notSega("verdicts on other logins than were asked about")
+	}
+	return v, err
 }

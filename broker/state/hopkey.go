@@ -13,21 +13,22 @@ type HopKey struct {
 	Host, Login string
 	SessionID   string // ssh_…
 	From        string // comma-separated CIDRs: the egress of the session's bastion
+	Options     string // of authorized_keys beside from= and expiry-time=
 	Expires     time.Time
 }
 
 // AddHopKey remembers a key.
 func AddHopKey(ctx context.Context, q Querier, k HopKey) error {
-	return insert(ctx, q, `INSERT INTO hop_keys (fingerprint, line, host, login, session_id, sources, expires) VALUES (?,?,?,?,?,?,?)`,
-		k.Fingerprint, k.Line, k.Host, k.Login, k.SessionID, k.From, Millis(k.Expires))
+	return insert(ctx, q, `INSERT INTO hop_keys (fingerprint, line, host, login, session_id, sources, options, expires) VALUES (?,?,?,?,?,?,?,?)`,
+		k.Fingerprint, k.Line, k.Host, k.Login, k.SessionID, k.From, k.Options, Millis(k.Expires))
 }
 
-const hopKeySelect = `SELECT k.fingerprint, k.line, k.host, k.login, k.session_id, k.sources, k.expires FROM hop_keys AS k`
+const hopKeySelect = `SELECT k.fingerprint, k.line, k.host, k.login, k.session_id, k.sources, k.options, k.expires FROM hop_keys AS k`
 
 func scanHopKey(scan func(...any) error) (HopKey, error) {
 	var k HopKey
 	var expires int64
-	err := scan(&k.Fingerprint, &k.Line, &k.Host, &k.Login, &k.SessionID, &k.From, &expires)
+	err := scan(&k.Fingerprint, &k.Line, &k.Host, &k.Login, &k.SessionID, &k.From, &k.Options, &expires)
 	k.Expires = Time(expires)
 	return k, err
 }

@@ -108,7 +108,7 @@ func TestHopKeys(t *testing.T) {
 	onEach(t, func(t *testing.T, open opener) {
 		d := open(t)
 		l := login("ses_1")
-		k := state.HopKey{Fingerprint: "SHA256:a", Line: "ssh-ed25519 AAAA", Host: "db-1", Login: "deploy", SessionID: "ssh_1", From: "192.0.2.9/32", Expires: noon.Add(time.Minute)}
+		k := state.HopKey{Fingerprint: "SHA256:a", Line: "ssh-ed25519 AAAA", Host: "db-1", Login: "deploy", SessionID: "ssh_1", From: "192.0.2.9/32", Options: "restrict,pty", Expires: noon.Add(time.Minute)}
 		d.write(func(ctx context.Context, q state.Querier) error {
 			return errors.Join(state.AddSession(ctx, q, l), state.AddHopKey(ctx, q, k),
 				state.AddSSH(ctx, q, state.SSHSession{ID: "ssh_1", Bearer: bearer(l), Host: "db-1", Login: "deploy", Started: noon}))

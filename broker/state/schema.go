@@ -130,7 +130,7 @@ var Schema = []string{
 	`CREATE TABLE IF NOT EXISTS host_terms (hash BLOB PRIMARY KEY, terms TEXT NOT NULL) STRICT`,
 	`CREATE TABLE IF NOT EXISTS enrolled_instances (instance TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT`,
 	`CREATE TABLE IF NOT EXISTS hop_keys (
-		fingerprint TEXT PRIMARY KEY, line TEXT NOT NULL, host TEXT NOT NULL, login TEXT NOT NULL, session_id TEXT NOT NULL, sources TEXT NOT NULL, expires INTEGER NOT NULL) STRICT`,
+		fingerprint TEXT PRIMARY KEY, line TEXT NOT NULL, host TEXT NOT NULL, login TEXT NOT NULL, session_id TEXT NOT NULL, sources TEXT NOT NULL, options TEXT NOT NULL, expires INTEGER NOT NULL) STRICT`,
 	`CREATE INDEX IF NOT EXISTS hop_keys_host ON hop_keys (host, login, expires)`,
 	`CREATE INDEX IF NOT EXISTS ssh_sessions_host ON ssh_sessions (host, started)`,
 	// Of version 4: nothing counted the sessions that are open.

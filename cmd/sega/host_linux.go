@@ -21,10 +21,10 @@ func newHost(a *app) *cobra.Command {
 			if len(args) > 0 {
 				return usagef("there is no command %q of hosts", args[0])
 			}
-			return usagef("say what: enroll, run, status, check or leave")
+			return usagef("say what: enroll, run, status, check, keys, audit or leave")
 		}}
 	dir := c.PersistentFlags().String("dir", host.Dir, "folder of the host's files")
-	c.AddCommand(newHostEnroll(a, dir), newHostRun(a, dir), newHostCheck(a, dir), newHostStatus(a, dir), newHostLeave(a, dir))
+	c.AddCommand(newHostEnroll(a, dir), newHostRun(a, dir), newHostCheck(a, dir), newHostKeys(a, dir), newHostAudit(a, dir), newHostStatus(a, dir), newHostLeave(a, dir))
 	return c
 }
 
@@ -154,6 +154,74 @@ func newHostCheck(a *app, dir *string) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			return host.Check(*dir, host.Question{Login: args[0], Serial: args[1], CA: args[2], KeyID: args[3]}, a.out, a.sayAsHost)
 		}}
+}
+
+func newHostKeys(a *app, dir *string) *cobra.Command {
+	return &cobra.Command{Use: "keys LOGIN", Short: "Answer an sshd that knows no certificates: the keys of sessions that are being opened", Args: exactly("LOGIN"),
+		Long:    "Answer sshd's AuthorizedKeysCommand. The daemon asks the broker each time; where it cannot, there is no key.",
+		Example: "  AuthorizedKeysCommand /usr/bin/sega host keys -- %u",
+		RunE: func(_ *cobra.Command, args []string) error {
+			return host.Keys(*dir, args[0], a.out, a.sayAsHost)
+		}}
+}
+
+func newHostAudit(a *app, dir *string) *cobra.Command {
+	var since string
+	c := &cobra.Command{Use: "audit [FILE]", Short: "Find logins that no recording covers, in what sshd has logged", Args: atMost(1),
+		Long: "Find logins that no recording covers: by password, by a key of somebody's own, by a certificate that no session of sega's was opened with.\n" +
+			"It reads systemd's journal, or a file of syslog's, - for standard input. Each is an event of the broker's log, once. Exit code 1 where there are any.",
+		Example: "  sega host audit --since yesterday\n  sega host audit /var/log/auth.log",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			logins, bypasses, err := a.auditHost(cmd.Context(), *dir, since, args)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(a.err, "%d logins, %d that no recording covers\n", logins, bypasses)
+			if bypasses > 0 {
+				return fmt.Errorf("%d logins have come in past the bastion", bypasses)
+			}
+			return nil
+		}}
+	c.Flags().StringVar(&since, "since", "", "of the journal, as journalctl takes it: yesterday, '2026-01-31 12:00'")
+	return c
+}
+
+// auditHost shows the logins that nothing covers.
+func (a *app) auditHost(ctx context.Context, dir, since string, args []string) (logins, bypasses int, err error) {
+	var rows [][]string
+	read := func(r io.Reader) (err error) {
+		logins, err = host.Audit(ctx, dir, userAgent(), r, func(b host.Bypass) error {
+			bypasses++
+			if a.json {
+				return writeJSON(a.out, b)
+			}
+			when := "-"
+			if !b.Time.IsZero() {
+				when = stamp(b.Time)
+			}
+			rows = append(rows, []string{when, b.Login, b.Source, b.Method, b.KeyID, b.Why})
+			return nil
+		})
+		return err
+	}
+	switch {
+	case len(args) == 0:
+		err = host.Journal(ctx, since, read)
+	case since != "":
+		err = usagef("--since is for the journal, and a file was named")
+	case args[0] == "-":
+		err = read(a.stdin)
+	default:
+		var f *os.File
+		if f, err = os.Open(args[0]); err == nil {
+			err = read(f)
+			_ = f.Close()
+		}
+	}
+	if err == nil && len(rows) > 0 {
+		err = table(a.out, []string{"TIME", "LOGIN", "FROM", "BY", "KEY ID", "WHY IT IS NOT COVERED"}, rows)
+	}
+	return logins, bypasses, err
 }
 
 // sayAsHost writes a line to the system's log, and to whoever runs it by hand.

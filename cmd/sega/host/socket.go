@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sega/broker/api"
 )
 
 const (
@@ -29,16 +31,22 @@ const (
 const (
 	opCheck  = "check"
 	opStatus = "status"
+	opKeys   = "keys"  // for root and whom sshd asks as
+	opAudit  = "audit" // for root
 )
 
 type request struct {
-	Op       string   `json:"op"`
-	Question Question `json:"question,omitzero"`
+	Op       string          `json:"op"`
+	Question Question        `json:"question,omitzero"`
+	Login    string          `json:"login,omitempty"`
+	Logins   []api.HostLogin `json:"logins,omitempty"`
 }
 
 type response struct {
-	Principal string `json:"principal,omitempty"`
-	Why       string `json:"why,omitempty"` // why not
+	Principal string            `json:"principal,omitempty"`
+	Why       string            `json:"why,omitempty"` // why not
+	Keys      []api.HostKey     `json:"keys,omitempty"`
+	Verdicts  []api.HostVerdict `json:"verdicts,omitempty"`
 }
 
 // listen takes the socket. That another daemon has it shows by its answer.
@@ -94,12 +102,23 @@ func (d *Daemon) answer(ctx context.Context, c *net.UnixConn) {
 	if err != nil {
 		return
 	}
+	_ = c.SetDeadline(time.Now().Add(auditTime)) // the broker is asked for root, and for sshd
 	_ = json.NewEncoder(c).Encode(d.reply(ctx, r, uid))
 }
 
 // reply answers one request of a user.
-func (d *Daemon) reply(_ context.Context, r request, _ int) response {
+func (d *Daemon) reply(ctx context.Context, r request, uid int) response {
 	switch r.Op {
+	case opKeys:
+		if !d.cfg.mayAsk(uid) {
+			return response{Why: "this is for sshd to ask"}
+		}
+		return d.keys(ctx, r.Login)
+	case opAudit:
+		if uid != 0 {
+			return response{Why: "this is for root to ask"}
+		}
+		return d.audit(ctx, r.Logins)
 	case opCheck:
 		v := d.now()
 		principal, err := v.judge(r.Question)
@@ -115,6 +134,17 @@ func (d *Daemon) reply(_ context.Context, r request, _ int) response {
 		return response{}
 	}
 	return response{Why: "no such operation"}
+}
+
+// audit asks the broker which logins are covered.
+func (d *Daemon) audit(ctx context.Context, logins []api.HostLogin) response {
+	ctx, cancel := context.WithTimeout(ctx, auditTime)
+	defer cancel()
+	v, err := d.m.audit(ctx, logins)
+	if err != nil {
+		return response{Why: err.Error()}
+	}
+	return response{Verdicts: v}
 }
 
 // ask asks the daemon at a socket, which must be one of owner's.

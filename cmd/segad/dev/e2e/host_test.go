@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,6 +90,7 @@ func testHost(t *testing.T, e *devtest.Env) {
 		})
 		into("under a new certificate")
 	})
+	t.Run("audit", func(t *testing.T) { testHostAudit(t, r, security) })
 	t.Run("rolled back", func(t *testing.T) { testHostRollback(t, r, into) })
 	stopDaemon()
 	expect(t, r.host("leave"), 2)
@@ -150,6 +152,49 @@ func testHostRevoked(t *testing.T, r *hostRig, alice, security *devtest.Person) 
 		return nil
 	})
 	refused(question, "was revoked")
+}
+
+// testHostAudit reads what this sshd has logged so far, and then with a login in it that came by another way.
+func testHostAudit(t *testing.T, r *hostRig, security *devtest.Person) {
+	log, err := os.ReadFile(r.file("sshd.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := strings.Count(string(log), "Accepted publickey")
+	if n < 4 {
+		t.Fatalf("sshd has logged %d logins:\n%s", n, log)
+	}
+	expect(t, r.host("audit", r.file("sshd.log")), 0, fmt.Sprintf("%d logins, 0 that no recording covers", n))
+	bypassed := write(t, r.file("auth.log"), string(log)+"Accepted password for root from 192.0.2.66 port 4711 ssh2\n")
+	for range 2 {
+		expect(t, r.host("audit", bypassed), 1, "192.0.2.66", "password", fmt.Sprintf("%d logins, 1 that", n+1))
+	}
+	found := security.Events("--kind", "host.bypass")
+	if len(found) != 1 || field(found[0], "resource") != "host/db-1" || field(found[0], "source") != "192.0.2.66" {
+		t.Errorf("events: %v", found)
+	}
+}
+
+// testPlainHost takes an sshd without certificates: it is told of each session's key while that is opened.
+func testPlainHost(t *testing.T, e *devtest.Env) {
+	r := newHostRig(t, e, "old-1")
+	defer r.startSSHD()()
+	alice := e.LoggedIn(alice)
+	token := r.token(e.LoggedIn(sam), "--plain-keys")
+	expect(t, r.enroll("--token-file", token), 1, "--plain-keys=true")
+	expect(t, r.enroll("--plain-keys"), 0)
+	stop := r.startDaemon()
+	command := []string{"ssh", e.Host.Login + "@old-1", "--", "echo", "by its key"}
+	expect(t, alice.Sega(command...), 0, "by its key")
+	expect(t, alice.Sega(command...), 0, "by its key")
+	if v := r.host("keys", e.Host.Login); v.Code != 0 || v.Out != "" {
+		t.Errorf("keys without a session: %q", v.Out)
+	}
+	expect(t, r.host("audit", r.file("sshd.log")), 0, "2 logins, 0 that")
+	stop()
+	if v := alice.Sega(command...); v.Code == 0 {
+		t.Error("somebody came in without the broker's word")
+	}
 }
 
 // testHostRollback has sshd's configuration go wrong under the host in several ways: nothing of it reaches an

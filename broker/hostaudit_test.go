@@ -1,0 +1,156 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/ssh"
+
+	"sega/audit"
+	"sega/audit/store"
+	"sega/broker/api"
+	"sega/broker/state"
+	"sega/sshca"
+)
+
+func (w *world) bastion() caller {
+	return w.login(func(s *state.Session) {
+		s.Kind, s.Issuer, s.Subject, s.Email = state.KindMachine, machineIssuer, "mch_1", "bastion-1"
+	})
+}
+
+// hopTo has alice go to a host through the bastion, and returns what the bastion got and the key it made.
+func (w *world) hopTo(bastion caller, host, login string) (api.Hop, ssh.PublicKey) {
+	w.t.Helper()
+	alice, key, hopKey := w.login(), signer(w.t).PublicKey(), signer(w.t).PublicKey()
+	cert := read[api.Certificate](w.t, alice.do("POST", api.RouteCertificate, api.CertificateRequest{PublicKey: sshca.MarshalLine(key)}))
+	hop := read[api.Hop](w.t, bastion.do("POST", api.RouteHop, api.HopRequest{AccessSerial: cert.Serial, AccessKey: ssh.FingerprintSHA256(key), Host: host, Login: login,
+		Source: "192.0.2.7", HopKey: sshca.MarshalLine(hopKey), Route: "direct"}))
+	return hop, hopKey
+}
+
+func (w *world) started(bastion caller, session, details string) {
+	w.t.Helper()
+	read[api.Empty](w.t, bastion.do("POST", api.RouteReport, []api.Report{{ID: audit.NewID(), Time: w.clock.now(), Kind: "session.start", Outcome: "success",
+		SessionID: session, Source: "192.0.2.7", Details: json.RawMessage(details)}}))
+}
+
+const recorded = `{"host":"db-1","login":"deploy","recording":{"public_key":"AA=="}}`
+
+// TestHostKeys: a host without certificates is told the key of a session while it is opened, and no other time.
+func TestHostKeys(t *testing.T) {
+	w := newHostWorld(t)
+	h, _ := w.enrolledHost(func(r *api.HostTokenRequest) { r.PlainKeys = true })
+	bastion := w.bastion()
+	keys := func(p caller, login string) []api.HostKey {
+		t.Helper()
+		return read[api.HostKeys](t, p.do("GET", strings.Replace(api.RouteHostKeys, "{login}", login, 1), nil)).Keys
+	}
+	if got := keys(h, "deploy"); len(got) != 0 {
+		t.Errorf("keys without a session: %v", got)
+	}
+	hop, key := w.hopTo(bastion, "db-1", "deploy")
+	if hop.Certificate != "" || !hop.PlainKey || len(hop.HostKeys) != 1 {
+		t.Errorf("the bastion got %+v", hop)
+	}
+	want := []api.HostKey{{Key: sshca.MarshalLine(key), From: "192.0.2.9/32", Options: "restrict,pty", SessionID: hop.SessionID, Expires: w.clock.now().Add(2 * time.Minute)}}
+	if diff := cmp.Diff(want, keys(h, "deploy")); diff != "" {
+		t.Errorf("keys (-want +got):\n%s", diff)
+	}
+	other, _ := w.enrolledHost(func(r *api.HostTokenRequest) { r.Name, r.PlainKeys = "db-2", true })
+	for name, got := range map[string][]api.HostKey{"another login": keys(h, "root"), "another host": keys(other, "deploy"), "a pattern": keys(h, "%25"), "several": keys(h, "deploy%2Croot")} {
+		if len(got) != 0 {
+			t.Errorf("%s is told %v", name, got)
+		}
+	}
+	w.write(func(ctx context.Context, tx store.Tx) error {
+		return state.BlockSubject(ctx, tx, issuer, "alice", "", "", "test")
+	})
+	if got := keys(h, "deploy"); len(got) != 0 {
+		t.Errorf("keys of a revoked person: %v", got)
+	}
+	w.write(func(ctx context.Context, tx store.Tx) error { return state.UnblockSubject(ctx, tx, issuer, "alice") })
+	if got := keys(h, "deploy"); len(got) != 0 {
+		t.Errorf("keys of before a revocation: %v", got)
+	}
+	refused(t, bastion.do("GET", strings.Replace(api.RouteHostKeys, "{login}", "deploy", 1), nil), api.KindDenied, "host")
+}
+
+// TestHostAudit holds logins against the sessions of the log.
+func TestHostAudit(t *testing.T) {
+	w := newHostWorld(t)
+	h, _ := w.enrolledHost()
+	bastion := w.bastion()
+	hop, _ := w.hopTo(bastion, "db-1", "deploy")
+	cert, err := sshca.ParseCertificate(hop.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := api.HostLogin{Line: "1", Time: w.clock.now(), Login: "deploy", Source: "192.0.2.9", Method: "publickey", Fingerprint: ssh.FingerprintSHA256(cert.Key), KeyID: cert.KeyId, Serial: cert.Serial}
+	unstarted, _ := w.hopTo(bastion, "db-1", "deploy")
+	elsewhere, _ := w.hopTo(bastion, "web-1", "deploy")
+	unrecorded, _ := w.hopTo(bastion, "db-1", "deploy")
+	w.started(bastion, hop.SessionID, recorded)
+	w.started(bastion, elsewhere.SessionID, recorded)
+	w.started(bastion, unrecorded.SessionID, `{"host":"db-1"}`)
+	of := func(hop api.Hop) func(*api.HostLogin) {
+		c, err := sshca.ParseCertificate(hop.Certificate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func(l *api.HostLogin) { l.KeyID, l.Serial = c.KeyId, c.Serial }
+	}
+	for name, tt := range map[string]struct {
+		change func(*api.HostLogin)
+		why    string
+	}{
+		"recorded":               {func(*api.HostLogin) {}, ""},
+		"by password":            {func(l *api.HostLogin) { l.Method, l.KeyID, l.Serial = "password", "", 0 }, "password"},
+		"by a plain key":         {func(l *api.HostLogin) { l.KeyID, l.Serial = "", 0 }, "neither its key"},
+		"another CA's":           {func(l *api.HostLogin) { l.KeyID = "vault-root" }, "neither its key"},
+		"no session of ours":     {func(l *api.HostLogin) { l.KeyID = "ssh_zzzzzzzzzzzzzzzzzzzz alice@example.com" }, "permitted no such session"},
+		"another account":        {func(l *api.HostLogin) { l.Login = "root" }, "another host or account"},
+		"of another host":        {of(elsewhere), "another host or account"},
+		"another serial":         {func(l *api.HostLogin) { l.Serial++ }, "another certificate"},
+		"that did not start":     {of(unstarted), "no bastion has begun"},
+		"started and unrecorded": {of(unrecorded), "names no recording"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := good
+			tt.change(&l)
+			l.Line = name
+			before := len(w.trail())
+			ask := func() api.HostVerdict {
+				return read[api.HostVerdicts](t, h.do("POST", api.RouteHostAudit, api.HostLogins{Logins: []api.HostLogin{l}})).Verdicts[0]
+			}
+			v := ask()
+			ask() // a repeat is no second event
+			var bypasses []audit.Event
+			for _, e := range w.events()[before:] {
+				if e.Kind == audit.KindHostBypass {
+					bypasses = append(bypasses, e)
+				}
+			}
+			if v.Covered != (tt.why == "") || !strings.Contains(v.Why, tt.why) {
+				t.Errorf("verdict %+v", v)
+			}
+			if want := map[bool]int{true: 0, false: 1}[v.Covered]; len(bypasses) != want {
+				t.Fatalf("%d events, want %d", len(bypasses), want)
+			}
+			if !v.Covered && (bypasses[0].Resource != "host/db-1" || bypasses[0].Source != "192.0.2.9" || bypasses[0].Reason != v.Why || bypasses[0].Actor.Kind != audit.ActorMachine) {
+				t.Errorf("event %+v", bypasses[0])
+			}
+		})
+	}
+	again := good
+	again.Line = "another line"
+	twice := read[api.HostVerdicts](t, h.do("POST", api.RouteHostAudit, api.HostLogins{Logins: []api.HostLogin{good, good, again}})).Verdicts
+	if !twice[0].Covered || !twice[1].Covered || twice[2].Covered || !strings.Contains(twice[2].Why, "used before") {
+		t.Errorf("a certificate that was used twice: %+v", twice)
+	}
+	refused(t, h.do("POST", api.RouteHostAudit, api.HostLogins{Logins: make([]api.HostLogin, api.MaxHostLogins+1)}), api.KindInvalid, "at once")
+}

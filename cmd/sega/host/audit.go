@@ -1,0 +1,111 @@
+//go:build linux
+
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os/exec"
+	"time"
+
+	"sega/broker/api"
+)
+
+// auditTime bounds the question about one batch.
+const auditTime = time.Minute
+
+// Bypass is a login that no recording covers.
+type Bypass struct {
+	api.HostLogin
+	Why string `json:"why"`
+}
+
+// Audit reads sshd's log and hands on each login that no recording covers. It returns how many logins there were.
+// The daemon asks the broker where it runs, for a session of its own would end the daemon's.
+func Audit(ctx context.Context, dir, userAgent string, log io.Reader, found func(Bypass) error) (logins int, err error) {
+	c, err := Load(dir)
+	if err != nil {
+		return 0, err
+	}
+	err = newLogReader().read(log, func(batch []api.HostLogin) error {
+		logins += len(batch)
+		verdicts, err := c.covered(ctx, userAgent, batch)
+		if err != nil {
+			return err
+		}
+		for i, v := range verdicts {
+			if v.Covered {
+				continue
+			}
+			if err := found(Bypass{HostLogin: batch[i], Why: v.Why}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return logins, err
+}
+
+// covered asks about a batch, by the daemon or without it.
+func (c Config) covered(ctx context.Context, userAgent string, batch []api.HostLogin) ([]api.HostVerdict, error) {
+	owner, err := ownerOf(c.file(configName))
+	if err != nil {
+		return nil, err
+	}
+	r, err := ask(c.Socket, owner, request{Op: opAudit, Logins: batch}, auditTime)
+	var gone *net.OpError
+	switch {
+	case err == nil && r.Why != "":
+		return nil, errors.New(r.Why)
+	case err == nil && len(r.Verdicts) == len(batch):
+		return r.Verdicts, nil
+	case err == nil:
+		return nil, errors.New("the daemon has answered about other logins")
+	case !errors.As(err, &gone) || gone.Op != "dial":
+		return nil, fmt.Errorf("ask the daemon: %w", err)
+	}
+	key, err := machineKey(c.file(keyName))
+	if err != nil {
+		return nil, err
+	}
+	m, err := newMachine(c, key, userAgent)
+	if err != nil {
+		return nil, err
+	}
+	defer m.client.Close()
+	return m.audit(ctx, batch)
+}
+
+func (m *machine) audit(ctx context.Context, batch []api.HostLogin) ([]api.HostVerdict, error) {
+	v, err := with(ctx, m, func(ctx context.Context) (api.HostVerdicts, error) {
+		return m.client.HostAudit(ctx, api.HostLogins{Logins: batch})
+	})
+	return v.Verdicts, err
+}
+
+// Journal reads what sshd has written to systemd's journal, since a time as journalctl takes it; "" for all.
+func Journal(ctx context.Context, since string, read func(io.Reader) error) error {
+	args := []string{"--identifier=sshd", "--identifier=sshd-session", "--output=short-iso", "--no-pager", "--quiet"}
+	if since != "" {
+		args = append(args, "--since="+since)
+	}
+	cmd := exec.CommandContext(ctx, "journalctl", args...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	readErr := read(out)
+	if readErr != nil {
+		_ = cmd.Process.Kill()
+	}
+	if err := cmd.Wait(); err != nil && readErr == nil {
+		return fmt.Errorf("journalctl: %w", err)
+	}
+	return readErr
+}
