@@ -118,9 +118,12 @@ func TestHostEnrols(t *testing.T) {
 	}
 	b := read[api.HostBundle](t, h.do("GET", api.RouteHostBundle, nil))
 	wantBundle := api.HostBundle{Version: w.clock.now().UnixMilli(), Name: "db-1", HostID: "db-1", HopCAs: []string{sshca.MarshalLine(w.config.CAs.Hop[0].PublicKey())},
-		HostCAs: []string{sshca.MarshalLine(w.config.CAs.Host[0].PublicKey())}, Trust: b.Trust, Logins: []string{"deploy"}, Accounts: []api.HostAccount{}}
+		HostCAs: []string{sshca.MarshalLine(w.config.CAs.Host[0].PublicKey())}, Trust: b.Trust, KRL: b.KRL, Logins: []string{"deploy"}, Accounts: []api.HostAccount{}}
 	if diff := cmp.Diff(wantBundle, b); diff != "" {
 		t.Errorf("bundle (-want +got):\n%s", diff)
+	}
+	if b.KRL == 0 {
+		t.Error("the bundle names no revocation list")
 	}
 	found, ok := w.s.host("db-1")
 	if !ok || found.Address != "db-1:22" || found.ID != "db-1" || found.Labels["env"] != "dev" || len(found.HostKeys) != 0 {

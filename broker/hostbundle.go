@@ -99,6 +99,10 @@ func (s *Server) sawHost(ctx context.Context, c *call, trust, krl int64) error {
 // bundleNow makes the bundle of the calling host. One that differs from the last that the host was given gets
 // a version of its own before it leaves.
 func (s *Server) bundleNow(ctx context.Context, c *call) (b api.HostBundle, err error) {
+	list, err := s.currentKRL(ctx)
+	if err != nil {
+		return b, err
+	}
 	var h state.EnrolledHost
 	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		var err error
@@ -111,6 +115,7 @@ func (s *Server) bundleNow(ctx context.Context, c *call) (b api.HostBundle, err 
 	if err != nil {
 		return b, unavailable(err)
 	}
+	b.KRL = list.Version
 	digest, err := bundleDigest(b)
 	if err != nil || digest == h.Digest {
 		b.Version = h.Version

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"sega/broker/api"
 )
@@ -51,3 +52,22 @@ func (c *Client) HostAudit(ctx context.Context, l api.HostLogins) (api.HostVerdi
 	}
 	return v, err
 }
+
+// KRL fetches OpenSSH's list of what is revoked. It is for anybody, and as large as there is revoked.
+func (c *Client) KRL(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxKRLTime)
+	defer cancel()
+	k := get(api.RouteKRL, nil, typeBytes).as(withNothing)
+	k.immutable = true
+	resp, err := c.send(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return c.readAll(resp, maxKRL)
+}
+
+const (
+	maxKRL     = 64 << 20 // bytes; a million serials that do not follow each other are 8 MB
+	maxKRLTime = 5 * time.Minute
+)

@@ -21,7 +21,7 @@ var allowed = []struct {
 	{"cmd/sega/agent", []string{"broker/api", "keychain/secret", "sshca", "cmd/sega/endpoint"}, "how a session is stored and shown to the broker is the command's"},
 	{"cmd/sega/awsconfig", nil, "files of AWS's tools"},
 	{"cmd/sega/endpoint", []string{"broker/api", "keychain/secret"}, "what AWS's SDKs ask, over HTTP"},
-	{"cmd/sega/host", []string{"broker/api", "broker/api/dpop", "broker/client", "keychain/secret", "sshca"}, "runs on hosts: it links no more than the rest of sega does"},
+	{"cmd/sega/host", []string{"broker/api", "broker/api/dpop", "broker/client", "keychain/secret", "sshca", "sshca/krl"}, "runs on hosts: it links no more than the rest of sega does"},
 	{"cmd/sega/inherited", nil, "what the process was started with: it runs before everything"},
 	{"cmd/sega/doctor", []string{"broker/api", "broker/client", "idp"}, "checks: how what they look at is reached is the command's"},
 	{"cmd/sega/picker", []string{"cmd/sega/tui"}, "a screen: which roles there are is the command's"},

@@ -26,6 +26,7 @@ type cached struct {
 	Blocked bool           `json:"blocked,omitempty"` // the broker has said that the host was revoked
 
 	contact time.Time // when the broker was heard last
+	krl     int64     // version of the revocation list that lies on the disk; 0: none does
 }
 
 // maxBundle bounds a bundle on the disk; of the broker comes as much as the client takes.

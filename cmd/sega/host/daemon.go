@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sega/broker/api"
+	"sega/sshca/krl"
 )
 
 const (
@@ -50,6 +51,7 @@ func NewDaemon(dir, userAgent string, log *slog.Logger) (*Daemon, error) {
 	if d.held, err = readBundle(c.file(bundleName)); err != nil {
 		log.Warn("no bundle on the disk: every login is refused until the broker answers", "error", err)
 	}
+	d.held.krl = c.krlVersion()
 	return d, nil
 }
 
@@ -123,9 +125,31 @@ func (d *Daemon) once(ctx context.Context) error {
 		return err
 	}
 	if got.Bundle.Version == have.Bundle.Version && !have.Blocked {
-		return d.heard(got)
+		err = d.heard(got)
+	} else {
+		err = d.keep(got)
 	}
-	return d.keep(got)
+	return errors.Join(err, d.keepKRL(ctx, got))
+}
+
+// keepKRL puts the revocation list of a bundle in force, by rename: sshd reads it at each login, and lets nobody in
+// while it is none. Where it does not come the bundle holds all the same, and it is asked for again.
+func (d *Daemon) keepKRL(ctx context.Context, v cached) error {
+	if d.cfg.PlainKeys || v.krl >= v.Bundle.KRL {
+		return nil
+	}
+	list, version, err := fetchKRL(ctx, d.m, v.krl)
+	if err != nil || list == nil {
+		return err
+	}
+	if err := krl.Replace(d.cfg.file(krlName), list); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.held.krl = version
+	d.mu.Unlock()
+	d.log.Info("revocation list in force", "version", version, "bytes", len(list))
+	return nil
 }
 
 // heard notes that the broker has confirmed what is in force.

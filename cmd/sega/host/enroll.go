@@ -110,7 +110,7 @@ func (e *Enrolment) Plan() string {
 		fmt.Fprintf(&b, "write the broker's hop CAs to %s\n", e.file(hopCAsName))
 	}
 	fmt.Fprintf(&b, "write %s:\n", e.Snippet)
-	for line := range strings.Lines(string(e.snippet(false))) {
+	for line := range strings.Lines(string(e.snippet())) {
 		b.WriteString("    " + line)
 	}
 	if e.Unit != "" {
@@ -210,8 +210,17 @@ func (e *Enrolment) install(ctx context.Context, m *machine, c cached) error {
 			all = append(all, *cert)
 		}
 	}
+	if !e.PlainKeys {
+		list, _, err := fetchKRL(ctx, m, e.krlVersion())
+		if err != nil {
+			return fmt.Errorf("the revocation list: %w", err)
+		}
+		if list != nil {
+			all = append(all, change{e.file(krlName), list, 0o644})
+		}
+	}
 	// The command comes before the file that has sshd run it.
-	all = append(all, change{e.file(configName), e.marshal(), 0o644}, change{e.Snippet, e.Config.snippet(e.hasKRL()), 0o644})
+	all = append(all, change{e.file(configName), e.marshal(), 0o644}, change{e.Snippet, e.Config.snippet(), 0o644})
 	if e.Unit != "" {
 		all = append(all, change{e.Unit, e.unit(), 0o644})
 	}
@@ -257,14 +266,9 @@ func (c Config) tested(ctx context.Context, ours bool) (effective, error) {
 	}
 	e, err := c.effective(ctx)
 	if err == nil && ours {
-		err = c.took(e, c.hasKRL())
+		err = c.took(e)
 	}
 	return e, err
-}
-
-func (c Config) hasKRL() bool {
-	info, err := os.Stat(c.file(krlName))
-	return err == nil && info.Size() > 0
 }
 
 // Leave takes away what enrolment has written, and has sshd go on without it.

@@ -25,7 +25,7 @@ func fetchBundle(ctx context.Context, m *machine, c Config, have cached) (cached
 		version = 0 // that it may be in force again is news
 	}
 	b, err := with(ctx, m, func(ctx context.Context) (api.HostBundle, error) {
-		return m.client.HostBundle(ctx, version, have.Bundle.Trust, have.Bundle.KRL)
+		return m.client.HostBundle(ctx, version, have.Bundle.Trust, have.krl)
 	})
 	if err != nil {
 		return cached{}, err
@@ -34,7 +34,7 @@ func fetchBundle(ctx context.Context, m *machine, c Config, have cached) (cached
 		return cached{}, err
 	}
 	b.Accounts = c.Accounts.allowed(b.Accounts)
-	return cached{Bundle: b, contact: time.Now()}, nil
+	return cached{Bundle: b, contact: time.Now(), krl: have.krl}, nil
 }
 
 // allowed returns the accounts that this host, too, makes for people.

@@ -22,7 +22,7 @@ const sshdTime = 10 * time.Second
 
 // snippet is our file of sshd's configuration. Of each keyword sshd takes the first value that it reads, so what
 // is not to be somebody else's stands here with "none".
-func (c Config) snippet(krl bool) []byte {
+func (c Config) snippet() []byte {
 	var b strings.Builder
 	b.WriteString("# Written by sega host: changes are lost. `sega host leave` takes it away.\n")
 	line := func(words ...string) { b.WriteString(strings.Join(words, " ") + "\n") }
@@ -33,9 +33,7 @@ func (c Config) snippet(krl bool) []byte {
 	}
 	line("TrustedUserCAKeys", c.file(hopCAsName))
 	line("HostCertificate", c.Certificate)
-	if krl {
-		line("RevokedKeys", c.file(krlName))
-	}
+	line("RevokedKeys", c.file(krlName))
 	if c.By == ByFile {
 		line("AuthorizedPrincipalsFile", c.file(principalsName)+"/%u")
 		line("AuthorizedPrincipalsCommand", "none")
@@ -101,16 +99,13 @@ func (c Config) sshd(ctx context.Context, flag string) (string, error) {
 }
 
 // took checks that sshd has taken our file over: another file before it may have said something else.
-func (c Config) took(e effective, krl bool) error {
-	want := map[string]string{"trustedusercakeys": c.file(hopCAsName), "authorizedprincipalsfile": "none", "authorizedprincipalscommand": c.call("check") + " -- %u %s %F %i"}
+func (c Config) took(e effective) error {
+	want := map[string]string{"trustedusercakeys": c.file(hopCAsName), "revokedkeys": c.file(krlName), "authorizedprincipalsfile": "none", "authorizedprincipalscommand": c.call("check") + " -- %u %s %F %i"}
 	switch {
 	case c.PlainKeys:
 		want = map[string]string{"authorizedkeyscommand": c.call("keys") + " -- %u"}
 	case c.By == ByFile:
 		want["authorizedprincipalsfile"], want["authorizedprincipalscommand"] = c.file(principalsName)+"/%u", "none"
-	}
-	if krl && !c.PlainKeys {
-		want["revokedkeys"] = c.file(krlName)
 	}
 	for keyword, value := range want {
 		if !e.is(keyword, value) {

@@ -43,7 +43,7 @@ func ReadStatus(dir string, now time.Time) (Status, error) {
 		s.Fault = err.Error() + ": every login is refused"
 		return s, nil
 	}
-	s.Version, s.Trust, s.KRL, s.Blocked, s.Logins = v.Bundle.Version, v.Bundle.Trust, v.Bundle.KRL, v.Blocked, v.Bundle.AllLogins()
+	s.Version, s.Trust, s.KRL, s.Blocked, s.Logins = v.Bundle.Version, v.Bundle.Trust, c.krlVersion(), v.Blocked, v.Bundle.AllLogins()
 	s.Confirmed, s.Age = v.contact.UTC(), v.age(now).String()
 	if line, err := os.ReadFile(c.Certificate); err == nil {
 		if cert, err := sshca.ParseCertificate(string(line)); err == nil {
