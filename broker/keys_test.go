@@ -39,7 +39,7 @@ permit (principal in Group::"engineering", action == Action::"connect", resource
 permit (principal in Group::"engineering", action == Action::"connect", resource == Host::"root-1");
 @id("connect")
 permit (principal in Group::"engineering", action == Action::"connect", resource == Host::"db-1");
-@id("own") permit (principal, action in [Action::"revoke", Action::"listSessions"], resource is Session) when { resource has owner && resource.owner == principal.id };
+@id("own") permit (principal, action == Action::"listSessions", resource is Session) when { resource has owner && resource.owner == principal.id };
 @id("security") permit (principal in Group::"security", action in [Action::"revoke", Action::"unblock", Action::"listSessions"], resource);
 `
 

@@ -33,7 +33,9 @@ func (s *Server) revoke(ctx context.Context, c *call) (any, error) {
 		return s.noTarget(ctx, c, op, policy.ActionRevoke, err)
 	}
 	op.name = t.name
-	op.decide = s.request(c.session, policy.ActionRevoke, t.resource, policy.Context{Reason: r.Reason, Source: c.source.String()})
+	if t.ended(c) != state.EndedRemoved { // to give up a key of one's own takes no more leave than to log out
+		op.decide = s.request(c.session, policy.ActionRevoke, t.resource, policy.Context{Reason: r.Reason, Source: c.source.String()})
+	}
 	var receipt api.Receipt
 	op.act = func(ctx context.Context, _ policy.Decision, _ string) (effect, error) {
 		plan, err := s.plan(ctx, t)
