@@ -58,7 +58,7 @@ func TestSSHConfigNamesHosts(t *testing.T) {
 		{Name: "web-3", Logins: []string{"x\n    ProxyCommand canary"}, Allowed: true},
 	}})
 	s.pin(t, api.Configuration{Bastion: "bastion.example:2222", BastionName: "bastion-1", FrontCAs: []string{"ssh-ed25519 AAAA"}})
-	text, err := s.sshConfig(t.Context())
+	text, err := s.sshConfig(t.Context(), ownKeyOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestSSHConfigOfAHostileBroker(t *testing.T) {
 			c := good
 			change(&c)
 			s.pin(t, c)
-			if text, err := s.sshConfig(t.Context()); err == nil || text != "" {
+			if text, err := s.sshConfig(t.Context(), ownKeyOptions{}); err == nil || text != "" {
 				t.Errorf("got %v\n%s", err, text)
 			}
 		})
@@ -118,7 +118,7 @@ func TestCertifyWantsACertificate(t *testing.T) {
 	_, public := testKey(t)
 	for name, line := range map[string]string{"nothing": "", "junk": "ssh-ed25519 !!!", "a plain key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"} {
 		s := fakeBroker(t, api.Certificate{Certificate: line})
-		if cert, err := s.certify(t.Context(), public, sshOptions{}); cert != nil || err == nil {
+		if cert, err := s.certify(t.Context(), public, sshOptions{}, nil); cert != nil || err == nil {
 			t.Errorf("%s: %v, %v", name, cert, err)
 		}
 	}

@@ -44,7 +44,7 @@ func newConfigure(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			text, err := s.sshConfig(cmd.Context())
+			text, err := s.sshConfig(cmd.Context(), o.key)
 			if err == nil {
 				_, err = fmt.Fprint(a.out, text)
 			}
@@ -52,6 +52,7 @@ func newConfigure(a *app) *cobra.Command {
 		}}
 	c.Flags().BoolVar(&o.aws, "aws", false, "the profiles of ~/.aws/config (the default)")
 	c.Flags().BoolVar(&o.ssh, "ssh", false, "the block of ssh_config, which is printed")
+	o.key.flags(c)
 	c.Flags().BoolVar(&o.toStdout, "print", false, "print what would change, and change no file")
 	c.Flags().BoolVar(&o.prune, "prune", false, "remove the profiles that sega has made for roles that are not yours any more")
 	c.Flags().BoolVar(&o.all, "all", false, "also for roles that you may not use now")
@@ -79,15 +80,17 @@ func (o configureOptions) check() error {
 	case o.ssh && !o.toStdout:
 		return usagef("the block of ssh_config is printed alone: sega configure --ssh --print")
 	case o.ssh && (o.aws || o.imports || o.undo || o.prune || o.all || o.region != "" || o.namePrefix != ""):
-		return usagef("--ssh goes with --print alone")
+		return usagef("--ssh goes with --print, --key, --key-agent and --verify alone")
+	case !o.ssh && o.key != ownKeyOptions{}:
+		return usagef("--key, --key-agent and --verify go with --ssh")
 	case o.imports && o.undo, (o.imports || o.undo) && (o.prune || o.all || o.region != "" || o.namePrefix != ""):
 		return usagef("--import and --undo-import go with --print and --json alone")
 	}
-	return nil
+	return o.key.check()
 }
 
 // sshConfig is a block for ssh_config(5): `Match exec` renews key and certificate before they are used.
-func (s *session) sshConfig(ctx context.Context) (string, error) {
+func (s *session) sshConfig(ctx context.Context, own ownKeyOptions) (string, error) {
 	p, err := s.app.pinned()
 	if err != nil {
 		return "", err
@@ -129,7 +132,15 @@ func (s *session) sshConfig(ctx context.Context) (string, error) {
 	if s.app.agentless() {
 		keys, renew = "none", renew+" --no-agent"
 	}
-	common := sshCommon(dir, keys)
+	identity := freshIdentity(dir, keys)
+	if own.file != "" {
+		lines, of, err := s.ownConfig(ctx, dir, own)
+		if err != nil {
+			return "", err
+		}
+		identity, renew = lines, renew+of
+	}
+	common := sshCommon(dir, identity)
 	fmt.Fprintf(&b, "Match originalhost sega-bastion exec \"%s\"\n    HostName %s\n    Port %s\n    HostKeyAlias %s\n    User sega\n%s", renew, bastion, port, p.Configuration.BastionName, common)
 	for _, h := range v.Hosts {
 		if !h.Allowed || !plainName(h.Name) {
@@ -158,20 +169,26 @@ func nameable(paths ...string) error {
 // renewCommand is run by ssh through the shell, inside double quotes of ssh_config, where % starts a
 // token; its paths are nameable.
 func renewCommand(dir, self string) string {
-	quote := func(s string) string {
-		return "'" + strings.NewReplacer("'", `'\''`, "%", "%%").Replace(s) + "'"
-	}
-	return "SEGA_HOME=" + quote(dir) + " " + quote(self) + " ssh --renew"
+	return "SEGA_HOME=" + quoteInConf(dir) + " " + quoteInConf(self) + " ssh --renew"
 }
 
-// sshCommon is for key and certificate in the agent, and for files where there is none.
-func sshCommon(dir, socket string) string {
+func quoteInConf(s string) string {
+	return "'" + strings.NewReplacer("'", `'\''`, "%", "%%").Replace(s) + "'"
+}
+
+// freshIdentity is for key and certificate in the agent, and for files where there is none.
+func freshIdentity(dir, socket string) []string {
+	return []string{"IdentityAgent " + confQuote(socket), "IdentityFile " + confQuote(filepath.Join(dir, "ssh", "id")),
+		"CertificateFile " + confQuote(filepath.Join(dir, "ssh", "id-cert.pub")), "IdentitiesOnly no"}
+}
+
+// sshCommon is what all entries have: which key, and whom to trust.
+func sshCommon(dir string, identity []string) string {
 	var b strings.Builder
-	for _, line := range []string{
-		"IdentityAgent " + confQuote(socket), "IdentityFile " + confQuote(filepath.Join(dir, "ssh", "id")), "CertificateFile " + confQuote(filepath.Join(dir, "ssh", "id-cert.pub")),
-		"IdentitiesOnly no", "UserKnownHostsFile " + confQuote(filepath.Join(dir, "ssh", "known_hosts")), "GlobalKnownHostsFile /dev/null",
+	for _, line := range append(identity,
+		"UserKnownHostsFile "+confQuote(filepath.Join(dir, "ssh", "known_hosts")), "GlobalKnownHostsFile /dev/null",
 		"StrictHostKeyChecking yes", "UpdateHostKeys no", "PreferredAuthentications publickey",
-	} {
+	) {
 		b.WriteString("    " + line + "\n")
 	}
 	return b.String()
@@ -182,6 +199,9 @@ func confQuote(path string) string { return `"` + strings.ReplaceAll(path, "%", 
 // renewSSH keeps key and certificate of the ssh_config block fresh: in the agent's memory, or in a file
 // where there is none. The key is made anew with each certificate, and is worth as long.
 func (a *app) renewSSH(ctx context.Context, o sshOptions) error {
+	if o.key.file != "" {
+		return a.renewOwn(ctx, o)
+	}
 	q, err := a.question(agent.OpSSH, nil)
 	if err != nil {
 		return err
@@ -221,7 +241,7 @@ func (a *app) renewSSHFiles(ctx context.Context, o sshOptions) error {
 // replaceSSH makes a key and has it certified.
 func (s *session) replaceSSH(ctx context.Context, certFile string, o sshOptions) error {
 	key, err := agent.NewKey(ctx, func(ctx context.Context, public ssh.PublicKey) (*ssh.Certificate, error) {
-		return s.certify(ctx, public, o)
+		return s.certify(ctx, public, o, nil)
 	})
 	if err != nil {
 		return err
@@ -252,25 +272,44 @@ func fresh(path string, now time.Time) bool {
 	if err != nil {
 		return false
 	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return false
-	}
-	key, _, _, _, err := ssh.ParseAuthorizedKey(data)
-	if err != nil {
-		return false
-	}
-	cert, ok := key.(*ssh.Certificate)
-	return ok && bytes.Equal(ssh.MarshalAuthorizedKey(cert.Key), beside) && time.Unix(int64(cert.ValidBefore), 0).Sub(now) > sshLeft
+	return freshOf(path, beside, now) != nil
 }
 
-// dropSSH removes the key and certificate of the ssh_config block.
+// freshOf returns the certificate in a file where it is of a key and lives long enough to be used; else nil.
+func freshOf(path string, key []byte, now time.Time) *ssh.Certificate {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	parsed, _, _, _, err := ssh.ParseAuthorizedKey(data)
+	if err != nil {
+		return nil
+	}
+	cert, ok := parsed.(*ssh.Certificate)
+	if !ok || !bytes.Equal(ssh.MarshalAuthorizedKey(cert.Key), key) || time.Unix(int64(cert.ValidBefore), 0).Sub(now) <= sshLeft {
+		return nil
+	}
+	return cert
+}
+
+// dropSSH removes the key and certificate of the ssh_config block, and certificates of the person's own keys.
 func (a *app) dropSSH() error {
-	for _, name := range []string{"id", "id.pub", "id-cert.pub"} {
-		path, err := a.path("ssh", name)
-		if err != nil {
-			return err
+	dir, err := a.path("ssh")
+	if err != nil {
+		return err
+	}
+	names := []string{"id", "id.pub", "id-cert.pub"}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ownCertPrefix) {
+			names = append(names, e.Name())
 		}
+	}
+	for _, name := range names {
+		path := filepath.Join(dir, name)
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -95,7 +95,7 @@ func TestConfigThroughSSH(t *testing.T) {
 				t.Fatal(err)
 			}
 			config := filepath.Join(t.TempDir(), "config")
-			text := fmt.Sprintf("Match originalhost web-1 exec \"%s\"\n    HostName 127.0.0.1\n%sMatch all\n", renewCommand(dir, self), sshCommon(dir, filepath.Join(dir, "agent", "ssh")))
+			text := fmt.Sprintf("Match originalhost web-1 exec \"%s\"\n    HostName 127.0.0.1\n%sMatch all\n", renewCommand(dir, self), sshCommon(dir, freshIdentity(dir, filepath.Join(dir, "agent", "ssh"))))
 			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}

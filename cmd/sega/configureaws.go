@@ -19,6 +19,7 @@ type configureOptions struct {
 	aws, ssh, imports, undo          bool
 	toStdout, prune, all             bool
 	region, templateText, namePrefix string
+	key                              ownKeyOptions
 }
 
 // edit is what a run does to ~/.aws/config.

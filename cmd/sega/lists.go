@@ -19,6 +19,7 @@ const (
 	hostsList    = "hosts"
 	sessionsList = "sessions"
 	usersList    = "users"
+	keysList     = "keys" // one's own registered ones
 )
 
 const listsDir = "lists"

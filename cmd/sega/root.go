@@ -50,7 +50,7 @@ var commands = []struct {
 	make func(*app) *cobra.Command
 }{
 	{"login", newLogin}, {"logout", newLogout}, {"status", newStatus}, {"roles", newRoles}, {"exec", newExec}, {"env", newEnv}, {"credential-process", newCredentialProcess}, {"console", newConsole},
-	{"serve", newServe}, {"hosts", newHosts}, {"ssh", newSSH}, {"configure", newConfigure}, {"agent", newAgent}, {"doctor", newDoctor},
+	{"serve", newServe}, {"hosts", newHosts}, {"ssh", newSSH}, {"keys", newKeys}, {"configure", newConfigure}, {"agent", newAgent}, {"doctor", newDoctor},
 	{"sessions", newSessions}, {"revoke", newRevoke}, {"unblock", newUnblock},
 	{"audit", newAudit},
 	{"host", newHost},

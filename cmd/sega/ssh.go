@@ -21,13 +21,15 @@ import (
 type sshOptions struct {
 	reason, ticket string
 	renew          bool
+	key            ownKeyOptions
 }
 
 func newSSH(a *app) *cobra.Command {
 	var o sshOptions
 	c := &cobra.Command{Use: "ssh [USER@]HOST [-- COMMAND...]", Short: "Open a recorded SSH session on a host", GroupID: groupAccess,
-		Example: "  sega ssh web-1\n  sega ssh root@web-1 -- uptime",
-		Long:    "Open a session with your own OpenSSH client, through the bastion, which records it. The key lives in memory and its certificate for minutes.",
+		Example: "  sega ssh web-1\n  sega ssh root@web-1 -- uptime\n  sega ssh --key ~/.ssh/id_ed25519_sk web-1",
+		Long: "Open a session with your own OpenSSH client, through the bastion, which records it. The key lives in memory and its certificate for minutes.\n" +
+			"With --key it is one of your own, which your ssh uses as it always does: from its file, an SSH agent or a FIDO2 token.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 && !o.renew {
 				return usagef("HOST is missing; your hosts: sega hosts")
@@ -35,6 +37,9 @@ func newSSH(a *app) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.key.check(); err != nil {
+				return err
+			}
 			if o.renew {
 				return a.renewSSH(cmd.Context(), o)
 			}
@@ -47,6 +52,7 @@ func newSSH(a *app) *cobra.Command {
 	c.Flags().SetInterspersed(false)
 	c.Flags().StringVar(&o.reason, "reason", "", "why, where policy asks for it")
 	c.Flags().StringVar(&o.ticket, "ticket", "", "ticket, where policy asks for it")
+	o.key.flags(c)
 	c.Flags().BoolVar(&o.renew, "renew", false, "renew the certificate that the block of sega configure --ssh uses, and do no more")
 	return c
 }
@@ -68,23 +74,17 @@ func (a *app) ssh(ctx context.Context, target string, command []string, o sshOpt
 	if !plainName(login) || !plainName(host) {
 		return usagef("%q is not of the form USER@HOST", target)
 	}
-	key, err := agent.NewKey(ctx, func(ctx context.Context, public ssh.PublicKey) (*ssh.Certificate, error) {
-		return s.certify(ctx, public, o)
-	})
-	if err != nil {
-		return err
-	}
 	dir, err := os.MkdirTemp("", "sega-ssh-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	stop, err := serveKey(dir, key)
+	identity, stop, err := s.identity(ctx, dir, o)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	args, err := s.sshArgs(dir, login, host)
+	args, err := s.sshArgs(dir, identity, login, host)
 	if err != nil {
 		return err
 	}
@@ -93,6 +93,23 @@ func (a *app) ssh(ctx context.Context, target string, command []string, o sshOpt
 		return withKind(kindProgram, withHint(errors.New("there is no ssh on this machine"), "install the OpenSSH client"))
 	}
 	return runChild(ctx, exec.Command(path, append(args, command...)...))
+}
+
+// identity has a key certified, and returns the options that make OpenSSH use it: a fresh one at a socket in dir, or one
+// of the person's own. It ends with stop.
+func (s *session) identity(ctx context.Context, dir string, o sshOptions) (options []string, stop func(), err error) {
+	if o.key.file != "" {
+		options, err = s.ownKeyArgs(ctx, dir, o)
+		return options, func() {}, err
+	}
+	key, err := agent.NewKey(ctx, func(ctx context.Context, public ssh.PublicKey) (*ssh.Certificate, error) {
+		return s.certify(ctx, public, o, nil)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	stop, err = serveKey(dir, key)
+	return []string{"IdentityAgent=" + filepath.Join(dir, "agent"), "IdentityFile=none", "IdentitiesOnly=no"}, stop, err
 }
 
 // plainName keeps what is typed from becoming an option, a route or a pattern.
@@ -124,8 +141,8 @@ func (s *session) loginAt(ctx context.Context, host string) (string, error) {
 }
 
 // certify asks for an access certificate for a key.
-func (s *session) certify(ctx context.Context, key ssh.PublicKey, o sshOptions) (*ssh.Certificate, error) {
-	answer, err := s.Certificate(ctx, api.CertificateRequest{PublicKey: string(ssh.MarshalAuthorizedKey(key)), Reason: o.reason, Ticket: o.ticket})
+func (s *session) certify(ctx context.Context, key ssh.PublicKey, o sshOptions, proof *api.KeyProof) (*ssh.Certificate, error) {
+	answer, err := s.Certificate(ctx, api.CertificateRequest{PublicKey: string(ssh.MarshalAuthorizedKey(key)), Reason: o.reason, Ticket: o.ticket, Proof: proof})
 	if err != nil {
 		return nil, err
 	}
@@ -165,8 +182,8 @@ func serveKey(dir string, key agent.Key) (stop func(), err error) {
 	return func() { _ = l.Close(); <-done }, nil
 }
 
-// sshArgs are the options that make OpenSSH use our key, our bastion and our trust, and nothing else.
-func (s *session) sshArgs(dir, login, host string) ([]string, error) {
+// sshArgs are the options that make OpenSSH use this identity, our bastion and our trust, and nothing else.
+func (s *session) sshArgs(dir string, identity []string, login, host string) ([]string, error) {
 	p, err := s.app.pinned()
 	if err != nil {
 		return nil, err
@@ -180,11 +197,10 @@ func (s *session) sshArgs(dir, login, host string) ([]string, error) {
 		return nil, err
 	}
 	var args []string
-	for _, option := range []string{
-		"IdentityAgent=" + filepath.Join(dir, "agent"), "IdentityFile=none", "IdentitiesOnly=no",
-		"UserKnownHostsFile=" + known, "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes", "UpdateHostKeys=no",
-		"HostKeyAlias=" + p.Configuration.BastionName, "PreferredAuthentications=publickey", "ProxyJump=none", "ControlPath=none", "ForwardAgent=no",
-	} {
+	for _, option := range append(identity,
+		"UserKnownHostsFile="+known, "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes", "UpdateHostKeys=no",
+		"HostKeyAlias="+p.Configuration.BastionName, "PreferredAuthentications=publickey", "ProxyJump=none", "ControlPath=none", "ForwardAgent=no",
+	) {
 		args = append(args, "-o", option)
 	}
 	return append(args, "-p", port, "-l", login+"+"+host, "--", addr), nil
