@@ -99,7 +99,11 @@ func (c *copier) ends(t testing.TB, n int) api.Report {
 
 func (c *copier) run(t testing.TB, tool, stdin string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	limit := 2 * patience
+	if os.Getenv("SEGA_SOAK") != "" {
+		limit = 20 * patience
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, requireTool(t, tool), append([]string{"-F", filepath.Join(c.openssh.dir, "config")}, args...)...)
 	cmd.Stdin, cmd.WaitDelay = strings.NewReader(strings.ReplaceAll(stdin, "{}", c.dir)), time.Second
