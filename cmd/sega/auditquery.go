@@ -225,7 +225,11 @@ func (l *eventList) add(e api.Event) error {
 	if err != nil {
 		return fmt.Errorf("event %d: %w", e.Index, err)
 	}
-	return l.row(strconv.FormatInt(e.Index, 10), stamp(v.Time), v.Kind, string(v.Outcome), actorName(v.Actor), v.Resource, firstOf(v.SessionID, v.LoginID), v.Reason)
+	what := v.Resource
+	if onFiles(v.Kind) {
+		what = strings.TrimSpace(what + " " + fileText(e.Details))
+	}
+	return l.row(strconv.FormatInt(e.Index, 10), stamp(v.Time), v.Kind, string(v.Outcome), actorName(v.Actor), what, firstOf(v.SessionID, v.LoginID), v.Reason)
 }
 
 func (l *eventList) flush() error {

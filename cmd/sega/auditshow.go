@@ -30,6 +30,7 @@ type shown struct {
 	EndReason string     `json:"end_reason"`
 	Commands  []shownOne `json:"commands"`
 	Unlisted  int        `json:"commands_unlisted,omitempty"` // beyond those above
+	Files     int64      `json:"files,omitempty"`             // operations on files, which audit query lists
 	BytesIn   int64      `json:"bytes_in"`
 	BytesOut  int64      `json:"bytes_out"`
 	BytesErr  int64      `json:"bytes_err"`
@@ -80,7 +81,7 @@ func newAuditShow(a *app) *cobra.Command {
 
 func summary(v *evidence) shown {
 	out := shown{ID: v.id, Person: actorName(v.start.Actor), LoginID: v.start.LoginID, Host: v.started.Host, Login: v.started.Login, Route: v.started.Route,
-		Source: v.start.Source, Client: v.started.Client, Started: v.start.Time, Reason: v.start.Reason, Ticket: v.start.Ticket, Outcome: "live", Commands: []shownOne{}, Unlisted: v.unlisted,
+		Source: v.start.Source, Client: v.started.Client, Started: v.start.Time, Reason: v.start.Reason, Ticket: v.start.Ticket, Outcome: "live", Commands: []shownOne{}, Unlisted: v.unlisted, Files: v.files,
 		BytesIn: v.ended.In, BytesOut: v.ended.Out, BytesErr: v.ended.Err}
 	if v.end != nil {
 		out.Ended, out.Outcome, out.EndReason = &v.end.Time, string(v.end.Outcome), v.end.Reason
@@ -112,6 +113,9 @@ func (a *app) showSession(v shown) error {
 	}
 	if v.Unlisted > 0 {
 		rows = append(rows, []string{"…", fmt.Sprintf("%d more: sega audit query 'session:%s kind:session.command'", v.Unlisted, v.ID)})
+	}
+	if v.Files > 0 {
+		rows = append(rows, []string{"files", fmt.Sprintf("%d operations: sega audit query 'session:%s kind:sftp.*'", v.Files, v.ID)})
 	}
 	return table(a.out, []string{"session", v.ID}, rows)
 }

@@ -59,7 +59,8 @@ type evidence struct {
 	ended    endDetails
 	heads    []recording.Head
 	commands []command
-	unlisted int // commands beyond maxCommands
+	unlisted int   // commands beyond maxCommands
+	files    int64 // operations on files
 }
 
 // maxCommands bounds what is kept of one session: who is recorded chooses how many there are.
@@ -124,6 +125,9 @@ func (c *collector) add(_ int64, e audit.Event) error {
 			v.heads = append(v.heads, h.Head)
 		}
 		return err
+	}
+	if onFiles(e.Kind) {
+		c.of(e.SessionID).files++
 	}
 	return nil
 }
