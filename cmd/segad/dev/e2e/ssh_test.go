@@ -4,7 +4,9 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +19,7 @@ import (
 
 	"filippo.io/age"
 
+	"sega/broker/api"
 	"sega/cmd/segad/dev/devtest"
 )
 
@@ -183,12 +186,43 @@ func testCopy(t *testing.T, e *devtest.Env) {
 	if !contains(commands, "subsystem sftp") || !contains(commands, "exec scp -t "+there) {
 		t.Errorf("no sftp, or no scp, among %q", commands)
 	}
+	// And which: by scp and by sftp, each way. They come behind what they tell of.
+	digest := fmt.Sprintf("%x", sha256.Sum256(content))
+	for _, kind := range []string{"sftp.write", "sftp.read"} {
+		devtest.Eventually(t, 10*time.Second, "two events "+kind, func() error {
+			if n := moved(t, p, kind, there, digest); n != 2 {
+				return fmt.Errorf("there are %d", n)
+			}
+			return nil
+		})
+	}
+	expect(t, p.Sega("audit", "query", "kind:sftp.write", "--limit", "1"), 0, there+" 3145745 bytes sha256:"+digest)
 	// stdin and stdout at once.
 	big := make([]byte, 5<<20)
 	rand.Read(big)
 	if r := p.RunInput(string(big), "sega", "ssh", e.Host.Name, "--", "cat"); r.Code != 0 || r.Out != string(big) {
 		t.Errorf("cat: exit %d, %d bytes of %d came back\n%s", r.Code, len(r.Out), len(big), r.Err)
 	}
+}
+
+// moved counts the events of a kind for a file that went over whole.
+func moved(t *testing.T, p *devtest.Person, kind, path, digest string) (n int) {
+	t.Helper()
+	for _, v := range p.Events("--kind", kind) {
+		var d api.FileOperation
+		raw, err := json.Marshal(v["details"])
+		if err == nil {
+			err = json.Unmarshal(raw, &d)
+		}
+		transfer := cmp.Or(d.Written, d.Read)
+		if d.Path != path {
+			continue
+		}
+		if n++; err != nil || transfer == nil || len(transfer.Runs) != 1 || transfer.Runs[0].SHA256 != digest || field(v, "outcome") != "success" {
+			t.Errorf("%s: %v, %s", kind, err, raw)
+		}
+	}
+	return n
 }
 
 // testTools uses what people build on ssh: shared connections, as ansible does, and git.
