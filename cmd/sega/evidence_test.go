@@ -156,19 +156,20 @@ func TestSound(t *testing.T) {
 	}
 	living, witnessed, silent := &evidence{}, &evidence{heads: []recording.Head{{}}}, &evidence{end: &audit.Event{}}
 	for _, c := range []struct {
-		name                           string
-		v                              *evidence
-		complete, interrupted, missing bool
+		name                                    string
+		v                                       *evidence
+		complete, omitted, interrupted, missing bool
 	}{
-		{"lives", living, true, true, true},
-		{"lives, witnessed", witnessed, true, true, false},
-		{"ended complete", ended(recording.StatusComplete), true, false, false},
-		{"ended interrupted", ended(recording.StatusInterrupted), true, true, false},
-		{"ended missing", ended(recording.StatusMissing), true, false, true},
-		{"ended, and nothing is said of it", silent, true, false, false},
+		{"lives", living, true, true, true, true},
+		{"lives, witnessed", witnessed, true, true, true, false},
+		{"ended complete", ended(recording.StatusComplete), true, false, false, false},
+		{"ended with content left out", ended(recording.StatusOmitted), true, true, false, false},
+		{"ended interrupted", ended(recording.StatusInterrupted), true, false, true, false},
+		{"ended missing", ended(recording.StatusMissing), true, false, false, true},
+		{"ended, and nothing is said of it", silent, true, false, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for status, want := range map[string]bool{recording.StatusComplete: c.complete, recording.StatusInterrupted: c.interrupted, recording.StatusMissing: c.missing,
+			for status, want := range map[string]bool{recording.StatusComplete: c.complete, recording.StatusOmitted: c.omitted, recording.StatusInterrupted: c.interrupted, recording.StatusMissing: c.missing,
 				"forged at 7": false, "gap at 7": false, "": false, "Complete": false} {
 				if got := c.v.sound(recording.Verdict{Status: status}); got != want {
 					t.Errorf("%q is %v, want %v", status, got, want)
