@@ -1,4 +1,5 @@
 # make demo   build, start everything on loopback, run the main job
+# make segad-pkcs11  build segad with keys of CAs in HSMs (PKCS#11)
 # make man    write the manual pages of sega into man/
 # make test   install what the tests need where that is possible, and run them all
 
@@ -16,13 +17,17 @@ ONLY ?=
 
 BIN ?= bin
 
-.PHONY: build sega man demo test soak bench lint fuzz cross
+.PHONY: build sega segad-pkcs11 man demo test soak bench lint fuzz cross
 
 build: sega
 	CGO_ENABLED=0 go build $(GOFLAGS) -ldflags "$(LDFLAGS)" -o $(BIN)/segad ./cmd/segad
 
 sega:
 	CGO_ENABLED=0 go build $(GOFLAGS) $(LEAN) -ldflags "$(LDFLAGS) -funcalign=16 $(ENTRY)" -o $(BIN)/sega ./cmd/sega
+
+# segad with keys in HSMs: the one build that needs cgo, a C compiler and at run time the HSM's module
+segad-pkcs11:
+	CGO_ENABLED=1 go build $(GOFLAGS) -tags pkcs11 -ldflags "$(LDFLAGS)" -o $(BIN)/segad ./cmd/segad
 
 man:
 	rm -rf man
@@ -36,6 +41,7 @@ demo:
 test:
 	scripts/deps test
 	go test $(TESTFLAGS) -timeout 25m ./...
+	CGO_ENABLED=1 go test $(TESTFLAGS) -tags pkcs11 ./sshca/signer
 
 soak:
 	scripts/deps test

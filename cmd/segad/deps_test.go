@@ -44,6 +44,7 @@ var allowed = []struct {
 	{"idp", []string{"keychain/secret"}, "identity alone"},
 	{"sshca", nil, "profiles and checks are pure"},
 	{"sshca/krl", []string{"sshca"}, "bytes of OpenSSH; what is revoked is the broker's"},
+	{"sshca/signer", []string{"sshca", "sshca/softkey", "keychain/secret"}, "keys of the CAs, wherever they live"},
 	{"sshca/softkey", []string{"keychain/secret"}, "keys in files"},
 	{"keychain", []string{"keychain/secret"}, "the laptop's secrets"},
 	{"keychain/secret", nil, "a leaf"},
@@ -136,7 +137,7 @@ func TestWhatSegaLinks(t *testing.T) {
 		"modernc.org/": "SQL", "github.com/jackc/": "SQL", "github.com/aws/": "a cloud SDK", "gocloud.dev": "a cloud SDK", "cloud.google.com/": "a cloud SDK",
 		"github.com/cedar-policy/": "policy", "github.com/prometheus/": "metrics of servers", "go.step.sm/": "CA keys", "github.com/okta/": "the directory",
 		"sega/broker/state": "the servers", "sega/broker/policy": "the servers", "sega/broker/bastion": "the servers", "sega/broker/awssts": "the servers",
-		"sega/audit/sqlite": "the servers", "sega/audit/store": "the servers", "sega/cmd/segad": "the servers", "sega/sshca/softkey": "CA keys",
+		"sega/audit/sqlite": "the servers", "sega/audit/store": "the servers", "sega/cmd/segad": "the servers", "sega/sshca/softkey": "CA keys", "sega/sshca/signer": "CA keys",
 	}
 	found := false
 	for _, p := range list(t, "sega/cmd/sega") {
