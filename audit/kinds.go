@@ -50,6 +50,10 @@ const (
 	KindNodeSession     = "node.session"
 	KindPolicyReload    = "policy.reload"
 	KindCAConfigure     = "ca.configure"
+	KindCAPublish       = "ca.publish"
+	KindCAWithdraw      = "ca.withdraw"
+	KindCASwitch        = "ca.switch"
+	KindCARetire        = "ca.retire"
 	KindLogRecovery     = "log.recovery"
 	KindRequestRefuse   = "request.refuse"
 	KindRetentionDelete = "retention.delete"
@@ -70,7 +74,7 @@ func Kinds() []string {
 		KindForwardOpen, KindForwardClose, KindKeyAdd, KindKeyRemove,
 		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
 		KindNodeEnroll, KindNodeSession, KindPolicyReload,
-		KindCAConfigure, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
+		KindCAConfigure, KindCAPublish, KindCAWithdraw, KindCASwitch, KindCARetire, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
 		KindHostToken, KindHostEnroll, KindHostCert, KindHostBypass,
 	}
 	slices.Sort(kinds)
@@ -88,7 +92,7 @@ func KnownKind(kind string) bool {
 		KindForwardOpen, KindForwardClose, KindKeyAdd, KindKeyRemove,
 		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
 		KindNodeEnroll, KindNodeSession, KindPolicyReload,
-		KindCAConfigure, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
+		KindCAConfigure, KindCAPublish, KindCAWithdraw, KindCASwitch, KindCARetire, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
 		KindHostToken, KindHostEnroll, KindHostCert, KindHostBypass:
 		return true
 	}

@@ -17,7 +17,7 @@ import (
 // openCAs brings the database up to what the configuration says: where it knows no key of a CA that signs, the first that is
 // configured does; what is trusted beside is what the configuration names. All else is for a rotation.
 func (s *Server) openCAs(ctx context.Context) error {
-	s.cas.ring = s.CAs
+	s.cas.ring.Store(&s.CAs)
 	for range 5 { // another broker may start at the same time
 		err := s.configureCAs(ctx)
 		if err == nil {

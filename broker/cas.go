@@ -41,9 +41,9 @@ const kindBroker = "broker"
 
 // cas are the CAs as this broker knows them. What is in force changes as a whole.
 type cas struct {
-	mu     sync.Mutex // one refresh at a time
-	ring   CAs        // as last opened
-	told   int64      // version that the database has of us
+	mu     sync.Mutex          // one refresh at a time; held while the database is asked, so the committer must not want it
+	ring   atomic.Pointer[CAs] // as last opened
+	told   int64               // version that the database has of us
 	toldAt time.Time
 	now    atomic.Pointer[caState]
 	health caHealth
@@ -155,10 +155,10 @@ func (s *Server) RefreshCAs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !c.ring.holds(next) && s.ReloadCAs != nil {
+	if !c.ring.Load().holds(next) && s.ReloadCAs != nil {
 		s.reloadCAs(ctx)
 	}
-	next.arrange(c.ring)
+	next.arrange(*c.ring.Load())
 	was := c.now.Swap(next)
 	if was == nil || was.trust.Version != next.trust.Version {
 		s.hub.notify()
@@ -176,7 +176,7 @@ func (s *Server) reloadCAs(ctx context.Context) {
 		s.Logger.Error("the keys of the CAs were not read anew", "error", err)
 		return
 	}
-	s.cas.ring = ring
+	s.cas.ring.Store(&ring)
 }
 
 // holds reports whether every key that signs, or will next, can be used here.

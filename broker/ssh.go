@@ -111,6 +111,11 @@ func (s *Server) signed(ctx context.Context, cert *ssh.Certificate, profile sshc
 		details: map[string]any{"serial": sshca.Serial(cert.Serial).String(), "certificate_sha256": record.Digest, "key_id": cert.KeyId,
 			"principals": cert.ValidPrincipals, "fingerprint": record.Fingerprint, "valid_before": before, "ca": ssh.FingerprintSHA256(signer.PublicKey())},
 		apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
+			if record.Profile == caHost {
+				if err := s.signsStill(ctx, tx, caHost, sshca.MarshalLine(signer.PublicKey())); err != nil {
+					return err
+				}
+			}
 			if err := s.recordCert(ctx, tx, record); err != nil || cert.CertType != ssh.HostCert {
 				return err
 			}

@@ -24,18 +24,19 @@ type CAKey struct {
 	Version   int64     // of the first trust that holds it
 	Published time.Time // when that was
 	Replaced  time.Time // when it stopped signing; zero where it has not
+	Until     time.Time // when all that it has signed has expired; zero while it signs
 	Retired   time.Time // when it left the trust; zero where it has not
 }
 
-const caColumns = `ca, key, phase, version, published, replaced, retired`
+const caColumns = `ca, key, phase, version, published, replaced, until, retired`
 
 func caKeys(ctx context.Context, q Querier, where string, args ...any) ([]CAKey, error) {
 	rows, err := q.QueryContext(ctx, `SELECT `+caColumns+` FROM ca_keys `+where+` ORDER BY ca, version, key`, args...)
 	return collect(rows, err, func(r *sql.Rows) (CAKey, error) {
 		var k CAKey
-		var published, replaced, retired int64
-		err := r.Scan(&k.CA, &k.Key, &k.Phase, &k.Version, &published, &replaced, &retired)
-		k.Published, k.Replaced, k.Retired = Time(published), Time(replaced), Time(retired)
+		var published, replaced, until, retired int64
+		err := r.Scan(&k.CA, &k.Key, &k.Phase, &k.Version, &published, &replaced, &until, &retired)
+		k.Published, k.Replaced, k.Until, k.Retired = Time(published), Time(replaced), Time(until), Time(retired)
 		return k, err
 	})
 }
@@ -51,20 +52,21 @@ func RetiredCAs(ctx context.Context, q Querier) ([]CAKey, error) {
 
 // AddCAKey records a key; ErrExists where any CA has or had it, or where its phase is taken.
 func AddCAKey(ctx context.Context, q Querier, k CAKey) error {
-	return insert(ctx, q, `INSERT INTO ca_keys (`+caColumns+`) VALUES (?,?,?,?,?,?,?)`,
-		k.CA, k.Key, k.Phase, k.Version, Millis(k.Published), Millis(k.Replaced), Millis(k.Retired))
+	return insert(ctx, q, `INSERT INTO ca_keys (`+caColumns+`) VALUES (?,?,?,?,?,?,?,?)`,
+		k.CA, k.Key, k.Phase, k.Version, Millis(k.Published), Millis(k.Replaced), Millis(k.Until), Millis(k.Retired))
 }
 
-// MoveCAKey moves a key from one phase to the next one; ErrNotFound where it is not in that phase.
-func MoveCAKey(ctx context.Context, q Querier, key, from, to string, now time.Time) error {
-	set, args := `phase=?`, []any{to}
-	switch to {
-	case CAOld:
-		set, args = `phase=?, replaced=?`, []any{to, Millis(now)}
-	case CARetired:
-		set, args = `phase=?, retired=?`, []any{to, Millis(now)}
-	}
-	return touched(q.ExecContext(ctx, `UPDATE ca_keys SET `+set+` WHERE key=? AND phase=?`, append(args, key, from)...))
+// MoveCAKey moves a key from one phase to another, and records the times that it has; ErrNotFound where it is not in that phase.
+func MoveCAKey(ctx context.Context, q Querier, k CAKey, to string) error {
+	return touched(q.ExecContext(ctx, `UPDATE ca_keys SET phase=?, version=?, published=?, replaced=?, until=?, retired=? WHERE key=? AND phase=?`,
+		to, k.Version, Millis(k.Published), Millis(k.Replaced), Millis(k.Until), Millis(k.Retired), k.Key, k.Phase))
+}
+
+// LastCert returns when the last certificate of a profile ends that is recorded; zero where there is none.
+func LastCert(ctx context.Context, q Querier, profile string) (time.Time, error) {
+	var last int64
+	err := q.QueryRowContext(ctx, `SELECT COALESCE(max(valid_before), 0) FROM certs WHERE profile=?`, profile).Scan(&last)
+	return Time(last), err
 }
 
 // DropCAKey forgets a key that has never signed; ErrNotFound where it is not in that phase.

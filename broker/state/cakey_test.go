@@ -28,7 +28,14 @@ func (d db) addCA(ca, key, phase string, version int64) error {
 
 func (d db) move(key, from, to string) error {
 	return d.try(func(ctx context.Context, q state.Querier) error {
-		return state.MoveCAKey(ctx, q, key, from, to, noon.Add(time.Hour))
+		k := state.CAKey{Key: key, Phase: from, Version: 1, Published: noon}
+		if to == state.CAOld || to == state.CARetired {
+			k.Replaced, k.Until = noon.Add(time.Hour), noon.Add(2*time.Hour)
+		}
+		if to == state.CARetired {
+			k.Retired = noon.Add(3 * time.Hour)
+		}
+		return state.MoveCAKey(ctx, q, k, to)
 	})
 }
 
@@ -75,10 +82,10 @@ func TestCAKeysLive(t *testing.T) {
 				t.Errorf("%s from %s to %s: %v, want %v", step.key, step.from, step.to, err, step.want)
 			}
 		}
-		retired := state.CAKey{CA: "access", Key: "a", Phase: state.CARetired, Version: 1, Published: noon, Replaced: noon.Add(time.Hour), Retired: noon.Add(time.Hour)}
+		retired := state.CAKey{CA: "access", Key: "a", Phase: state.CARetired, Version: 1, Published: noon, Replaced: noon.Add(time.Hour), Until: noon.Add(2 * time.Hour), Retired: noon.Add(3 * time.Hour)}
 		want(d, state.RetiredCAs, []state.CAKey{retired})
 		want(d, state.CAKeys, []state.CAKey{retired,
-			{CA: "access", Key: "b", Phase: state.CACurrent, Version: 2, Published: noon}, {CA: "hop", Key: "h", Phase: state.CACurrent, Version: 1, Published: noon}})
+			{CA: "access", Key: "b", Phase: state.CACurrent, Version: 1, Published: noon}, {CA: "hop", Key: "h", Phase: state.CACurrent, Version: 1, Published: noon}})
 		if err := d.addCA("access", "a", state.CANext, 3); !errors.Is(err, state.ErrExists) {
 			t.Errorf("a retired key came back: %v", err)
 		}

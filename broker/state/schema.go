@@ -91,7 +91,7 @@ var Schema = []string{
 	`INSERT INTO ca_trust (one, version) VALUES (1, 0) ON CONFLICT DO NOTHING`,
 	`CREATE TABLE IF NOT EXISTS ca_keys (
 		key TEXT PRIMARY KEY, ca TEXT NOT NULL, phase TEXT NOT NULL, version INTEGER NOT NULL,
-		published INTEGER NOT NULL, replaced INTEGER NOT NULL, retired INTEGER NOT NULL) STRICT`,
+		published INTEGER NOT NULL, replaced INTEGER NOT NULL, until INTEGER NOT NULL, retired INTEGER NOT NULL) STRICT`,
 	`CREATE UNIQUE INDEX IF NOT EXISTS ca_keys_one ON ca_keys (ca, phase) WHERE phase IN ('next', 'current', 'old')`,
 	`CREATE TABLE IF NOT EXISTS trust_seen (
 		machine TEXT PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL, at INTEGER NOT NULL) STRICT`,

@@ -127,14 +127,16 @@ func showPlan(w io.Writer, p migrate.Plan) {
 var errNotConfirmed = fmt.Errorf("%w: nothing was changed; repeat it with --yes", errUsage)
 
 // confirm asks on the terminal; without one only --yes goes on.
-func confirm(ctx context.Context, yes bool) error {
+func confirm(ctx context.Context, yes bool) error { return confirmStep(ctx, "Move it?", yes) }
+
+func confirmStep(ctx context.Context, question string, yes bool) error {
 	if yes {
 		return nil
 	}
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
 		return errNotConfirmed
 	}
-	fmt.Fprint(os.Stderr, "Move it? [y/N] ")
+	fmt.Fprint(os.Stderr, question+" [y/N] ")
 	answer, err := bufio.NewReader(io.LimitReader(os.Stdin, 100)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err

@@ -93,11 +93,11 @@ func runBroker(ctx context.Context, path string, log *slog.Logger) error {
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}}
 	log.Info("broker is ready", "origin", file.Origin, "listen", listener.Addr().String(), "policy", server.Policy.Set().Digest())
-	return errors.Join(serveBroker(ctx, web, listener, server, noted, config.Path(path, file.Policy), log), noted.note())
+	return errors.Join(serveBroker(ctx, web, listener, server, noted, config.Path(path, file.Policy), file.OperatorsSocket(path), log), noted.note())
 }
 
 // serveBroker runs the web server and the watchers until ctx ends, then drains.
-func serveBroker(ctx context.Context, web *http.Server, listener net.Listener, server *broker.Server, noted *mark, policyDir string, log *slog.Logger) error {
+func serveBroker(ctx context.Context, web *http.Server, listener net.Listener, server *broker.Server, noted *mark, policyDir, operators string, log *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		err := web.ServeTLS(listener, "", "")
@@ -112,6 +112,8 @@ func serveBroker(ctx context.Context, web *http.Server, listener net.Listener, s
 	})
 	group.Go(func() error { return watchPolicy(ctx, server, policyDir, log) })
 	group.Go(func() error { return noted.keep(ctx, log) })
+	group.Go(func() error { return server.KeepCAs(ctx) })
+	group.Go(func() error { return serveOperators(ctx, operators, server, log) })
 	group.Go(func() error { return sweep(ctx, server, log) })
 	return group.Wait()
 }

@@ -10,32 +10,32 @@ import (
 
 	"sega/broker"
 	"sega/cmd/segad/config"
-	"sega/keychain/secret"
 	"sega/sshca"
+	"sega/sshca/signer"
 	"sega/sshca/softkey"
 )
 
 // wireCAs opens the keys of the CAs, and lets the broker read anew which ones there are: a rotation needs no restart.
-func wireCAs(c *broker.Config, path string, file config.CA, log *slog.Logger) (err error) {
-	if c.CAs, err = openCAs(path, file, log); err != nil {
+func wireCAs(ctx context.Context, c *broker.Config, path string, file config.CA, log *slog.Logger) (err error) {
+	if c.CAs, err = openCAs(ctx, path, file, log); err != nil {
 		return err
 	}
-	c.ReloadCAs = func(context.Context) (broker.CAs, error) {
+	c.ReloadCAs = func(ctx context.Context) (broker.CAs, error) {
 		now, err := config.LoadBroker(path)
 		if err != nil {
 			return broker.CAs{}, err
 		}
-		return openCAs(path, now.CA, log)
+		return openCAs(ctx, path, now.CA, log)
 	}
 	return nil
 }
 
-func openCAs(path string, file config.CA, log *slog.Logger) (cas broker.CAs, err error) {
-	pass, err := config.Secret(config.Path(path, file.Passphrase))
+func openCAs(ctx context.Context, path string, file config.CA, log *slog.Logger) (cas broker.CAs, err error) {
+	where, err := signerConfig(path, file.Passphrase)
 	if err != nil {
 		return cas, err
 	}
-	defer pass.Wipe()
+	defer where.Passphrase.Wipe()
 	for _, ca := range []struct {
 		name   string
 		places config.Keys
@@ -46,7 +46,7 @@ func openCAs(path string, file config.CA, log *slog.Logger) (cas broker.CAs, err
 		{"access", file.Access, &cas.Access, file.MoreAccess, &cas.MoreAccess}, {"hop", file.Hop, &cas.Hop, file.MoreHop, &cas.MoreHop},
 		{"front", file.Front, &cas.Front, file.MoreFront, &cas.MoreFront}, {"host", file.Host, &cas.Host, file.MoreHost, &cas.MoreHost},
 	} {
-		if *ca.to, err = openKeys(path, ca.places, pass, log.With("ca", ca.name)); err != nil {
+		if *ca.to, err = openKeys(ctx, ca.places, where, log.With("ca", ca.name)); err != nil {
 			return cas, fmt.Errorf("%s CA: %w", ca.name, err)
 		}
 		bundle, err := sshca.ParseBundle(ca.lines)
@@ -60,21 +60,61 @@ func openCAs(path string, file config.CA, log *slog.Logger) (cas broker.CAs, err
 
 // openKeys opens the keys of one CA. One that cannot be opened is left out where there are others: the broker is not ready
 // while the one that signs is missing.
-func openKeys(path string, places config.Keys, pass secret.Secret, log *slog.Logger) (signers []ssh.Signer, err error) {
+func openKeys(ctx context.Context, places config.Keys, where signer.Config, log *slog.Logger) (signers []ssh.Signer, err error) {
 	if len(places) == 0 {
 		return nil, errors.New("no key configured\nrun: segad ca init")
 	}
 	for _, place := range places {
-		signer, failed := softkey.Open(config.Path(path, place), pass)
+		opened, failed := signer.Open(ctx, place, where)
 		if failed != nil {
 			log.Error("a key of a CA was not opened", "error", failed)
 			err = errors.Join(err, failed)
 			continue
 		}
-		signers = append(signers, signer)
+		signers = append(signers, opened)
 	}
 	if len(signers) == 0 {
 		return nil, err
 	}
 	return signers, nil
+}
+
+// signerConfig is how keys are opened that a configuration names. Paths in it are relative to it.
+func signerConfig(path, passphrase string) (signer.Config, error) {
+	c := signer.Config{Path: func(p string) string { return config.Path(path, p) }, Secret: config.Secret}
+	if passphrase == "" {
+		return c, nil // of CAs whose keys are no files
+	}
+	pass, err := config.Secret(config.Path(path, passphrase))
+	c.Passphrase = pass
+	return c, err
+}
+
+// placeConfig is signerConfig for a key that stands on the command line.
+func placeConfig(place, passphrase string) (signer.Config, error) {
+	if signer.IsFile(place) && passphrase == "" {
+		return signer.Config{}, fmt.Errorf("%w: required flag --passphrase is not set: key files need it", errUsage)
+	}
+	return signerConfig("./command-line", passphrase)
+}
+
+// openPlace opens a key that stands on the command line.
+func openPlace(ctx context.Context, place, passphrase string) (ssh.Signer, error) {
+	c, err := placeConfig(place, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	return signer.Open(ctx, place, c)
+}
+
+// createKey makes one key and returns its public half.
+func createKey(ctx context.Context, place, passphrase string) (ssh.PublicKey, error) {
+	c, err := placeConfig(place, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	if signer.IsFile(place) {
+		return softkey.Create(place, c.Passphrase, softkey.Ed25519)
+	}
+	return signer.Create(ctx, place, c)
 }

@@ -69,7 +69,7 @@ func exactly(n int) cobra.PositionalArgs {
 		if err := cobra.ExactArgs(n)(cmd, args); err != nil {
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
-		if err := cmd.ValidateRequiredFlags(); err != nil {
+		if err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil {
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
 		return nil

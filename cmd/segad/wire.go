@@ -44,7 +44,7 @@ func openBroker(ctx context.Context, path string, file config.Broker, log *slog.
 	if p.config.TrustedProxies, err = prefixes(file.TrustedProxies); err != nil {
 		return p, err
 	}
-	if err := wireCAs(&p.config, path, file.CA, log); err != nil {
+	if err := wireCAs(ctx, &p.config, path, file.CA, log); err != nil {
 		return p, err
 	}
 	p.config.Policy = policy.NewEngine(func() (*policy.Set, error) { return policy.Load(os.DirFS(config.Path(path, file.Policy))) })

@@ -15,6 +15,15 @@ type CA struct {
 	MoreHost   []string `yaml:"more_host,omitempty"`
 }
 
+// OperatorsSocket is the path of the Unix socket at which `segad ca` asks the running broker: beside the configuration where none is
+// configured.
+func (b Broker) OperatorsSocket(file string) string {
+	if b.Operators == "" {
+		return file + ".sock"
+	}
+	return Path(file, b.Operators)
+}
+
 // Keys are the places of keys that may sign for one CA. In the file they are one place or a list of them. Which one signs the
 // database knows; where it knows none yet, the first one does.
 type Keys []string

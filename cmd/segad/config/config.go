@@ -52,6 +52,8 @@ type Broker struct {
 	Mark string `yaml:"mark,omitempty"` // path that the newest checkpoint is noted at: MarkFile
 
 	SessionLimits SessionLimits `yaml:"session_limits,omitempty"` // of SSH
+
+	Operators string `yaml:"operators,omitempty"` // path of the socket of segad ca: OperatorsSocket
 }
 
 // TLS names the PEM files of the server's certificate.

@@ -1,0 +1,165 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+
+	"sega/audit"
+	"sega/audit/store"
+	"sega/broker/api"
+	"sega/broker/state"
+	"sega/sshca"
+)
+
+// operatorIssuer is the issuer of operators' identities: accounts of the broker's machine.
+const operatorIssuer = "sega:operators"
+
+// Operator is who works on the broker's machine, as the kernel says.
+type Operator struct {
+	Subject string // uid:0
+	Name    string // of the account
+}
+
+type operatorKey struct{}
+
+// WithOperator returns a context of requests that an operator makes.
+func WithOperator(ctx context.Context, o Operator) context.Context {
+	return context.WithValue(ctx, operatorKey{}, o)
+}
+
+// Operators answers those who run the broker, on a socket of its machine. Whoever serves it says who asks by WithOperator; nobody
+// else gets an answer.
+func (s *Server) Operators() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET "+api.RouteCAs, s.operated(func(context.Context, Operator, *http.Request) error { return nil }))
+	for route, step := range map[string]struct {
+		kind string
+		plan planner
+	}{
+		api.RouteCAPublish:  {audit.KindCAPublish, nil},
+		api.RouteCAWithdraw: {audit.KindCAWithdraw, s.planWithdraw},
+		api.RouteCARotate:   {audit.KindCASwitch, s.planSwitch},
+		api.RouteCARetire:   {audit.KindCARetire, s.planRetire},
+	} {
+		mux.Handle("POST "+route, s.operated(func(ctx context.Context, who Operator, r *http.Request) error {
+			ca := r.PathValue("ca")
+			if !slices.Contains(caNames, ca) {
+				return api.Errorf(api.KindNotFound, "no CA %q: there are access, hop, front and host", printable(ca, 20))
+			}
+			var asked api.CAStep
+			if err := decode(&call{request: r}, &asked); err != nil {
+				return err
+			}
+			plan := step.plan
+			if step.kind == audit.KindCAPublish {
+				plan = s.rereadCAs(ctx, ca).plan(s)
+			}
+			return s.stepCA(ctx, who, step.kind, ca, asked, plan)
+		}))
+	}
+	return mux
+}
+
+// operated does what an operator asks for and answers with where the CAs stand.
+func (s *Server) operated(act func(ctx context.Context, who Operator, r *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who, ok := r.Context().Value(operatorKey{}).(Operator)
+		c := &call{id: newRequestID(), request: r, writer: w}
+		if !ok {
+			s.fail(w, c, api.Errorf(api.KindUnauthenticated, "nobody said who asks"))
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit)
+		err := act(r.Context(), who, r)
+		var view api.CAs
+		if err == nil {
+			view, err = s.viewCAs(r.Context())
+		}
+		if err != nil {
+			s.fail(w, c, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(view)
+	})
+}
+
+// rereadCAs takes up keys that the configuration names by now, and says which of a CA's do not sign.
+func (s *Server) rereadCAs(ctx context.Context, ca string) *candidates {
+	if s.ReloadCAs != nil {
+		s.cas.mu.Lock()
+		s.reloadCAs(ctx)
+		s.cas.mu.Unlock()
+	}
+	c := &candidates{ring: *s.cas.ring.Load(), fails: map[string]error{}}
+	now := s.cas.now.Load()
+	for _, line := range newKeys(c.ring, ca, now.keys) {
+		c.fails[line] = sshca.TrySigner(c.ring.find(ca, line))
+	}
+	return c
+}
+
+// viewCAs says where the CAs stand.
+func (s *Server) viewCAs(ctx context.Context) (view api.CAs, err error) {
+	now := s.cas.now.Load()
+	failing := s.cas.health.list()
+	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
+		keys, err := state.CAKeys(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if view.Version, err = state.TrustVersion(ctx, tx); err != nil {
+			return err
+		}
+		for _, name := range caNames {
+			ca, err := s.viewCA(ctx, tx, name, keys)
+			if err != nil {
+				return err
+			}
+			ca.Signing = now.signing[name] != nil && !slices.Contains(failing, name)
+			view.CAs = append(view.CAs, ca)
+		}
+		return nil
+	})
+	return view, unavailable(err)
+}
+
+func (s *Server) viewCA(ctx context.Context, q store.Querier, name string, keys []state.CAKey) (api.CA, error) {
+	ca := api.CA{Name: name, Keys: []api.CAKey{}, New: []string{}, Next: "publish", Seen: []api.CASeen{}, ByHand: []string{}}
+	for _, line := range newKeys(*s.cas.ring.Load(), name, keys) {
+		ca.New = append(ca.New, fingerprint(line))
+	}
+	for _, k := range keys {
+		if k.CA != name {
+			continue
+		}
+		ca.Keys = append(ca.Keys, api.CAKey{Line: k.Key, Fingerprint: fingerprint(k.Key), Phase: k.Phase, Version: k.Version,
+			Published: k.Published, Replaced: k.Replaced, Until: k.Until, Retired: k.Retired})
+		switch {
+		case k.Phase == state.CAOld: // before another one signs
+			ca.Next, ca.NotYet = "retire", k.Until
+		case k.Phase == state.CANext:
+			seen, byHand, err := s.whoSees(ctx, q, name, k)
+			if err != nil {
+				return ca, err
+			}
+			ca.Seen, ca.ByHand = append(ca.Seen, seen...), append(ca.ByHand, byHand...)
+			if ca.Next == "publish" {
+				ca.Next, ca.NotYet = "rotate", s.laptopsHave(name, k)
+			}
+		}
+	}
+	return ca, nil
+}
+
+// signsStill is for the transaction of certificates that live for weeks, those of hosts: none may be signed by a key of which a
+// rotation has already noted when its last one ends.
+func (s *Server) signsStill(ctx context.Context, q store.Querier, ca string, key string) error {
+	_, by, err := caOf(ctx, q, ca)
+	if err != nil || by[state.CACurrent].Key == key {
+		return err
+	}
+	return api.Errorf(api.KindUnavailable, "the %s CA has begun to sign with another key", ca).WithHint("repeat the command")
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sega/broker/api"
+	"sega/cmd/segad/config"
+)
+
+// stepOptions are the flags of the steps of a rotation.
+type stepOptions struct {
+	config string
+	yes    bool
+	api.CAStep
+}
+
+// caSteps are the commands that change which keys a CA has.
+var caSteps = []struct {
+	name, short, long string
+	route             string
+	flags             func(c *cobra.Command, o *stepOptions)
+}{
+	{"publish", "Put a CA's next key into all trust bundles, beside the one that signs", `Put the next key of a CA into all trust bundles, beside the one that signs. It must stand in the list ca.CA of the broker's configuration, which the
+running broker reads anew. Nothing is signed with it before segad ca rotate.`, api.RouteCAPublish, func(c *cobra.Command, o *stepOptions) {
+		c.Flags().StringVar(&o.Key, "key", "", "SHA256: fingerprint of the key, where several are new")
+	}},
+	{"withdraw", "Take a published key back that has not signed", "Take a key out of the trust bundles that was published and has not signed.", api.RouteCAWithdraw, nil},
+	{"rotate", "Sign with the published key from now on", `Have a CA sign with its published key from now on. It is refused while an enrolled bastion or host, or a broker, has not seen the key, and for the
+front CA until every laptop has it; what the old key has signed stays good.`, api.RouteCARotate, func(c *cobra.Command, o *stepOptions) {
+		c.Flags().BoolVar(&o.Force, "force", false, "although somebody has not seen the key: who has not lets nobody in")
+		c.Flags().BoolVar(&o.ByHand, "by-hand", false, "hosts that are not enrolled have the key in their TrustedUserCAKeys file")
+	}},
+	{"retire", "Take a CA's old key out of the trust bundles, for good", `Take the key that signed before the last rotation out of all trust bundles, and onto the revocation list. It is refused before all that it has signed
+has expired.`, api.RouteCARetire, func(c *cobra.Command, o *stepOptions) {
+		c.Flags().BoolVar(&o.Force, "force", false, "although what it has signed is refused from then on: where the key was stolen")
+	}},
+}
+
+func newCASteps() (all []*cobra.Command) {
+	for _, step := range caSteps {
+		var o stepOptions
+		c := &cobra.Command{Use: step.name + " CA", Short: step.short, Long: step.long, Args: exactly(1), Example: "  segad ca " + step.name + " access --config /etc/sega/broker.yaml",
+			RunE: func(cmd *cobra.Command, args []string) error { return runStep(cmd, step.name, step.route, args[0], o) }}
+		c.Flags().StringVar(&o.config, "config", "", "configuration file of the running broker (YAML)")
+		c.Flags().StringVar(&o.Reason, "reason", "", "why, for the log")
+		c.Flags().StringVar(&o.Ticket, "ticket", "", "ticket, for the log")
+		c.Flags().BoolVar(&o.yes, "yes", false, "do it without asking")
+		if step.flags != nil {
+			step.flags(c, &o)
+		}
+		_ = c.MarkFlagRequired("config")
+		all = append(all, c)
+	}
+	return all
+}
+
+// runStep shows where the CA stands, asks, and has the running broker take the step.
+func runStep(cmd *cobra.Command, name, route, ca string, o stepOptions) error {
+	if !slices.Contains(caNames, ca) {
+		return fmt.Errorf("%w: no CA %q: there are %s", errUsage, ca, strings.Join(caNames, ", "))
+	}
+	socket, err := operatorsSocket(o.config)
+	if err != nil {
+		return err
+	}
+	now, err := askBroker(cmd.Context(), socket, http.MethodGet, api.RouteCAs, nil)
+	if err != nil {
+		return err
+	}
+	showCAs(cmd.ErrOrStderr(), now, ca)
+	if err := confirmStep(cmd.Context(), fmt.Sprintf("%s the %s CA?", name, ca), o.yes); err != nil {
+		return err
+	}
+	after, err := askBroker(cmd.Context(), socket, http.MethodPost, strings.Replace(route, "{ca}", ca, 1), o.CAStep)
+	if err != nil {
+		return err
+	}
+	showCAs(cmd.OutOrStdout(), after, ca)
+	return nil
+}
+
+func operatorsSocket(path string) (string, error) {
+	file, err := config.LoadBroker(path)
+	if err != nil {
+		return "", err
+	}
+	return file.OperatorsSocket(path), nil
+}
+
+// askBroker asks the broker that runs on this machine.
+func askBroker(ctx context.Context, socket, method, route string, body any) (cas api.CAs, err error) {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return cas, err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://broker"+route, bytes.NewReader(raw))
+	if err != nil {
+		return cas, err
+	}
+	web := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		}}}
+	resp, err := web.Do(r)
+	if err != nil {
+		return cas, fmt.Errorf("no broker answers at %s: %w\nrun it, on this machine and as this account, then repeat the command", socket, errors.Unwrap(err))
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	if err != nil {
+		return cas, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		var p api.Problem
+		if json.Unmarshal(answer, &p) != nil || p.Detail == "" {
+			return cas, fmt.Errorf("the broker answered %s", resp.Status)
+		}
+		return cas, problemText(p)
+	}
+	return cas, json.Unmarshal(answer, &cas)
+}
+
+// problemText is a problem as people read it.
+func problemText(p api.Problem) error {
+	if p.Hint == "" {
+		return errors.New(p.Detail)
+	}
+	return errors.New(p.Detail + "\n" + p.Hint)
+}
+
+// showCAs writes where CAs stand: all of them, or one.
+func showCAs(w io.Writer, all api.CAs, only string) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "trust\tversion %d\n", all.Version)
+	for _, ca := range all.CAs {
+		if only == "" || ca.Name == only {
+			showCA(t, ca)
+		}
+	}
+	_ = t.Flush()
+}
+
+func showCA(w io.Writer, ca api.CA) {
+	for _, k := range ca.Keys {
+		fmt.Fprintf(w, "%s\t%s\t%s\tversion %d\t%s\n", ca.Name, k.Phase, k.Fingerprint, k.Version, keyTimes(k))
+	}
+	for _, key := range ca.New {
+		fmt.Fprintf(w, "%s\tnew\t%s\t\tin the configuration alone\n", ca.Name, key)
+	}
+	for _, s := range ca.Seen {
+		word := "has said nothing"
+		switch {
+		case s.Seen:
+			word = "has the next key"
+		case s.Version > 0:
+			word = fmt.Sprintf("has version %d, said %s", s.Version, s.At.Format(time.RFC3339))
+		}
+		fmt.Fprintf(w, "%s\t  %s\t%s\t\t%s\n", ca.Name, s.Kind, s.Name, word)
+	}
+	if len(ca.ByHand) > 0 {
+		fmt.Fprintf(w, "%s\t  by hand\t%s\t\tnot enrolled: see to their TrustedUserCAKeys\n", ca.Name, strings.Join(ca.ByHand, " "))
+	}
+	if !ca.Signing {
+		fmt.Fprintf(w, "%s\t\tDOES NOT SIGN\t\tsee the broker's log\n", ca.Name)
+	}
+	if ca.Next != "publish" {
+		fmt.Fprintf(w, "%s\tnext\tsegad ca %s %s\t\t%s\n", ca.Name, ca.Next, ca.Name, notYet(ca.NotYet))
+	}
+	for _, k := range ca.Keys {
+		if k.Phase != "retired" {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", ca.Name, k.Phase, k.Line)
+		}
+	}
+}
+
+func keyTimes(k api.CAKey) string {
+	out := "since " + k.Published.Format(time.RFC3339)
+	if !k.Replaced.IsZero() {
+		out += ", signed until " + k.Replaced.Format(time.RFC3339)
+	}
+	if !k.Retired.IsZero() {
+		out += ", retired " + k.Retired.Format(time.RFC3339)
+	}
+	return out
+}
+
+func notYet(at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	return "not before " + at.Format(time.RFC3339)
+}
