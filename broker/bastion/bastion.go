@@ -62,6 +62,7 @@ type Config struct {
 	FeedSilence   time.Duration // 3 s without an item: the feed is lost
 	LoginGrace    time.Duration // 30 s
 	JumpIdle      time.Duration // 10 min without a connection through it: an outer connection of ssh -J is closed
+	KeepAlive     time.Duration // 15 s without a byte: the client is asked for a sign of life; after four of them it is lost
 	CallTimeout   time.Duration // 10 s for each call of the broker
 	DialTimeout   time.Duration // 15 s for connecting and authenticating to a host
 	RefuseWindow  time.Duration // 10 s in which repeated refusals become one event
@@ -121,6 +122,8 @@ func (c *Config) check() error {
 		return errors.New("bastion: needs a listener, a broker and a bucket")
 	case c.DataDir == "":
 		return errors.New("bastion: needs a data directory")
+	case c.KeepAlive < 0:
+		return fmt.Errorf("bastion: keepalive of %v", c.KeepAlive)
 	case len(c.Recipients) < 2:
 		return errors.New("bastion: recordings need two recipients at least, one of them an offline recovery key")
 	}
@@ -134,6 +137,7 @@ func (c *Config) setDefaults() {
 	c.FeedSilence = cmp.Or(c.FeedSilence, 3*time.Second)
 	c.LoginGrace = cmp.Or(c.LoginGrace, 30*time.Second)
 	c.JumpIdle = cmp.Or(c.JumpIdle, 10*time.Minute)
+	c.KeepAlive = cmp.Or(c.KeepAlive, 15*time.Second)
 	c.CallTimeout = cmp.Or(c.CallTimeout, 10*time.Second)
 	c.DialTimeout = cmp.Or(c.DialTimeout, 15*time.Second)
 	c.RefuseWindow = cmp.Or(c.RefuseWindow, 10*time.Second)

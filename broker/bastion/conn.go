@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,7 +19,9 @@ const (
 // flushes each packet that it writes. What is written while the network is busy goes out together.
 type bufferedConn struct {
 	net.Conn
-	r *bufio.Reader
+	r     *bufio.Reader
+	heard atomic.Int64 // when the last byte came, in nanoseconds since began
+	began time.Time    // with its monotonic reading
 
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -31,10 +34,27 @@ type bufferedConn struct {
 
 // newBufferedConn wraps c and starts its flusher, which Close and Abort wait for.
 func newBufferedConn(c net.Conn) *bufferedConn {
-	b := &bufferedConn{Conn: c, r: bufio.NewReaderSize(c, readBuffer), flushed: make(chan struct{})}
+	b := &bufferedConn{Conn: c, flushed: make(chan struct{}), began: time.Now()}
+	b.r = bufio.NewReaderSize(heardConn{b}, readBuffer)
 	b.changed = sync.NewCond(&b.mu)
 	go b.flush()
 	return b
+}
+
+// heardConn notes when something comes from the network.
+type heardConn struct{ b *bufferedConn }
+
+func (h heardConn) Read(p []byte) (int, error) {
+	n, err := h.b.Conn.Read(p)
+	if n > 0 {
+		h.b.heard.Store(int64(time.Since(h.b.began)))
+	}
+	return n, err
+}
+
+// silent is for how long nothing has come.
+func (b *bufferedConn) silent() time.Duration {
+	return time.Since(b.began) - time.Duration(b.heard.Load())
 }
 
 // Read implements net.Conn.

@@ -75,7 +75,7 @@ func (b *Bastion) serveJump(ctx context.Context, c *client) {
 	defer b.reg.remove(j.entry)
 	var wg sync.WaitGroup
 	wg.Go(func() { ssh.DiscardRequests(c.reqs) })
-	wg.Go(func() { _ = c.conn.Wait(); cancel(clientClosed()) })
+	wg.Go(func() { _ = c.conn.Wait(); cancel(c.gone()) })
 	b.acceptInner(ctx, j)
 	_ = c.raw.Close()
 	wg.Wait()
@@ -195,7 +195,7 @@ func (b *Bastion) serveInner(ctx context.Context, outer *jump, conn net.Conn, ma
 		return
 	}
 	defer outer.enter()()
-	c.outer = outer.entry
+	c.outer, c.lost = outer.entry, outer.lost
 	login := c.conn.User()
 	if err := sshca.CheckLogin(login); err != nil {
 		b.onlyTell(c, hint(err, "%s", b.usage()))

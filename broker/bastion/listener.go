@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -37,6 +38,7 @@ func (b *Bastion) serveConn(ctx context.Context, nc net.Conn) {
 	if err != nil {
 		return
 	}
+	defer c.keepAlive(b.cfg.KeepAlive)()
 	r, direct, err := parseUser(c.conn.User())
 	switch {
 	case err != nil:
@@ -91,7 +93,7 @@ func (b *Bastion) handshake(ctx context.Context, raw *bufferedConn, host ssh.Sig
 		raw.Abort()
 		return nil, err
 	}
-	return &client{conn: conn, raw: raw, holder: h, source: a.source, chans: chans, reqs: reqs}, nil
+	return &client{conn: conn, raw: raw, holder: h, source: a.source, chans: chans, reqs: reqs, lost: new(atomic.Bool)}, nil
 }
 
 // onlyTell ends a connection with the reason that err gives.

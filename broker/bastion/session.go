@@ -32,6 +32,7 @@ type client struct {
 	source netip.Addr
 	chans  <-chan ssh.NewChannel
 	reqs   <-chan *ssh.Request
+	lost   *atomic.Bool // the connection was given up: nothing came any more
 }
 
 // session is one recorded connection of a person to a host.
@@ -85,7 +86,7 @@ func (b *Bastion) proxy(ctx context.Context, c *client, r route) {
 	s := &session{b: b, client: c, route: r, ctx: ctx, cancel: cancel, started: time.Now(),
 		begun: make(chan struct{}), slots: make(chan struct{}, maxForwards), listeners: remoteListeners{all: map[listenPlace]*remoteListener{}}}
 	s.wg.Go(s.answerGlobals)
-	s.wg.Go(func() { _ = c.conn.Wait(); cancel(clientClosed()) })
+	s.wg.Go(func() { _ = c.conn.Wait(); cancel(c.gone()) })
 	err := s.open()
 	close(s.begun)
 	if err != nil {
@@ -136,7 +137,7 @@ func (s *session) serve() {
 			return
 		case nc, ok := <-s.client.chans:
 			if !ok {
-				s.cancel(clientClosed())
+				s.cancel(s.client.gone())
 				return
 			}
 			s.accept(nc)

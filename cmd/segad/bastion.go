@@ -72,7 +72,7 @@ func runBastion(ctx context.Context, path string, acceptNewLog bool, log *slog.L
 	if err != nil {
 		return err
 	}
-	b, err := bastion.New(bastion.Config{Name: file.Name, Listener: listener, Control: control, DataDir: data, Bucket: store, UploadEvery: file.UploadInterval,
+	b, err := bastion.New(bastion.Config{Name: file.Name, Listener: listener, Control: control, DataDir: data, Bucket: store, UploadEvery: file.UploadInterval, KeepAlive: file.KeepAlive,
 		Recipients: recipients, RecipientNames: names, Hash: recording.FasterHash(), Witness: control.witness.Observe, TrustedProxies: proxies, Log: log, Now: time.Now})
 	if err != nil {
 		return errors.Join(err, listener.Close())

@@ -28,7 +28,7 @@ func newDev() *cobra.Command {
 
 func newDevUp() *cobra.Command {
 	var data, database, password string
-	var life time.Duration
+	var life, alive time.Duration
 	c := &cobra.Command{Use: "up", Short: "Start provider, STS double, broker, bastion and a host; stop with Ctrl-C", Args: exactly(0), Example: "  segad dev up --data ./dev",
 		Long: "Start everything on loopback, on free ports, with people and keys made up for the folder. When all answer, DIR/dev.json says how to use it.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,10 +36,11 @@ func newDevUp() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return dev.Up(cmd.Context(), dev.Options{Data: data, Self: self, Log: newLogger(), Out: cmd.OutOrStdout(), Database: database, DatabasePassword: password, SessionLife: life})
+			return dev.Up(cmd.Context(), dev.Options{Data: data, Self: self, Log: newLogger(), Out: cmd.OutOrStdout(), Database: database, DatabasePassword: password, SessionLife: life, KeepAlive: alive})
 		}}
 	c.Flags().StringVar(&data, "data", defaultData(), "folder of keys, database, recordings and logs")
 	c.Flags().StringVar(&database, "database", "", "database of the broker, as in broker.yaml: a path, sqlite:PATH or a URL of PostgreSQL (default sega.db in the folder)")
+	c.Flags().DurationVar(&alive, "keepalive", 0, "let the bastion ask a silent client for a sign of life after so long (default 15s)")
 	c.Flags().DurationVar(&life, "aws-life", 0, "let every AWS session end after so long, whatever was asked for, to see what outlives it (default as asked for)")
 	c.Flags().StringVar(&password, "database-password", "", "file of the password for --database, mode 0600")
 	return c

@@ -47,6 +47,7 @@ type Options struct {
 	DatabasePassword string // path of the password for it
 
 	SessionLife time.Duration // of every AWS session; 0: as asked for
+	KeepAlive   time.Duration // of the bastion; 0: its own default
 }
 
 // environment is one run of `segad dev up`.

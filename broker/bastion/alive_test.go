@@ -1,0 +1,107 @@
+package bastion
+
+import (
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sega/audit"
+)
+
+const often = 60 * time.Millisecond
+
+// TestLostClient: who says nothing any more loses the connection, with its reason in the log; the process may live.
+func TestLostClient(t *testing.T) {
+	for form, args := range forms(currentLogin(t)) {
+		if form == "plus" {
+			continue // as percent
+		}
+		t.Run(form, func(t *testing.T) {
+			f := newFakeControl(t)
+			f.startSSHD(t, "web-1", "host-web-1")
+			w := start(t, f, func(c *Config) { c.KeepAlive = often })
+			o := w.openssh(t, f.credential(t))
+			term := o.terminal(args...)
+			term.expect(recordedLine)
+			// Many intervals, in which the client answers and nothing else happens.
+			quiet := time.NewTimer(3 * silences * often)
+			<-quiet.C
+			term.typed("echo st''ill here\n")
+			term.expect("still here\r\n")
+			group := term.cmd.Process.Pid // of the terminal's session: the client of the jump is in it
+			if err := syscall.Kill(-group, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = syscall.Kill(-group, syscall.SIGKILL) }()
+			end := f.only(t, kindEnd)
+			if end.Outcome != string(audit.Failure) || end.Reason != clientLost().reason {
+				t.Errorf("reported %+v", end)
+			}
+			eventually(t, "an empty registry", func() bool { w.b.reg.mu.Lock(); defer w.b.reg.mu.Unlock(); return len(w.b.reg.live) == 0 })
+		})
+	}
+}
+
+// slowConn takes some 200 KiB a second.
+type slowConn struct{ net.Conn }
+
+func (c *slowConn) Read(p []byte) (int, error) {
+	time.Sleep(10 * time.Millisecond) // a slow link
+	return c.Conn.Read(p[:min(len(p), 2048)])
+}
+
+// TestSlowClientIsNotLost: what is on its way to a client may keep an answer back for longer than the bastion waits for
+// one; that bytes come is enough.
+func TestSlowClientIsNotLost(t *testing.T) {
+	const pieces = 500 // of 1 KiB: more than two seconds' worth, all of which may wait in the bastion
+	f := newFakeControl(t)
+	f.newGoHost(t, "web-1", "host-web-1", func(ch ssh.Channel, reqs <-chan *ssh.Request) {
+		for r := range reqs {
+			_ = r.Reply(true, nil)
+			if r.Type == "exec" {
+				break
+			}
+		}
+		go ssh.DiscardRequests(reqs)
+		for range pieces {
+			if _, err := ch.Write(make([]byte, 1<<10)); err != nil {
+				return
+			}
+		}
+		_ = ch.Close()
+	})
+	w := start(t, f, func(c *Config) { c.KeepAlive = 250 * time.Millisecond })
+	raw, err := net.Dial("tcp", w.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, chans, reqs, err := ssh.NewClientConn(&slowConn{Conn: raw}, w.addr, w.dialConfig(currentLogin(t)+"%web-1", f.credential(t).signer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := ssh.NewClient(conn, chans, reqs)
+	defer func() { _ = client.Close(); _ = client.Wait() }()
+	var got strings.Builder
+	s := newSession(t, client)
+	s.Stdout = &got
+	if err := s.Start("pour"); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Wait() // without an exit status
+	if got.Len() != pieces<<10 {
+		t.Errorf("%d bytes came", got.Len())
+	}
+}
+
+func TestKeepAliveIsPositive(t *testing.T) {
+	cfg, _, _ := testConfig(t, t.TempDir(), newFakeControl(t))
+	defer func() { _ = cfg.Listener.Close() }()
+	cfg.KeepAlive = -time.Second
+	if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), "keepalive") {
+		t.Errorf("%v", err)
+	}
+}
