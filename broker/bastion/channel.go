@@ -180,6 +180,10 @@ func (c *channel) clientRequest(r *ssh.Request) (ok, start bool) {
 // fromHost forwards what the host says about the session until it closes the channel. The end of
 // the output goes on at once where the program lives on, and just before the close where it ends:
 // after an end of output the bastion could no longer tell the person that the host has gone.
+//
+// To a client that may share its connection, and has not said no-more-sessions@openssh.com, it goes on
+// with the program's end alone: OpenSSH's master closes a channel whose both ends have ended, x/crypto
+// answers that at once with its own close, and the exit status would come too late.
 func (c *channel) fromHost() {
 	drained := c.drained
 	var grace <-chan time.Time
@@ -193,7 +197,7 @@ func (c *channel) fromHost() {
 		case <-drained:
 			drained, grace = nil, time.After(eofGrace)
 		case <-grace:
-			if c.s.ctx.Err() == nil {
+			if c.s.ctx.Err() == nil && c.s.noMore.Load() {
 				c.sendEOF()
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -93,4 +94,32 @@ func (o *openssh) run(stdin []byte, args ...string) result {
 		o.t.Fatal(err)
 	}
 	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+}
+
+// TestSharedConnectionKeepsTheExitStatus has a program that ends its output before itself, over a connection that is shared: OpenSSH's
+// own regress/multiplex.sh has found the status missing.
+func TestSharedConnectionKeepsTheExitStatus(t *testing.T) {
+	f := newFakeControl(t)
+	f.startSSHD(t, "web-1", "host-web-1")
+	o := start(t, f).openssh(t, f.credential(t))
+	dir, err := os.MkdirTemp("", "sega-mux-") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	for form, args := range forms(currentLogin(t)) {
+		shared := append([]string{"-S", filepath.Join(dir, form), "-n"}, args...)
+		if r := o.run(nil, append([]string{"-o", "ControlMaster=yes", "-o", "ControlPersist=yes"}, append(shared, "true")...)...); r.code != 0 {
+			t.Fatalf("%s: %+v", form, r)
+		}
+		for _, end := range []struct {
+			command string
+			code    int
+		}{{"exec >/dev/null 2>&1; sleep 0.3; exit 5", 5}, {"echo out; exec >/dev/null 2>&1; sleep 0.3; exit 0", 0}, {"exit 4", 4}} {
+			if r := o.run(nil, append(shared, "exec sh -c '"+end.command+"'")...); r.code != end.code {
+				t.Errorf("%s, %s: exit %d, want %d\n%s", form, end.command, r.code, end.code, r.stderr)
+			}
+		}
+		o.run(nil, append([]string{"-O", "exit"}, shared...)...)
+	}
 }
