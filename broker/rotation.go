@@ -256,7 +256,7 @@ func (s *Server) planSwitch(ctx context.Context, q store.Querier, ca string, r a
 		p.NotYet = at
 	}
 	p.refused = p.mayNotSwitch(r)
-	until, err := s.lastOf(ctx, q, ca)
+	until, err := s.signedUntil(ctx, q, ca)
 	if err != nil {
 		return caPlan{}, err
 	}
@@ -339,9 +339,9 @@ func (s *Server) laptopsHave(ca string, next state.CAKey) time.Time {
 	return next.Published.Add(s.Times.AccessCert + caLate)
 }
 
-// lastOf is when the last certificate has expired that the key of a CA can have signed which signs now. Those of hosts live for
+// signedUntil is when the last certificate has expired that the key of a CA can have signed which signs now. Those of hosts live for
 // weeks, each as long as it was made for: of them the records say it.
-func (s *Server) lastOf(ctx context.Context, q store.Querier, ca string) (time.Time, error) {
+func (s *Server) signedUntil(ctx context.Context, q store.Querier, ca string) (time.Time, error) {
 	switch ca {
 	case caAccess:
 		return s.Now().Add(s.Times.AccessCert + caLate), nil
