@@ -108,6 +108,7 @@ func New(cfg Config) (*Bastion, error) {
 	}
 	b.calls = newMeter()
 	b.masks = newMasks(cfg.Control, cfg.Name, b.feed.trustNow, cfg.Now, b.calls)
+	b.feed.dropFront = b.masks.revoke
 	b.refusals = &refusals{queue: newReports(refuseQueue, cfg.Control, cfg.Log), now: cfg.Now, window: cfg.RefuseWindow,
 		seen: map[netip.Prefix]*knocker{}}
 	return b, nil

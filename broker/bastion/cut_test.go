@@ -406,7 +406,7 @@ func TestWitnessStopsNewSessions(t *testing.T) {
 }
 
 func TestSubjectsOfRevocations(t *testing.T) {
-	s := subject{issuer: "i", subject: "s", login: "ses_1", session: "ssh_1"}
+	s := subject{issuer: "i", subject: "s", login: "ses_1", session: "ssh_1", host: "web-1", access: 1, hop: 2, hostCert: 3}
 	for name, tc := range map[string]struct {
 		rev  api.Revocation
 		want bool
@@ -417,6 +417,17 @@ func TestSubjectsOfRevocations(t *testing.T) {
 		"other login":                {api.Revocation{LoginID: "ses_2"}, false},
 		"session":                    {api.Revocation{SessionID: "ssh_1"}, true},
 		"other session":              {api.Revocation{SessionID: "ssh_2"}, false},
+		"access certificate":         {api.Revocation{Profile: "access", Serial: 1}, true},
+		"hop certificate":            {api.Revocation{Profile: "hop", Serial: 2}, true},
+		"host certificate":           {api.Revocation{Profile: "host", Serial: 3}, true},
+		"front certificate":          {api.Revocation{Profile: "front", Serial: 1}, false},
+		"one serial, another CA":     {api.Revocation{Profile: "hop", Serial: 1}, false},
+		"another access certificate": {api.Revocation{Profile: "access", Serial: 2}, false},
+		"another host certificate":   {api.Revocation{Profile: "host", Serial: 1}, false},
+		"a profile that is new":      {api.Revocation{Profile: "pager", Serial: 9}, true},
+		"a profile without serial":   {api.Revocation{Profile: "access"}, true},
+		"host":                       {api.Revocation{Host: "web-1"}, true},
+		"another host":               {api.Revocation{Host: "web-2"}, false},
 		"a form that is not known":   {api.Revocation{}, true},
 		"half a person is not known": {api.Revocation{Subject: "other"}, true},
 	} {
@@ -426,5 +437,11 @@ func TestSubjectsOfRevocations(t *testing.T) {
 	}
 	if outer := (subject{login: "ses_1", outer: true}); !outer.hitBy(api.Revocation{Issuer: "i", Subject: "s"}) {
 		t.Error("an outer connection that may be the person's is not hit")
+	}
+	outer := subject{login: "ses_1", outer: true, access: 1}
+	for rev, want := range map[api.Revocation]bool{{Profile: "access", Serial: 1}: true, {Profile: "access", Serial: 2}: false, {Profile: "host", Serial: 1}: false, {Host: "web-1"}: false} {
+		if got := outer.hitBy(rev); got != want {
+			t.Errorf("an outer connection, %+v: %v", rev, got)
+		}
 	}
 }

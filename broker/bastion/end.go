@@ -26,8 +26,14 @@ func (e endReason) Error() string {
 
 func revokedBy(r api.Revocation) endReason {
 	reason := "access revoked"
+	switch {
+	case r.Host != "":
+		reason = "the host was revoked"
+	case r.Profile != "":
+		reason = "the " + printable(clip(r.Profile)) + " certificate of this session was revoked"
+	}
 	if r.Reason != "" {
-		reason = "access revoked: " + printable(r.Reason)
+		reason += ": " + printable(r.Reason)
 	}
 	return endReason{outcome: audit.Revoked, reason: reason, event: printable(r.EventID)}
 }

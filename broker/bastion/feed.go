@@ -58,9 +58,11 @@ type feed struct {
 	log     *slog.Logger
 	silence time.Duration
 	acks    *ackQueue
-	seen    chan []byte   // the latest checkpoint, for the witness
-	moved   chan struct{} // of capacity 1: the mark is to be saved
-	saving  sync.Mutex
+
+	dropFront func(serial uint64) // takes a certificate of the bastion's own out of use
+	seen      chan []byte         // the latest checkpoint, for the witness
+	moved     chan struct{}       // of capacity 1: the mark is to be saved
+	saving    sync.Mutex
 
 	mu         sync.Mutex
 	connected  bool
@@ -192,6 +194,9 @@ func (f *feed) setTrust(t api.Trust) error {
 // no session left that the revocation could miss.
 func (f *feed) revoke(r api.Revocation) {
 	start := time.Now()
+	if r.Profile == api.ProfileFront && f.dropFront != nil {
+		f.dropFront(r.Serial)
+	}
 	closed := f.reg.revoke(r)
 	f.acks.put(api.Ack{Index: r.Index, Closed: closed})
 	f.log.Info("revocation carried out", "index", r.Index, "event", r.EventID, "closed", closed, "took", time.Since(start))

@@ -211,5 +211,5 @@ func reject(nc ssh.NewChannel, err error) {
 // outerSubject is what is known of a person before the broker has been asked; the registry learns
 // the rest with the first session that goes through.
 func outerSubject(h *holder) subject {
-	return subject{login: h.login, outer: true}
+	return subject{login: h.login, outer: true, access: h.serial()}
 }

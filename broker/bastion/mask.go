@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -37,6 +38,7 @@ type masks struct {
 	mu      sync.Mutex
 	cache   map[string]*mask // by host; "" is the bastion's own
 	refused map[wish]refusedMask
+	revoked map[uint64]time.Time // serials of front certificates, until when at the latest one may live
 }
 
 // wish is a mask that a person wants. What the broker grants is for all; its no may be for one.
@@ -51,12 +53,31 @@ type refusedMask struct {
 type mask struct {
 	made   chan struct{}
 	signer ssh.Signer
+	serial uint64
 	until  time.Time
 	err    error
 }
 
 func newMasks(c Control, name string, trust func() *trust, now func() time.Time, calls *meter) *masks {
-	return &masks{control: c, name: name, trust: trust, now: now, calls: calls, cache: map[string]*mask{}, refused: map[wish]refusedMask{}}
+	return &masks{control: c, name: name, trust: trust, now: now, calls: calls, cache: map[string]*mask{}, refused: map[wish]refusedMask{}, revoked: map[uint64]time.Time{}}
+}
+
+// errMaskRevoked is for a certificate that was revoked while it was fetched.
+var errMaskRevoked = errors.New("the host certificate was revoked at once")
+
+// revoke takes a front certificate out of use: whoever connects next is shown another one, by another key.
+func (m *masks) revoke(serial uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now()
+	maps.DeleteFunc(m.revoked, func(_ uint64, until time.Time) bool { return now.After(until) })
+	m.revoked[serial] = now.Add(maskLongest)
+}
+
+// isRevoked reports whether an entry that is made holds what was revoked; the caller holds mu.
+func (m *masks) isRevoked(e *mask) bool {
+	_, revoked := m.revoked[e.serial]
+	return revoked
 }
 
 // own returns the signer for the bastion itself.
@@ -167,7 +188,7 @@ func (m *masks) entry(host string) (e *mask, mine bool) {
 func (m *masks) usable(e *mask) bool {
 	select {
 	case <-e.made:
-		return e.err == nil && m.now().Before(e.until.Add(-maskMargin))
+		return e.err == nil && !m.isRevoked(e) && m.now().Before(e.until.Add(-maskMargin))
 	default:
 		return true // being made
 	}
@@ -192,7 +213,14 @@ func (m *masks) fill(ctx context.Context, host string, h *holder, e *mask) {
 	defer cancel()
 	e.signer, e.until, e.err = m.make(ctx, host, h)
 	if e.err == nil {
-		return
+		e.serial = e.signer.PublicKey().(*ssh.Certificate).Serial // as accept has made it
+		m.mu.Lock()
+		revoked := m.isRevoked(e)
+		m.mu.Unlock()
+		if !revoked {
+			return
+		}
+		e.signer, e.err = nil, errMaskRevoked
 	}
 	m.noteRefusal(host, h, e.err)
 	m.mu.Lock()

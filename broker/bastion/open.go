@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"strconv"
 
+	"golang.org/x/crypto/ssh"
+
 	"sega/audit"
 	"sega/audit/recording"
 	"sega/broker/api"
@@ -26,6 +28,7 @@ type startDetail struct {
 	AccessSerial string                  `json:"access_serial"`
 	AccessKey    string                  `json:"access_key"`
 	HopSerial    string                  `json:"hop_serial,omitempty"`
+	HostSerial   string                  `json:"host_serial,omitempty"` // of the certificate that the host has shown
 	Recording    *recording.Announcement `json:"recording,omitempty"`
 }
 
@@ -107,8 +110,16 @@ func (s *session) reportUnasked(err error) {
 // begin takes the granted connection up to the reported start. The registry comes first: from then
 // on a revocation reaches the session wherever it stands.
 func (s *session) begin(claim *claim, key hopKey, detail *startDetail) error {
+	signer, serial, err := s.hopSigner(key)
+	if err != nil {
+		return err
+	}
+	if serial != 0 {
+		detail.HopSerial = strconv.FormatUint(serial, 10)
+	}
 	s.entry = &live{session: true, cut: s.cut, head: s.head, subject: subject{
-		issuer: s.hop.Person.Issuer, subject: s.hop.Person.Subject, login: s.hop.LoginID, session: s.hop.SessionID}}
+		issuer: s.hop.Person.Issuer, subject: s.hop.Person.Subject, login: s.hop.LoginID, session: s.hop.SessionID,
+		host: s.route.host, access: s.client.holder.serial(), hop: serial}}
 	if rev := s.b.reg.admit(claim, s.entry); rev != nil {
 		return revokedBy(*rev)
 	}
@@ -118,20 +129,15 @@ func (s *session) begin(claim *claim, key hopKey, detail *startDetail) error {
 	if _, err := hopTimes(s.hop, s.b.cfg.Now()); err != nil {
 		return err
 	}
-	signer := key.signer
-	if !s.hop.PlainKey { // else the host asks the broker for the key itself
-		certified, cert, err := key.certified(s.hop.Certificate)
-		if err != nil {
-			return err
-		}
-		signer, detail.HopSerial = certified, strconv.FormatUint(cert.Serial, 10)
-	}
 	if err := s.startRecording(detail); err != nil {
 		return err
 	}
-	t, err := s.b.dialTarget(s.ctx, s.hop, s.route.login, signer)
+	t, err := s.b.dialTarget(s.ctx, s.hop, s.route.login, signer, func(serial uint64) bool { return s.b.reg.showed(s.entry, serial) })
 	if err != nil {
 		return err
+	}
+	if serial := s.b.reg.hostCert(s.entry); serial != 0 {
+		detail.HostSerial = strconv.FormatUint(serial, 10)
 	}
 	if err := s.setTarget(t); err != nil {
 		s.dropTarget(t)
@@ -142,6 +148,19 @@ func (s *session) begin(claim *claim, key hopKey, detail *startDetail) error {
 		return err
 	}
 	return nil
+}
+
+// hopSigner returns what signs at the host, and the serial of its certificate: 0 where the host asks the
+// broker for the plain key.
+func (s *session) hopSigner(key hopKey) (ssh.Signer, uint64, error) {
+	if s.hop.PlainKey {
+		return key.signer, 0, nil
+	}
+	signer, cert, err := key.certified(s.hop.Certificate)
+	if err != nil {
+		return nil, 0, err
+	}
+	return signer, cert.Serial, nil
 }
 
 // dropTarget closes a host's connection that nothing has been proxied to.

@@ -14,6 +14,11 @@ type subject struct {
 	login           string // ses_…
 	session         string // ssh_…
 	outer           bool   // of ssh -J: its person is known only when the broker has named him
+	host            string // by its name in the inventory
+
+	// Serials of the certificates that it stands on: the person's, the session's own, and the host's, which is known
+	// once the host has shown it.
+	access, hop, hostCert uint64
 }
 
 // hitBy reports whether a revocation touches s. One that names its subject in no form that this
@@ -26,8 +31,27 @@ func (s subject) hitBy(r api.Revocation) bool {
 		return r.SessionID == s.session
 	case r.LoginID != "":
 		return r.LoginID == s.login
+	case r.Profile != "" && r.Serial != 0:
+		return s.standsOn(r.Profile, r.Serial)
+	case r.Host != "":
+		return r.Host == s.host
 	case r.Issuer != "" && r.Subject != "":
 		return r.Issuer == s.issuer && r.Subject == s.subject || s.outer && s.issuer == ""
+	}
+	return true
+}
+
+// standsOn reports whether a certificate is one of s. Of a profile that this bastion does not know it may be.
+func (s subject) standsOn(profile string, serial uint64) bool {
+	switch profile {
+	case api.ProfileAccess:
+		return serial == s.access
+	case api.ProfileHop:
+		return serial == s.hop
+	case api.ProfileHost:
+		return serial == s.hostCert
+	case api.ProfileFront:
+		return false // the bastion's own, and its masks': no session stands on them
 	}
 	return true
 }
@@ -50,10 +74,11 @@ type registry struct {
 	mu     sync.Mutex
 	live   map[*live]struct{}
 	claims map[*claim]struct{}
+	hosts  map[uint64]struct{} // serials of host certificates that were revoked since the start; what was before comes with each hop
 }
 
 func newRegistry() *registry {
-	return &registry{live: map[*live]struct{}{}, claims: map[*claim]struct{}{}}
+	return &registry{live: map[*live]struct{}{}, claims: map[*claim]struct{}{}, hosts: map[uint64]struct{}{}}
 }
 
 // claim must come before the broker is asked; release or admit ends it.
@@ -98,8 +123,30 @@ func (r *registry) revoke(rev api.Revocation) int {
 	for c := range r.claims {
 		c.missed = append(c.missed, rev)
 	}
+	if rev.Profile == api.ProfileHost {
+		r.hosts[rev.Serial] = struct{}{}
+	}
 	r.mu.Unlock()
 	return r.cut(func(s subject) bool { return s.hitBy(rev) }, revokedBy(rev))
+}
+
+// showed records which certificate the host of a session has shown, and reports whether it may stand on it: a revocation
+// of the certificate finds the session from then on, or came before.
+func (r *registry) showed(l *live, serial uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, revoked := r.hosts[serial]; revoked {
+		return false
+	}
+	l.subject.hostCert = serial
+	return true
+}
+
+// hostCert is the certificate that the host of a session has shown; 0 where it has shown none.
+func (r *registry) hostCert(l *live) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return l.subject.hostCert
 }
 
 // identify tells who holds an outer connection.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,11 +62,12 @@ type target struct {
 }
 
 // dialTarget connects to the address that the broker gave, verifies the host and authenticates.
-// What it returns the caller must serve and close.
-func (b *Bastion) dialTarget(ctx context.Context, hop api.Hop, login string, signer ssh.Signer) (*target, error) {
+// What it returns the caller must serve and close. showed hears of each certificate that the host shows, with every key
+// exchange, and says whether it stands.
+func (b *Bastion) dialTarget(ctx context.Context, hop api.Hop, login string, signer ssh.Signer, showed func(serial uint64) bool) (*target, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.DialTimeout)
 	defer cancel()
-	verify, algos, err := b.hostVerifier(hop)
+	verify, algos, err := b.hostVerifier(hop, showed)
 	if err != nil {
 		return nil, err
 	}
@@ -114,8 +116,8 @@ func dialError(ctx context.Context, err error) error {
 }
 
 // hostVerifier accepts a certificate of the host CA that names the host's ID, or one of the plain
-// keys that the inventory pins, and nothing else.
-func (b *Bastion) hostVerifier(hop api.Hop) (ssh.HostKeyCallback, []string, error) {
+// keys that the inventory pins, and nothing else. A certificate that was revoked is as good as none.
+func (b *Bastion) hostVerifier(hop api.Hop, showed func(serial uint64) bool) (ssh.HostKeyCallback, []string, error) {
 	pinned, err := sshca.ParseBundle(hop.HostKeys)
 	if err != nil {
 		return nil, nil, fmt.Errorf("pinned host key: %w", err)
@@ -125,6 +127,9 @@ func (b *Bastion) hostVerifier(hop api.Hop) (ssh.HostKeyCallback, []string, erro
 		if cert, ok := key.(*ssh.Certificate); ok {
 			if err := sshca.CheckHost(cert, cas, hop.HostID, now()); err != nil {
 				return fmt.Errorf("%w: %w", errHostKey, err)
+			}
+			if slices.Contains(hop.Revoked, sshca.Serial(cert.Serial).String()) || !showed(cert.Serial) {
+				return fmt.Errorf("%w: its certificate %d was revoked", errHostKey, cert.Serial)
 			}
 			return nil
 		}
