@@ -166,6 +166,10 @@ func TestFilesAreEvents(t *testing.T) {
 			check("scp back", onFile{Kind: "read", Path: "{}/scp", Read: whole(c.content)})
 			c.same(t, "scp-got")
 
+			// More requests under way than the bastion lets through at once.
+			must(c.run(t, "sftp", "put {}/local {}/put\nget {}/put {}/got\n", "-q", "-R", "4000", "-B", "500", "-b", "-", host))
+			check("pipelined", onFile{Kind: "write", Path: "{}/put", Written: whole(c.content)}, onFile{Kind: "read", Path: "{}/put", Read: whole(c.content)})
+
 			writeFile(t, filepath.Join(c.dir, "part"), string(c.content[:half]))
 			writeFile(t, filepath.Join(c.dir, "half"), string(c.content[:half]))
 			must(c.run(t, "sftp", "reput {}/local {}/part\nreget {}/local {}/half\nrm {}/part\n-rm {}/nothing\nmkdir {}/dir\nrename {}/half {}/dir/half\n", "-q", "-b", "-", host))
