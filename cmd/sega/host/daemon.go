@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,8 @@ type Daemon struct {
 	m     *machine
 	log   *slog.Logger
 	share float64
+
+	keeper *keeper // asked by follow alone
 
 	mu   sync.Mutex
 	held cached
@@ -52,6 +55,12 @@ func NewDaemon(dir, userAgent string, log *slog.Logger) (*Daemon, error) {
 		log.Warn("no bundle on the disk: every login is refused until the broker answers", "error", err)
 	}
 	d.held.krl = c.krlVersion()
+	d.keeper, err = newKeeper(c, func(login string, err error) {
+		log.Error("an account is not as it should be", "login", login, "error", err)
+	})
+	if err != nil {
+		return nil, err
+	}
 	return d, nil
 }
 
@@ -124,7 +133,9 @@ func (d *Daemon) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if got.Bundle.Version == have.Bundle.Version && !have.Blocked {
+	got.Bundle.Accounts = d.keeper.sync(ctx, got.Bundle.Accounts)
+	same := slices.EqualFunc(got.Bundle.Accounts, have.Bundle.Accounts, func(a, b api.HostAccount) bool { return a.Login == b.Login })
+	if got.Bundle.Version == have.Bundle.Version && !have.Blocked && same {
 		err = d.heard(got)
 	} else {
 		err = d.keep(got)

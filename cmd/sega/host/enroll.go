@@ -197,6 +197,7 @@ func (e *Enrolment) install(ctx context.Context, m *machine, c cached) error {
 	if c.Bundle.PlainKeys != e.PlainKeys {
 		return fmt.Errorf("the broker has this host as one that knows certificates: %v\nrun: sega host enroll with --plain-keys=%v", !c.Bundle.PlainKeys, c.Bundle.PlainKeys)
 	}
+	c.Bundle.Accounts = []api.HostAccount{} // the daemon makes them, and lets people in when it has
 	all, err := e.filesOf(c)
 	if err != nil {
 		return err

@@ -32,8 +32,6 @@ Restart=always
 RestartSec=2
 RuntimeDirectory=sega-host
 RuntimeDirectoryPreserve=yes
-NoNewPrivileges=no
-ProtectHome=read-only
 PrivateTmp=yes
 
 [Install]

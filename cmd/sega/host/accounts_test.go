@@ -1,0 +1,120 @@
+//go:build linux
+
+package host
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sega/broker/api"
+)
+
+// newTestKeeper keeps accounts in files of its own, by the system's real useradd and usermod.
+func newTestKeeper(t *testing.T) (*keeper, map[string]error) {
+	t.Helper()
+	for _, p := range []string{"useradd", "usermod"} {
+		if _, err := exec.LookPath(p); err != nil || os.Geteuid() != 0 {
+			if os.Getenv("CI") != "" {
+				t.Fatalf("accounts are made by root, with %s", p)
+			}
+			t.Skipf("accounts are made by root, with %s", p)
+		}
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{"passwd": "root:x:0:0:root:/root:/bin/sh\nbob:x:1001:1001:Bob himself:/home/bob:/bin/sh\n", "shadow": "root:*:19000::::::\nbob:*:19000::::::\n",
+		"group": "root:x:0:\nadm:x:4:\nbob:x:1001:\n", "gshadow": "root:*::\nadm:*::\nbob:*::\n", "login.defs": "UID_MIN 2000\nUID_MAX 3000\nGID_MIN 2000\nGID_MAX 3000\n"} {
+		if err := writeFile(filepath.Join(dir, "etc", name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	said := map[string]error{}
+	k, err := newKeeper(Config{dir: dir, Accounts: &Accounts{UnixGroups: []string{"adm"}}}, func(login string, err error) { said[login] = err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.prefix = dir
+	return k, said
+}
+
+func (k *keeper) line(t *testing.T, file, begin string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(k.prefix, "etc", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if strings.HasPrefix(line, begin+":") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
+}
+
+// TestAccounts makes accounts, locks them, brings them back, and leaves others alone.
+func TestAccounts(t *testing.T) {
+	k, said := newTestKeeper(t)
+	alice, bob := api.HostAccount{Login: "alice", Name: "Alice A: root,x"}, api.HostAccount{Login: "bob", Name: "Bob"}
+	ready := k.sync(t.Context(), []api.HostAccount{alice, bob, {Login: "../x"}, {Login: "-x"}})
+	if diff := cmp.Diff([]api.HostAccount{alice}, ready); diff != "" {
+		t.Errorf("ready (-want +got):\n%s%v", diff, said)
+	}
+	if !errors.Is(said["bob"], errForeign) || said["../x"] == nil || said["-x"] == nil {
+		t.Errorf("said %v", said)
+	}
+	if line := k.line(t, "passwd", "alice"); !strings.Contains(line, ":Alice A rootx ("+accountMark+"):") {
+		t.Errorf("passwd has %q", line)
+	}
+	if got := k.line(t, "group", "adm"); got != "adm:x:4:alice" {
+		t.Errorf("group has %q", got)
+	}
+	if got := k.line(t, "shadow", "alice"); !strings.HasPrefix(got, "alice:*:") {
+		t.Errorf("shadow has %q", got)
+	}
+	others := k.line(t, "passwd", "bob") + k.line(t, "shadow", "bob") + k.line(t, "shadow", "root")
+
+	again, err := newKeeper(Config{dir: k.prefix, Accounts: &k.Accounts}, k.say) // as after a restart
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.prefix = k.prefix
+	if ready := again.sync(t.Context(), nil); len(ready) != 0 {
+		t.Errorf("ready: %v", ready)
+	}
+	if got := k.line(t, "shadow", "alice"); !strings.HasPrefix(got, "alice:!*:") || !strings.HasSuffix(got, ":1:") {
+		t.Errorf("not locked: %q", got)
+	}
+	if got := k.line(t, "group", "adm"); got != "adm:x:4:" {
+		t.Errorf("group has %q", got)
+	}
+	if ready := again.sync(t.Context(), []api.HostAccount{alice}); len(ready) != 1 {
+		t.Errorf("not back: %v", said)
+	}
+	if got := k.line(t, "shadow", "alice"); !strings.HasPrefix(got, "alice:*:") || strings.HasSuffix(got, ":1:") {
+		t.Errorf("still locked: %q", got)
+	}
+	if now := k.line(t, "passwd", "bob") + k.line(t, "shadow", "bob") + k.line(t, "shadow", "root"); now != others {
+		t.Errorf("others were touched: %s, before %s", now, others)
+	}
+}
+
+// TestForeignAccountOfAKnownName: an account that was made anew by somebody else under a name of ours is his.
+func TestForeignAccountOfAKnownName(t *testing.T) {
+	k, said := newTestKeeper(t)
+	if err := k.note("bob", false); err != nil {
+		t.Fatal(err)
+	}
+	before := k.line(t, "shadow", "bob")
+	if ready := k.sync(t.Context(), []api.HostAccount{{Login: "bob"}}); len(ready) != 0 || !errors.Is(said["bob"], errForeign) {
+		t.Errorf("ready %v, said %v", ready, said)
+	}
+	k.sync(t.Context(), nil)
+	if now := k.line(t, "shadow", "bob"); now != before {
+		t.Errorf("it was touched: %q", now)
+	}
+}
