@@ -92,6 +92,11 @@ func checkItem(item api.FeedItem) error {
 			return errors.New("a revocation without exactly one subject")
 		}
 		return nil
+	case api.FeedKeys:
+		if item.Keys == nil {
+			return errors.New("registered keys without their set")
+		}
+		return nil
 	}
 	return errors.New("an item of a type that this version does not know")
 }

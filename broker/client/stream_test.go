@@ -113,6 +113,7 @@ const trustLine = `{"type":"trust","trust":{"access_cas":["a"],"host_cas":[],"fr
 func TestFeed(t *testing.T) {
 	kept := []byte("kept note")
 	text := trustLine + `{"type":"heartbeat","lease_ms":30000,"checkpoint":"` + base64.StdEncoding.EncodeToString([]byte("newer")) + `"}` + "\n" +
+		`{"type":"keys","keys":{"first":true,"last":true,"keys":[{"id":"key_1","fingerprint":"SHA256:x"}]}}` + "\n" +
 		`{"type":"revoke","revocation":{"index":12,"iss":"i","sub":"s"}}` + "\n"
 	header := make(chan string, 2)
 	b := newBroker(t, func(w http.ResponseWriter, r *http.Request) {
@@ -138,7 +139,7 @@ func TestFeed(t *testing.T) {
 	if !errors.Is(err, enough) {
 		t.Errorf("got %v", err)
 	}
-	if d := cmp.Diff([]string{"trust", "heartbeat", "revoke"}, got); d != "" {
+	if d := cmp.Diff([]string{"trust", "heartbeat", "keys", "revoke"}, got); d != "" {
 		t.Error(d)
 	}
 	if notes[len(notes)-1] != "newer" {
@@ -188,6 +189,8 @@ func TestFeedThatFails(t *testing.T) {
 		"revoke of half":      {trustLine + revoke(`,"iss":"i"`), hang, api.KindInternal, 1},
 		"revoke of two":       {trustLine + revoke(`,"login_id":"ses_1","session_id":"ssh_1"`), hang, api.KindInternal, 1},
 		"revoke without body": {trustLine + `{"type":"revoke"}` + "\n", hang, api.KindInternal, 1},
+		"keys without a set":  {trustLine + `{"type":"keys"}` + "\n", hang, api.KindInternal, 1},
+		"keys first":          {`{"type":"keys","keys":{"first":true,"last":true,"keys":[]}}` + "\n", hang, api.KindInternal, 0},
 		"bad checkpoint":      {trustLine + `{"type":"heartbeat","checkpoint":"Zm9ya2Vk"}` + "\n", hang, api.KindInternal, 1},
 		"long line":           {trustLine + strings.Repeat(" ", maxLine+1) + "\n", hang, api.KindInternal, 1},
 	} {
@@ -278,12 +281,13 @@ func FuzzFeedItem(f *testing.F) {
 	f.Add([]byte(trustLine))
 	f.Add([]byte(`{"type":"revoke","revocation":{"session_id":"ssh_1"}}`))
 	f.Add([]byte(`{"type":"heartbeat","checkpoint":"AA=="}`))
+	f.Add([]byte(`{"type":"keys","keys":{"first":true,"last":true,"keys":[{"id":"key_1","fingerprint":"SHA256:x"}]}}`))
 	c := &Client{origin: "https://sega.example"}
 	f.Fuzz(func(t *testing.T, line []byte) {
 		handled := false
 		err := c.feedItem(line, false, checkItem, func(item api.FeedItem) error {
 			handled = true
-			if item.Type == api.FeedRevoke && !oneSubject(*item.Revocation) || item.Type == api.FeedTrust && item.Trust == nil {
+			if item.Type == api.FeedRevoke && !oneSubject(*item.Revocation) || item.Type == api.FeedTrust && item.Trust == nil || item.Type == api.FeedKeys && item.Keys == nil {
 				return fmt.Errorf("item %+v was handed on", item)
 			}
 			return nil
