@@ -56,7 +56,7 @@ func TestCommandTree(t *testing.T) {
 		})
 	})
 	for _, want := range []string{"login", "logout", "status", "roles", "exec", "env", "credential-process", "hosts", "ssh", "configure", "doctor", "sessions", "sessions kill",
-		"revoke user", "revoke session", "unblock user", "audit query", "audit show", "audit play", "audit export", "audit verify"} {
+		"revoke user", "revoke session", "revoke cert", "revoke host", "unblock user", "unblock host", "audit query", "audit show", "audit play", "audit export", "audit verify"} {
 		if !seen["sega "+want] {
 			t.Errorf("there is no %q", want)
 		}
@@ -191,6 +191,9 @@ func TestUsage(t *testing.T) {
 		"revoke role x":                      `not "role"`,
 		"revoke user":                        "E-MAIL is missing",
 		"revoke user a@x":                    "needs a reason",
+		"revoke cert":                        "SERIAL is missing",
+		"revoke host web-1":                  "needs a reason",
+		"unblock host":                       "NAME is missing",
 		"unblock":                            "say whom",
 		"unblock user":                       "E-MAIL is missing",
 		"sessions kill":                      "ID is missing",

@@ -61,27 +61,34 @@ func at(i api.SessionInfo) string {
 func stamp(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
 
 func newRevoke(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "revoke", Short: "Cut off a person or a session, everywhere, now", GroupID: groupSecurity, Args: cobra.ArbitraryArgs,
-		Example: "  sega revoke user alice@example.com --reason 'laptop stolen'\n  sega revoke session ssh_abc… --reason 'wrong host' --yes",
+	c := &cobra.Command{Use: "revoke", Short: "Cut off a person, a session, a certificate or a host, everywhere, now", GroupID: groupSecurity, Args: cobra.ArbitraryArgs,
+		Example: "  sega revoke user alice@example.com --reason 'laptop stolen'\n  sega revoke session ssh_abc… --reason 'wrong host' --yes\n  sega revoke host web-1 --reason 'broken into'",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("sega revokes a user or a session, not %q", args[0])
+				return usagef("sega revokes a user, a session, a cert or a host, not %q", args[0])
 			}
-			return usagef("say what: sega revoke user E-MAIL, or sega revoke session ID")
+			return usagef("say what: sega revoke user E-MAIL, session ID, cert SERIAL or host NAME")
 		}}
 	user, session := newRevokeOf(a, api.SubjectUser, "user E-MAIL"), newRevokeOf(a, api.SubjectSession, "session ID")
 	user.Short = "End everything of a person, and let him in no more until he is unblocked"
 	user.Example = "  sega revoke user alice@example.com --reason 'laptop stolen'"
 	session.Short = "End a login (ses_…) with all that came of it, or an SSH session (ssh_…)"
 	session.Example = "  sega revoke session ssh_abc… --reason 'wrong host' --yes"
-	c.AddCommand(user, session)
+	cert, host := newRevokeOf(a, api.SubjectCert, "cert SERIAL"), newRevokeOf(a, api.SubjectHost, "host NAME")
+	cert.Short = "End an SSH certificate with what was opened by it; the login goes on"
+	cert.Long = cert.Short + ".\nIts serial stands in the log (sega audit query kind:ssh.cert), in sshd's, and in the certificate (ssh-keygen -L)."
+	cert.Example = "  sega revoke cert 4294967303 --profile access --reason 'key copied'"
+	host.Short = "End all sessions to a host and grant nothing for it until it is unblocked"
+	host.Example = "  sega revoke host web-1 --reason 'broken into'"
+	c.AddCommand(user, session, cert, host)
 	return c
 }
 
 // revokeOptions are the flags of a revocation.
 type revokeOptions struct {
-	reason string
-	yes    bool
+	reason  string
+	profile string
+	yes     bool
 }
 
 func newRevokeOf(a *app, subject, use string) *cobra.Command {
@@ -91,10 +98,13 @@ func newRevokeOf(a *app, subject, use string) *cobra.Command {
 			if strings.TrimSpace(o.reason) == "" {
 				return usagef("a revocation needs a reason: --reason TEXT")
 			}
-			return a.revoke(cmd.Context(), api.RevokeRequest{Subject: subject, ID: args[0], Reason: o.reason}, o)
+			return a.revoke(cmd.Context(), api.RevokeRequest{Subject: subject, ID: args[0], Profile: o.profile, Reason: o.reason}, o)
 		}}
 	c.Flags().StringVar(&o.reason, "reason", "", "why; the person reads it, and the log keeps it")
 	c.Flags().BoolVar(&o.yes, "yes", false, "do it without asking")
+	if subject == api.SubjectCert {
+		c.Flags().StringVar(&o.profile, "profile", "", "which CA has counted the serial: access, hop, front or host")
+	}
 	return c
 }
 
@@ -134,8 +144,18 @@ func (a *app) revoke(ctx context.Context, r api.RevokeRequest, o revokeOptions) 
 }
 
 func showPlan(w io.Writer, p api.Plan) {
-	fmt.Fprintf(w, "%s (%s)\n", who(p.Person), escape(p.Person.Subject))
-	if p.Blocks {
+	switch {
+	case p.What == "":
+		fmt.Fprintf(w, "%s (%s)\n", who(p.Person), escape(p.Person.Subject))
+	case p.Person.Subject == "":
+		fmt.Fprintln(w, escape(p.What))
+	default:
+		fmt.Fprintf(w, "%s, held by %s (%s)\n", escape(p.What), who(p.Person), escape(p.Person.Subject))
+	}
+	switch {
+	case p.Blocks && p.What != "":
+		fmt.Fprintln(w, "  is opened to nobody until: sega unblock host")
+	case p.Blocks:
 		fmt.Fprintln(w, "  is let in no more until: sega unblock user")
 	}
 	for _, v := range p.Sessions {
@@ -194,22 +214,34 @@ func pointState(p api.Point) string {
 }
 
 func newUnblock(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "unblock", Short: "Let a revoked person log in anew", GroupID: groupSecurity, Args: cobra.ArbitraryArgs, Example: "  sega unblock user alice@example.com --reason 'laptop found'",
-		RunE: func(*cobra.Command, []string) error { return usagef("say whom: sega unblock user E-MAIL") }}
+	c := &cobra.Command{Use: "unblock", Short: "Let a revoked person log in anew, or people reach a revoked host again", GroupID: groupSecurity, Args: cobra.ArbitraryArgs,
+		Example: "  sega unblock user alice@example.com --reason 'laptop found'\n  sega unblock host web-1 --reason 'rebuilt'",
+		RunE: func(*cobra.Command, []string) error {
+			return usagef("say whom: sega unblock user E-MAIL, or host NAME")
+		}}
+	user, host := newUnblockOf(a, api.SubjectUser, "user E-MAIL", "may log in again"), newUnblockOf(a, api.SubjectHost, "host NAME", "may be reached again")
+	user.Short = "Let a revoked person log in anew; nothing old comes back"
+	user.Example = "  sega unblock user alice@example.com --reason 'laptop found'"
+	host.Short = "Let people reach a revoked host again; its old certificates stay revoked"
+	host.Example = "  sega unblock host web-1 --reason 'rebuilt'"
+	c.AddCommand(user, host)
+	return c
+}
+
+func newUnblockOf(a *app, subject, use, done string) *cobra.Command {
 	var reason string
-	user := &cobra.Command{Use: "user E-MAIL", Short: "Let a revoked person log in anew; nothing old comes back", Args: exactly("E-MAIL"), Example: "  sega unblock user alice@example.com --reason 'laptop found'",
+	c := &cobra.Command{Use: use, Args: exactly(strings.Fields(use)[1]),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := a.open(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if err := s.Unblock(cmd.Context(), api.UnblockRequest{ID: args[0], Reason: reason}); err != nil {
+			if err := s.Unblock(cmd.Context(), api.UnblockRequest{Subject: subject, ID: args[0], Reason: reason}); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.err, "%s may log in again\n", escape(args[0]))
+			fmt.Fprintf(a.err, "%s %s\n", escape(args[0]), done)
 			return nil
 		}}
-	user.Flags().StringVar(&reason, "reason", "", "why")
-	c.AddCommand(user)
+	c.Flags().StringVar(&reason, "reason", "", "why")
 	return c
 }

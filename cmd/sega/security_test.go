@@ -29,6 +29,28 @@ func TestPlanInWords(t *testing.T) {
 	}
 }
 
+// TestPlanOfThings: a certificate, with its holder where it has one, and a host.
+func TestPlanOfThings(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)
+	certs := []api.Outstanding{{What: "access 7", Until: at}}
+	live := []api.SessionInfo{{ID: "ssh_1", Kind: "ssh", Login: "deploy", Host: "web-1"}}
+	for name, tt := range map[string]struct {
+		plan api.Plan
+		want string
+	}{
+		"a person's certificate": {api.Plan{What: "access certificate 7", Person: api.Person{Subject: "00u1", Email: "alice@example.com"}, Sessions: live, Certificates: certs},
+			"access certificate 7, held by alice@example.com (00u1)\n  ends        ssh   ssh_1 deploy@web-1\n  worthless   1 SSH certificates, the last of which would have lived until 2026-01-02 03:04:05\n"},
+		"nobody's certificate": {api.Plan{What: "host certificate 7 of web-1\x1b[2J", Certificates: certs},
+			"host certificate 7 of web-1\\u001b[2J\n  worthless   1 SSH certificates, the last of which would have lived until 2026-01-02 03:04:05\n"},
+		"a host": {api.Plan{What: "host web-1", Blocks: true, Sessions: live}, "host web-1\n  is opened to nobody until: sega unblock host\n  ends        ssh   ssh_1 deploy@web-1\n"},
+	} {
+		var out bytes.Buffer
+		if showPlan(&out, tt.plan); out.String() != tt.want {
+			t.Errorf("%s:\n%s\nwant\n%s", name, out.String(), tt.want)
+		}
+	}
+}
+
 // TestReceiptInWords: each point says what it did, or what it does when at the latest; a name from elsewhere stays text.
 func TestReceiptInWords(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)

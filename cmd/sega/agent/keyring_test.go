@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -227,6 +228,39 @@ func TestSSHKey(t *testing.T) {
 		defer l.ssh.mu.Unlock()
 		if l.ssh.key != nil {
 			t.Error("a key is held after the revocation")
+		}
+	})
+}
+
+// TestRevokedCertificate: a certificate of the login's is not shown any more once it was revoked, and all else of the login goes on.
+func TestRevokedCertificate(t *testing.T) {
+	b := newBroker()
+	alive(t, b, func(t *testing.T, l *life) {
+		mustGet(t, l, "dev")
+		key := func() *ssh.Certificate {
+			t.Helper()
+			k, err := l.sshKey(t.Context(), "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return k.Certificate
+		}
+		revoke := func(r api.Revocation) {
+			b.items <- api.FeedItem{Type: api.FeedRevoke, LeaseMS: 30_000, Revocation: &r}
+			synctest.Wait()
+		}
+		first := key()
+		for _, other := range []api.Revocation{{Index: 1, Profile: api.ProfileAccess, Serial: first.Serial + 100}, {Index: 2, Profile: api.ProfileHop, Serial: first.Serial}, {Index: 3, Host: "web-1"}} {
+			if revoke(other); key() != first {
+				t.Errorf("%+v: another certificate", other)
+			}
+		}
+		revoke(api.Revocation{Index: 4, Profile: api.ProfileAccess, Serial: first.Serial, Reason: "copied"})
+		if again := key(); bytes.Equal(again.Key.Marshal(), first.Key.Marshal()) {
+			t.Error("the revoked certificate's key is shown")
+		}
+		if got := mustGet(t, l, "dev"); got != "ASIA1" || l.over() != nil {
+			t.Errorf("the login: %s, %v", got, l.over())
 		}
 	})
 }

@@ -219,7 +219,9 @@ func (l *life) item(item api.FeedItem, first bool) error {
 		l.mu.Unlock()
 	case item.Type == api.FeedHeartbeat && item.Session != nil:
 		return l.heartbeat(item, first)
-	case item.Type == api.FeedRevoke && item.Revocation != nil && item.Revocation.SessionID == "":
+	case item.Type == api.FeedRevoke && item.Revocation != nil && item.Revocation.Profile != "":
+		l.dropCertificate(*item.Revocation)
+	case item.Type == api.FeedRevoke && item.Revocation != nil && item.Revocation.SessionID == "" && item.Revocation.Host == "":
 		l.revoked(*item.Revocation)
 		return errDropped
 	}

@@ -26,6 +26,8 @@ type heldKey struct {
 	mu       sync.Mutex
 	key      *Key
 	standing string // under which it was certified
+
+	revoked map[uint64]bool // serials that the feed has named: one of them may be on its way still
 }
 
 // drop forgets the key and returns how many there were.
@@ -38,6 +40,24 @@ func (h *heldKey) drop() int {
 	clear(h.key.Private)
 	h.key = nil
 	return 1
+}
+
+// dropCertificate drops the key where its certificate was revoked: the login goes on, and whoever asks next gets another.
+func (l *life) dropCertificate(r api.Revocation) {
+	if r.Profile != api.ProfileAccess {
+		return
+	}
+	l.ssh.mu.Lock()
+	if l.ssh.revoked == nil {
+		l.ssh.revoked = map[uint64]bool{}
+	}
+	l.ssh.revoked[r.Serial] = true
+	held := l.ssh.key != nil && l.ssh.key.Certificate.Serial == r.Serial
+	l.ssh.mu.Unlock()
+	if held {
+		l.ssh.drop()
+	}
+	l.logger.Info("an SSH certificate of this login was revoked", "serial", r.Serial, "held", held, "reason", r.Reason)
 }
 
 // sshKey returns the login's key. A certificate that was given under another standing, or that nobody knows
@@ -81,7 +101,7 @@ func (l *life) warmKey() (Key, bool) {
 	l.ssh.mu.Lock()
 	defer l.ssh.mu.Unlock()
 	k := l.ssh.key
-	if k == nil || !leased || l.ssh.standing != standing || time.Unix(int64(k.Certificate.ValidBefore), 0).Sub(now) < keyLeft || l.ctx.Err() != nil {
+	if k == nil || l.ssh.revoked[k.Certificate.Serial] || !leased || l.ssh.standing != standing || time.Unix(int64(k.Certificate.ValidBefore), 0).Sub(now) < keyLeft || l.ctx.Err() != nil {
 		return Key{}, false
 	}
 	return k.copy(), true
