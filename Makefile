@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # What sega inherits is kept before Go starts (cmd/sega/inherited).
 ENTRY := $(if $(filter linux/amd64 linux/arm64,$(shell go env GOOS GOARCH | paste -sd/)),-E sega/cmd/sega/inherited.entry)
 # A laptop's program is to stay small: what runs once for a command, or draws on a terminal, need not be inlined.
-LEAN := -gcflags=sega/cmd/sega/...=-l -gcflags=sega/broker/...=-l -gcflags=github.com/...=-l
+LEAN := $(foreach p,sega github.com golang.org filippo.io,-gcflags=$(p)/...=-l)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 TESTFLAGS ?=
