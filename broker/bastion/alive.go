@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"sega/audit"
 )
 
@@ -22,29 +24,48 @@ func (c *client) keepAlive(every time.Duration) (stop func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		var asked atomic.Bool
-		for {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-			}
-			switch silent := c.raw.silent(); {
-			case silent >= silences*every:
-				c.lost.Store(true)
-				c.raw.Abort()
-				return
-			case silent >= every && !asked.Swap(true):
-				go func() { // ends with the answer, or with the connection
-					_, _, _ = c.conn.SendRequest("keepalive@openssh.com", true, nil)
-					asked.Store(false)
-				}()
-			}
+		if wentSilent(done, every, c.raw, c.conn) {
+			c.lost.Store(true)
+			c.raw.Abort()
 		}
 	}()
 	return func() { close(done); <-ended }
+}
+
+// wentSilent asks a side for signs of life until done is closed, and returns true once none came for
+// too long.
+func wentSilent(done <-chan struct{}, every time.Duration, raw *bufferedConn, conn ssh.Conn) bool {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var asked atomic.Bool
+	for {
+		select {
+		case <-done:
+			return false
+		case <-tick.C:
+		}
+		switch silent := raw.silent(); {
+		case silent >= silences*every:
+			return true
+		case silent >= every && !asked.Swap(true):
+			go func() { // ends with the answer, or with the connection
+				_, _, _ = conn.SendRequest("keepalive@openssh.com", true, nil)
+				asked.Store(false)
+			}()
+		}
+	}
+}
+
+// watchHost gives up a host that says nothing any more, as keepAlive does a client: else a session to a
+// machine that is gone would last until TCP notices.
+func (s *session) watchHost() {
+	if wentSilent(s.ctx.Done(), s.b.cfg.KeepAlive, s.target.raw, s.target.conn) {
+		s.cut(hostLost())
+	}
+}
+
+func hostLost() endReason {
+	return endReason{outcome: audit.Failure, reason: "the host does not answer any more"}
 }
 
 // gone is why the client's connection has ended, where nobody else ended it.

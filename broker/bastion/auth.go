@@ -85,6 +85,10 @@ func (a *authenticator) config(host ssh.Signer) *ssh.ServerConfig {
 		VerifiedPublicKeyCallback: a.signed,
 		AuthLogCallback:           a.unreadable,
 	}
+	c.RekeyThreshold = a.b.cfg.Rekey
+	if a.b.cfg.Banner != "" && a.outer == nil { // inside ssh -J it was shown outside
+		c.BannerCallback = func(ssh.ConnMetadata) string { return terminalLines(a.b.cfg.Banner) }
+	}
 	c.AddHostKey(host)
 	return c
 }

@@ -55,6 +55,9 @@ type Config struct {
 	Dial      func(ctx context.Context, network, addr string) (net.Conn, error)
 	Spool     func(SpoolFile) SpoolFile // wraps spool files; may be nil
 	JumpPorts []uint32                  // ports that ssh -J may name; default: 22
+	Banner    string                    // shown before anybody is known, to everybody; at most 4 KiB of printable lines
+	MOTD      string                    // shown to a shell on a terminal; the same
+	Rekey     uint64                    // bytes after which the bastion asks for new keys; default: what the cipher bears
 
 	HeadsEvery    time.Duration // 10 s: heads of open recordings into the log
 	UploadEvery   time.Duration // 2 s: what was recorded since into the bucket
@@ -62,7 +65,7 @@ type Config struct {
 	FeedSilence   time.Duration // 3 s without an item: the feed is lost
 	LoginGrace    time.Duration // 30 s
 	JumpIdle      time.Duration // 10 min without a connection through it: an outer connection of ssh -J is closed
-	KeepAlive     time.Duration // 15 s without a byte: the client is asked for a sign of life; after four of them it is lost
+	KeepAlive     time.Duration // 15 s without a byte: the client, or the host, is asked for a sign of life; after four of them it is lost
 	CallTimeout   time.Duration // 10 s for each call of the broker
 	DialTimeout   time.Duration // 15 s for connecting and authenticating to a host
 	RefuseWindow  time.Duration // 10 s in which repeated refusals become one event
@@ -125,6 +128,8 @@ func (c *Config) check() error {
 		return errors.New("bastion: needs a data directory")
 	case c.KeepAlive < 0:
 		return fmt.Errorf("bastion: keepalive of %v", c.KeepAlive)
+	case !plainLines(c.Banner) || !plainLines(c.MOTD):
+		return errors.New("bastion: banner and MOTD are printable lines, of 4 KiB at most")
 	case len(c.Recipients) < 2:
 		return errors.New("bastion: recordings need two recipients at least, one of them an offline recovery key")
 	}

@@ -172,7 +172,7 @@ func (c *channel) clientRequest(r *ssh.Request) (ok, start bool) {
 		c.follow()
 	}
 	if ok && req.event.Type == recording.EventShell && c.isPTY() {
-		c.say(recordedLine)
+		c.say(terminalLines(c.s.b.cfg.MOTD) + recordedLine)
 	}
 	return ok, req.start
 }

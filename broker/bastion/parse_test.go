@@ -311,6 +311,8 @@ func TestConfigIsChecked(t *testing.T) {
 		"broker":     func(c *Config) { c.Control = nil },
 		"bucket":     func(c *Config) { c.Bucket = nil },
 		"directory":  func(c *Config) { c.DataDir = "" },
+		"banner":     func(c *Config) { c.Banner = "a\x1b[2J" },
+		"long MOTD":  func(c *Config) { c.MOTD = strings.Repeat("x", maxLines+1) },
 		"recipients": func(c *Config) { c.Recipients = c.Recipients[:1] },
 	} {
 		cfg, _, _ := testConfig(t, t.TempDir(), newFakeControl(t))

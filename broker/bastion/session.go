@@ -131,6 +131,7 @@ func (s *session) serve() {
 	s.wg.Go(s.watchRecording)
 	s.wg.Go(s.upload)
 	s.wg.Go(s.watchClock)
+	s.wg.Go(s.watchHost)
 	for {
 		select {
 		case <-s.ctx.Done():

@@ -77,8 +77,10 @@ func (b *Bastion) dialTarget(ctx context.Context, hop api.Hop, login string, sig
 	}
 	raw := newBufferedConn(nc)
 	stop := context.AfterFunc(ctx, raw.Abort)
+	config := algorithms()
+	config.RekeyThreshold = b.cfg.Rekey
 	conn, chans, reqs, err := ssh.NewClientConn(raw, hop.Address, &ssh.ClientConfig{
-		Config: algorithms(), User: login, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)},
+		Config: config, User: login, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)},
 		HostKeyCallback: verify, HostKeyAlgorithms: algos, ClientVersion: clientVersion,
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"sega/broker/api"
 )
@@ -29,6 +30,24 @@ func printable(s string) string {
 		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+// maxLines bounds what the operators have the bastion say.
+const maxLines = 4 << 10
+
+// plainLines reports whether text may go to a stranger's terminal as it is.
+func plainLines(text string) bool {
+	return len(text) <= maxLines && utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool {
+		return r != '\n' && r != '\t' && !unicode.IsPrint(r)
+	})
+}
+
+// terminalLines ends each line, the last too, as a terminal in raw mode needs it.
+func terminalLines(text string) string {
+	if text == "" {
+		return ""
+	}
+	return strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\r\n") + "\r\n"
 }
 
 // clip shortens what somebody else wrote.

@@ -73,6 +73,7 @@ func runBastion(ctx context.Context, path string, acceptNewLog bool, log *slog.L
 		return err
 	}
 	b, err := bastion.New(bastion.Config{Name: file.Name, Listener: listener, Control: control, DataDir: data, Bucket: store, UploadEvery: file.UploadInterval, KeepAlive: file.KeepAlive,
+		Banner: file.Banner, MOTD: file.MOTD,
 		Recipients: recipients, RecipientNames: names, Hash: recording.FasterHash(), Witness: control.witness.Observe, TrustedProxies: proxies, Log: log, Now: time.Now})
 	if err != nil {
 		return errors.Join(err, listener.Close())

@@ -131,7 +131,9 @@ type BastionServer struct {
 
 	RecordingsCredentials string        `yaml:"recordings_credentials,omitempty"` // path of a shared credentials file; else the SDK's default chain
 	UploadInterval        time.Duration `yaml:"upload_interval,omitempty"`        // of sessions that live, into recordings
-	KeepAlive             time.Duration `yaml:"keepalive,omitempty"`              // without a byte from a person: she is asked for a sign of life, and given up after four of them
+	Banner                string        `yaml:"banner,omitempty"`                 // for everybody who connects
+	MOTD                  string        `yaml:"motd,omitempty"`                   // for a shell on a terminal
+	KeepAlive             time.Duration `yaml:"keepalive,omitempty"`              // without a byte from a person or a host: a sign of life is asked for, and given up after four of them
 
 	TrustedProxies []string `yaml:"trusted_proxies,omitempty"` // that send the PROXY protocol, and must
 }
