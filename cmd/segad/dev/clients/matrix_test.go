@@ -25,11 +25,12 @@ type row struct {
 	commands []string // starts that the log names: type and beginning
 	moved    bool     // the data goes both ways
 	forwards []string // outcome and type of forwards in the log
+	policy   string   // beside the environment's own, for this row and those behind it
 	more     bool     // runs where SEGA_SOAK asks for everything: dev/e2e goes this way too, or another row does nearly
 }
 
 func rows() []row {
-	return slices.Concat(opensshRows(), puttyRows(), pythonRows(), toolRows(), forwardRows(), refusedRows())
+	return slices.Concat(opensshRows(), puttyRows(), pythonRows(), toolRows(), regressRows(), forwardRows(), refusedRows(), permittedRows())
 }
 
 // line is what the table says of a row.
@@ -54,6 +55,9 @@ func TestMatrix(t *testing.T) {
 			devtest.Need(t, r.needs...)
 			sub := *w
 			sub.Env = w.With(t)
+			if r.policy != "" {
+				sub.permit(t, r.policy)
+			}
 			mark := sub.mark(t)
 			r.run(t, &sub)
 			l.evidence = sub.found(t, mark)
@@ -115,7 +119,7 @@ var number = regexp.MustCompile(`\d+\.\d+[\w.]*`)
 // version asks a client for its own.
 func version(client string) string {
 	argv := map[string][]string{
-		"ssh": {"ssh", "-V"}, "scp": {"ssh", "-V"}, "sftp": {"ssh", "-V"}, "sega ssh": {"ssh", "-V"},
+		"ssh": {"ssh", "-V"}, "scp": {"ssh", "-V"}, "sftp": {"ssh", "-V"}, "sega ssh": {"ssh", "-V"}, "regress": {"ssh", "-V"},
 		"plink": {"plink", "-V"}, "pscp": {"pscp", "-V"}, "psftp": {"psftp", "-V"},
 		"paramiko": {"/usr/bin/python3", "-c", "import paramiko; print(paramiko.__version__)"},
 		"asyncssh": {"/usr/bin/python3", "-W", "ignore", "-c", "import asyncssh; print(asyncssh.__version__)"},

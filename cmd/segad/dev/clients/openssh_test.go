@@ -20,6 +20,8 @@ func opensshRows() []row {
 		{client: "ssh", use: "-J by hand", more: true, run: sshExec((*world).jump), commands: []string{"exec " + apart}},
 		{client: "ssh", use: "terminal", needs: []string{"script"}, run: sshTerminal, commands: []string{"shell "}},
 		{client: "ssh", use: "ControlMaster", run: sshMaster, moved: true, commands: []string{"exec cat", "exec echo shared"}},
+		{client: "ssh", use: "new keys every 64 KiB", run: sshRekey, moved: true, commands: []string{"exec cat"}},
+		{client: "ssh", use: "environment", run: sshEnvironment, commands: []string{"exec echo"}},
 		{client: "ssh", use: "signals and 255", more: true, run: sshEnds, commands: []string{"exec kill -9 $$"}},
 		{client: "scp", use: "SFTP protocol", needs: []string{"scp"}, run: scp(), moved: true, commands: []string{"subsystem sftp"}},
 		{client: "scp", use: "old protocol (-O)", needs: []string{"scp"}, run: scp("-O"), moved: true, commands: []string{"exec scp -t", "exec scp -f"}},
@@ -83,6 +85,23 @@ func sshMaster(t *testing.T, w *world) {
 	w.same(t, back)
 	expect(t, w.Run("ssh", append(shared, "-O", "check", w.Host.Name)...), 0, "Master running")
 	expect(t, w.Run("ssh", append(shared, "-O", "exit", w.Host.Name)...), 0)
+}
+
+// sshRekey changes keys on both connections of the jump, many times within one transfer.
+func sshRekey(t *testing.T, w *world) {
+	back := w.fresh(t, "back")
+	r := expect(t, w.Run("sh", "-c", `exec ssh -v -o RekeyLimit=64k -F "$0" "$1" cat <"$2" >"$3"`, w.config, w.Host.Name, w.data, back), 0)
+	w.same(t, back)
+	if n := strings.Count(r.Err, "SSH2_MSG_NEWKEYS sent"); n < 10 {
+		t.Errorf("keys were changed %d times", n)
+	}
+}
+
+func sshEnvironment(t *testing.T, w *world) {
+	r := expect(t, w.Run("env", "LC_SEGA=a b'c", "ssh", "-o", "SendEnv=LC_SEGA", "-F", w.config, w.Host.Name, `echo "[$LC_SEGA]"`), 0)
+	if r.Out != "[a b'c]\n" {
+		t.Errorf("%q", r.Out)
+	}
 }
 
 // sshEnds wants the ends of programs that ssh(1) promises.

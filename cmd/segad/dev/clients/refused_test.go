@@ -57,6 +57,7 @@ func listening(t testing.TB) string {
 // beside runs ssh with a forward while f talks to its local end, and returns what ssh has said.
 func (w *world) beside(t testing.TB, local string, forward []string, f func(net.Conn)) devtest.Result {
 	t.Helper()
+	mark := w.mark(t)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c := w.Command(ctx, "ssh", append(append([]string{"-F", w.config}, forward...), w.Host.Name, "sleep 600")...)
@@ -83,7 +84,7 @@ func (w *world) beside(t testing.TB, local string, forward []string, f func(net.
 	})
 	// The program has begun before ssh is stopped.
 	devtest.Eventually(t, patience, "the program does not begin", func() error {
-		if len(w.reviewer.Events("--newest", "--limit", "3", "--kind", "session.command", `"sleep 600"`)) == 0 {
+		if len(w.reviewer.Events("--after", mark, "--kind", "session.command")) == 0 {
 			return errNotYet
 		}
 		return nil
@@ -113,14 +114,7 @@ func forwardLocal(t *testing.T, w *world) {
 func forwardDynamic(t *testing.T, w *world) {
 	local, secret := "127.0.0.1:"+freePort(t), listening(t)
 	r := w.beside(t, local, []string{"-D", local}, func(c net.Conn) {
-		addr, err := net.ResolveTCPAddr("tcp", secret)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		// SOCKS5 (RFC 1928): no authentication, connect to an IPv4 address.
-		hello := append([]byte{5, 1, 0, 5, 1, 0, 1}, addr.IP.To4()...)
-		if _, err := c.Write(append(hello, byte(addr.Port>>8), byte(addr.Port))); err != nil {
+		if _, err := c.Write(socks(t, secret)); err != nil {
 			t.Error(err)
 		}
 		got, err := io.ReadAll(c)
