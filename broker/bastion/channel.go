@@ -41,6 +41,8 @@ type channel struct {
 
 	grant api.ChannelGrant // of the program, once it may start
 	files *files           // of the sftp subsystem, under mu; else nil
+
+	copies *copies // of scp's old protocol, under mu; else nil
 }
 
 func newChannel(s *session, number uint32) *channel {
@@ -75,6 +77,7 @@ func (c *channel) run(nc ssh.NewChannel) {
 	if f := c.program(); f != nil {
 		f.end()
 	}
+	c.copying().end()
 	c.s.record(c.number, recording.Event{Type: recording.EventClose})
 }
 
@@ -170,6 +173,9 @@ func (c *channel) clientRequest(r *ssh.Request) (ok, start bool) {
 	}
 	if ok && req.event.Type == recording.EventSubsystem && req.event.Name == api.SubsystemSFTP {
 		c.follow()
+	}
+	if ok && req.event.Type == recording.EventExec {
+		c.followCopy(req.event.Command)
 	}
 	if ok && req.event.Type == recording.EventShell && c.isPTY() {
 		c.say(terminalLines(c.s.b.cfg.MOTD) + recordedLine)

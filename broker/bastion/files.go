@@ -3,13 +3,11 @@ package bastion
 import (
 	"errors"
 	"io"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
 
-	"sega/audit"
 	"sega/audit/recording"
 	"sega/broker/api"
 	"sega/broker/bastion/sftp"
@@ -20,17 +18,17 @@ import (
 // ended before the person sees the answer.
 type files struct {
 	c        *channel
+	reports  *fileReports
 	observer *sftp.Observer
 
 	turn sync.Mutex // to write to the person, at the end of a packet; held by fromHost in between
 
 	mu     sync.Mutex
-	broken error             // why the channel has to end
-	ids    map[uint64]string // of the reports of operations that have begun
+	broken error // why the channel has to end
 }
 
 func newFiles(c *channel, g api.ChannelGrant) *files {
-	return &files{c: c, ids: map[uint64]string{}, observer: sftp.New(sftp.Config{Content: !g.OmitContent, ReadOnly: g.ReadOnly})}
+	return &files{c: c, reports: newFileReports(c, api.ProtocolSFTP), observer: sftp.New(sftp.Config{Content: !g.OmitContent, ReadOnly: g.ReadOnly})}
 }
 
 // toHost ends like a pump, and when the channel has to end.
@@ -92,7 +90,7 @@ func (f *files) carry(step sftp.Step, stream recording.Stream, to io.Writer, cou
 			return false
 		}
 	}
-	if f.why() != nil || !f.report(step.Operations) {
+	if f.why() != nil || !f.reports.put(step.Operations) {
 		return false
 	}
 	for _, b := range step.Forward {
@@ -159,91 +157,8 @@ func (f *files) end() {
 	if why := f.why(); why != nil {
 		unfinished = append(unfinished, sftp.Operation{Kind: sftp.Refuse, Outcome: sftp.Failure, Reason: why.Error()})
 	}
-	f.report(unfinished)
+	f.reports.put(unfinished)
 }
-
-// report makes operations durable. Where that fails the session ends, as with its recording.
-func (f *files) report(ops []sftp.Operation) bool {
-	if len(ops) == 0 {
-		return true
-	}
-	reports := make([]api.Report, len(ops))
-	for i, op := range ops {
-		reports[i] = f.reportOf(op)
-	}
-	if err := f.c.s.onFiles().put(reports); err != nil {
-		f.c.s.lostRecording(err)
-		return false
-	}
-	return true
-}
-
-// reportOf is one report from an operation's begin to its end: until then it says that nobody knows
-// how that went.
-func (f *files) reportOf(op sftp.Operation) api.Report {
-	outcome, reason := audit.Outcome(op.Outcome), op.Reason
-	if op.Outcome == sftp.Begun {
-		outcome, reason = audit.Unknown, begunReason
-	}
-	r := f.c.s.report("sftp."+string(op.Kind), outcome, printable(reason), fileOperation(f.c.number, op))
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if id, begun := f.ids[op.Number]; begun {
-		r.ID = id
-		delete(f.ids, op.Number)
-	} else if op.Outcome == sftp.Begun {
-		f.ids[op.Number] = r.ID
-	}
-	return r
-}
-
-// fileOperation is an operation as the log has it.
-func fileOperation(channel uint32, op sftp.Operation) api.FileOperation {
-	d := api.FileOperation{Channel: channel, Number: op.Number, Protocol: api.ProtocolSFTP, Cut: op.Cut, Flags: op.Flags, Read: fileTransfer(op.Read),
-		Written: fileTransfer(op.Written), Failed: op.Failed, Entries: op.Entries, Extension: printable(op.Name)}
-	d.Path, d.Raw = utf8Path(op.Path)
-	to, raw := utf8Path(op.To)
-	if d.To = to; raw != nil {
-		d.ToBytes = &api.RawBytes{Raw: raw}
-	}
-	if a := op.Attrs; a != nil {
-		d.Attributes = &api.FileAttributes{Size: a.Size, UID: a.UID, GID: a.GID, Mode: a.Mode, Accessed: a.Accessed, Modified: a.Modified}
-	}
-	if r := op.Range; r != nil {
-		d.Range = &api.FileRange{Offset: r.Offset, Bytes: r.Bytes, To: r.To}
-	}
-	for name, c := range op.Counts {
-		if d.Counts == nil {
-			d.Counts = map[string]api.Attempts{}
-		}
-		d.Counts[name] = api.Attempts{Count: c.Count, Failed: c.Failed}
-	}
-	return d
-}
-
-func fileTransfer(t *sftp.Transfer) *api.FileTransfer {
-	if t == nil {
-		return nil
-	}
-	out := &api.FileTransfer{Bytes: t.Bytes}
-	for _, r := range t.Runs {
-		out.Runs = append(out.Runs, api.FileRun{Offset: r.Offset, Bytes: r.Bytes, SHA256: r.SHA256})
-	}
-	if t.Rest != nil {
-		out.Rest = &api.FileRest{Bytes: t.Rest.Bytes, SHA256: t.Rest.SHA256}
-	}
-	return out
-}
-
-// utf8Path returns a path for people to read, and its bytes where that is another one.
-func utf8Path(path string) (text string, raw []byte) {
-	if text = strings.ToValidUTF8(path, "\uFFFD"); text != path {
-		raw = []byte(path)
-	}
-	return text, raw
-}
-
-const begunReason = "the bastion was interrupted before the host had answered"
 
 // sayBroken tells the person why a channel has ended amid its work.
 func (c *channel) sayBroken(why error) {

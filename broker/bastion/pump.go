@@ -20,14 +20,18 @@ func (c *channel) startPumps() {
 	c.mu.Lock()
 	c.began = true
 	c.mu.Unlock()
-	output := func() { c.pump(recording.StreamOut, c.host, c.client, &c.s.out) }
-	input := func() { c.pump(recording.StreamIn, c.client, c.host, &c.s.in) }
+	var seeIn, seeOut func([]byte) bool
+	if v := c.copying(); v != nil {
+		seeIn, seeOut = v.fromClient, v.fromHost
+	}
+	output := func() { c.pump(recording.StreamOut, c.host, c.client, &c.s.out, seeOut) }
+	input := func() { c.pump(recording.StreamIn, c.client, c.host, &c.s.in, seeIn) }
 	if f := c.program(); f != nil {
 		output, input = f.toPerson, f.toHost
 	}
 	var outputs sync.WaitGroup
 	outputs.Go(output)
-	outputs.Go(func() { c.pump(recording.StreamErr, c.host.Stderr(), c.client.Stderr(), &c.s.errored) })
+	outputs.Go(func() { c.pump(recording.StreamErr, c.host.Stderr(), c.client.Stderr(), &c.s.errored, nil) })
 	c.wg.Go(func() {
 		outputs.Wait()
 		close(c.drained)
@@ -40,13 +44,14 @@ func (c *channel) startPumps() {
 	})
 }
 
-// pump ends at the end of from, when to takes no more, and when the session is cut.
-func (c *channel) pump(stream recording.Stream, from io.Reader, to io.Writer, count *atomic.Int64) {
+// pump ends at the end of from, when to takes no more, and when the session is cut. see, where there is
+// one, is shown what is recorded before it goes on, and may keep it from that.
+func (c *channel) pump(stream recording.Stream, from io.Reader, to io.Writer, count *atomic.Int64, see func([]byte) bool) {
 	buf := make([]byte, smallBuffer)
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			if !c.s.recordData(c.number, stream, buf[:n]) {
+			if !c.s.recordData(c.number, stream, buf[:n]) || see != nil && !see(buf[:n]) {
 				return
 			}
 			sent, err := to.Write(buf[:n])
