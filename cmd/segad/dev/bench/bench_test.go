@@ -235,6 +235,28 @@ func TestAddKeepsWhatIsAskedFor(t *testing.T) {
 	}
 }
 
+// TestKRL runs the step at a size that shows that it works, and judges nothing of time.
+func TestKRL(t *testing.T) {
+	if _, err := os.Stat("/usr/sbin/sshd"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("sshd is missing")
+		}
+		t.Skip("sshd is not installed")
+	}
+	b := &bench{ctx: t.Context(), dir: t.TempDir()}
+	if err := b.measureKRL(1000, 2); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]Result{}
+	for _, r := range b.results {
+		got[r.Name] = r
+	}
+	size, gaps, login := got["revoke.krl.serials-1000.size"], got["revoke.krl.serials-1000.gaps.size"], got["revoke.krl.serials-1000.login"]
+	if size.Value > 200 || gaps.Value < 100*21 || gaps.Value > 100*21+200 || login.PeerValue == nil || login.Budget == nil || *login.PeerValue == 0 {
+		t.Errorf("%+v", b.results)
+	}
+}
+
 func TestLogText(t *testing.T) {
 	text := logText()
 	if len(text) != mebibyte || bytes.Count(text, []byte("\n")) < 1000 {

@@ -85,7 +85,7 @@ func steps() []step {
 		{"audit.append", (*bench).appends}, {"audit.query", (*bench).queries},
 		{"bastion.idle", (*bench).idle}, // first: a bastion that has worked has memory to spare
 		{"bastion.connect", (*bench).connect}, {"bastion.echo", (*bench).echo}, {"bastion.bulk", (*bench).bulk},
-		{"revoke.cut", (*bench).cut},
+		{"revoke.cut", (*bench).cut}, {"revoke.krl", (*bench).revokedKeys},
 	}
 }
 
