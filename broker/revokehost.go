@@ -51,14 +51,11 @@ func (s *Server) planHost(ctx context.Context, q state.Querier, t target, p *api
 // machineOf is the machine that has enrolled for a host; nil where none has.
 func (s *Server) machineOf(ctx context.Context, q state.Querier, h Host) (*state.Machine, error) {
 	m, err := state.MachineByName(ctx, q, h.Name)
-	if errors.Is(err, state.ErrNotFound) || err == nil && m.Kind != machineHost {
+	if errors.Is(err, state.ErrNotFound) || err == nil && m.Kind != api.MachineHost {
 		return nil, nil
 	}
 	return &m, err
 }
-
-// machineHost is the kind of machine that a host enrols as.
-const machineHost = "host"
 
 // applyHost blocks a host: its certificates go on the list, its machine's sessions end, no session to it starts.
 func (s *Server) applyHost(ctx context.Context, tx store.Tx, c *call, h Host, entry *state.Revocation) error {

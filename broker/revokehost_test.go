@@ -25,7 +25,7 @@ func (w *world) revocableHost() caller {
 		s.Kind, s.Issuer, s.Subject, s.Email = state.KindMachine, machineIssuer, "mch_web", "web-1"
 	})
 	w.write(func(ctx context.Context, tx store.Tx) error {
-		return state.AddMachine(ctx, tx, state.Machine{ID: "mch_web", Name: "web-1", Kind: machineHost, Thumbprint: p.key.Thumbprint(), Created: w.clock.now()})
+		return state.AddMachine(ctx, tx, state.Machine{ID: "mch_web", Name: "web-1", Kind: api.MachineHost, Thumbprint: p.key.Thumbprint(), Created: w.clock.now()})
 	})
 	return p
 }
