@@ -19,8 +19,12 @@ const (
 	KindSSHRefuse       = "ssh.refuse"
 	KindSessionStart    = "session.start"
 	KindSessionCommand  = "session.command"
+	KindSessionPause    = "session.pause"
+	KindSessionResume   = "session.resume"
 	KindSessionEnd      = "session.end"
 	KindRecordingHeads  = "recording.heads"
+	KindSpoolLow        = "spool.low"
+	KindSpoolFree       = "spool.free"
 	KindSFTPRead        = "sftp.read"
 	KindSFTPWrite       = "sftp.write"
 	KindSFTPList        = "sftp.list"
@@ -68,7 +72,7 @@ func Kinds() []string {
 	kinds := []string{
 		KindUserLogin, KindUserLogout, KindSessionRenew, KindAWSAssume, KindAWSReuse, KindAWSConsole,
 		KindSSHCert, KindSSHHop, KindSSHFront, KindSSHRefuse,
-		KindSessionStart, KindSessionCommand, KindSessionEnd, KindRecordingHeads,
+		KindSessionStart, KindSessionCommand, KindSessionPause, KindSessionResume, KindSessionEnd, KindRecordingHeads, KindSpoolLow, KindSpoolFree,
 		KindSFTPRead, KindSFTPWrite, KindSFTPList, KindSFTPRemove, KindSFTPRename, KindSFTPMkdir, KindSFTPRmdir,
 		KindSFTPSetstat, KindSFTPSymlink, KindSFTPLink, KindSFTPCopy, KindSFTPStat, KindSFTPRefuse,
 		KindForwardOpen, KindForwardClose, KindKeyAdd, KindKeyRemove,
@@ -86,7 +90,7 @@ func KnownKind(kind string) bool {
 	switch kind {
 	case KindUserLogin, KindUserLogout, KindSessionRenew, KindAWSAssume, KindAWSReuse, KindAWSConsole,
 		KindSSHCert, KindSSHHop, KindSSHFront, KindSSHRefuse,
-		KindSessionStart, KindSessionCommand, KindSessionEnd, KindRecordingHeads,
+		KindSessionStart, KindSessionCommand, KindSessionPause, KindSessionResume, KindSessionEnd, KindRecordingHeads, KindSpoolLow, KindSpoolFree,
 		KindSFTPRead, KindSFTPWrite, KindSFTPList, KindSFTPRemove, KindSFTPRename, KindSFTPMkdir, KindSFTPRmdir,
 		KindSFTPSetstat, KindSFTPSymlink, KindSFTPLink, KindSFTPCopy, KindSFTPStat, KindSFTPRefuse,
 		KindForwardOpen, KindForwardClose, KindKeyAdd, KindKeyRemove,

@@ -152,6 +152,7 @@ type Config struct {
 	Times                 Times
 	Limits                Limits
 	Sessions              SessionLimits // of SSH
+	Ladder                []LadderRule
 	Now                   func() time.Time
 	Logger                *slog.Logger
 }
@@ -175,6 +176,11 @@ func (c *Config) validate() error {
 	}
 	if err := c.Sessions.check(); err != nil {
 		return err
+	}
+	for _, r := range c.Ladder {
+		if err := r.check(c.Times.Lease); err != nil {
+			return err
+		}
 	}
 	return errors.Join(c.CAs.check(), c.validateNames())
 }

@@ -277,7 +277,7 @@ func (s *Server) issueHop(ctx context.Context, c *call, r api.HopRequest, g hopG
 		r.Login, sshca.Serial(r.AccessSerial).String(), r.Route, bastion.Name, record.Source
 	reply := &api.Hop{SessionID: g.id, Certificate: made.reply.(api.Certificate).Certificate, Address: host.Address, HostID: host.ID, HostKeys: host.HostKeys,
 		Person: api.Person{Issuer: person.Issuer, Subject: person.Subject, Email: person.Email, Name: person.Name}, LoginID: person.ID,
-		NotAfter: g.end, IdleSeconds: int(g.idle.Seconds()), Forwards: g.forwards}
+		NotAfter: g.end, IdleSeconds: int(g.idle.Seconds()), Forwards: g.forwards, Ladder: ladder(s.Ladder, host.Labels)}
 	if host.PlainKeys {
 		reply.Certificate, reply.PlainKey = "", true // it asks for the key, by a way of its own
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -45,9 +46,10 @@ type Writer struct {
 	buf     []byte
 	nonce   [12]byte
 	aad     []byte
-	omitted bool // bytes of a stream were left out
-	sealed  mark // after the last seal
-	synced  mark // what has reached the disk
+	omitted bool                 // bytes of a stream were left out
+	sealed  mark                 // after the last seal
+	synced  mark                 // what has reached the disk
+	shown   atomic.Pointer[mark] // synced, for who does not wait for a write
 }
 
 // mark is a Head in the form that the Writer works with.
@@ -143,6 +145,8 @@ func (w *Writer) begin() error {
 		return fmt.Errorf("recording: sync header: %w", err)
 	}
 	w.synced = w.sealed
+	head := w.sealed
+	w.shown.Store(&head)
 	return nil
 }
 
@@ -154,12 +158,8 @@ func (w *Writer) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "recording of %s",
 func (w *Writer) Announce() Announcement { return w.announce }
 
 // Head returns the last seal that has reached the disk: what to witness in the log, and how far
-// the spool may be copied.
-func (w *Writer) Head() Head {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.synced.head()
-}
+// the spool may be copied. It does not wait for a write that is under way.
+func (w *Writer) Head() Head { return w.shown.Load().head() }
 
 // Write records data of a stream: encrypted and written to the spool before it returns, by one
 // call of the spool's Write up to 1 MiB. After any error the caller must end the session; after a
@@ -255,6 +255,7 @@ func (w *Writer) sync(m mark) error {
 		return w.err
 	}
 	w.synced = m
+	w.shown.Store(&m)
 	return nil
 }
 

@@ -151,6 +151,7 @@ type Hop struct {
 	LoginID     string    `json:"login_id"`
 	NotAfter    time.Time `json:"not_after"`    // the session's own end, enforced by the bastion
 	IdleSeconds int       `json:"idle_seconds"` // 0: no idle limit
+	Ladder      Ladder    `json:"ladder"`       // what happens when something fails that the session rests on
 
 	Forwards HopForwards `json:"forwards"`
 }
@@ -168,14 +169,15 @@ type FrontRequest struct {
 
 // Report is an event that a bastion reports about a session of its own. The broker fills in the
 // actor from its own record of the session and accepts only kinds that a bastion may report:
-// session.start, session.end, forward.open (of what was refused without a question), forward.close,
-// recording.heads, ssh.refuse. Repeats of an ID are accepted and have no effect.
+// session.start, session.pause, session.resume, session.end, forward.open (of what was refused without
+// a question), forward.close, recording.heads, spool.low, spool.free, ssh.refuse. Repeats
+// of an ID are accepted and have no effect.
 type Report struct {
 	ID        string          `json:"id"` // UUIDv7 chosen by the bastion
 	Time      time.Time       `json:"time"`
 	Kind      string          `json:"kind"`
 	Outcome   string          `json:"outcome"`
-	SessionID string          `json:"session_id"` // ssh_…; empty for ssh.refuse and recording.heads
+	SessionID string          `json:"session_id"` // ssh_…; empty for what is of the bastion as a whole and for ssh.refuse
 	Reason    string          `json:"reason,omitempty"`
 	Source    string          `json:"source,omitempty"`
 	Details   json.RawMessage `json:"details,omitempty"`

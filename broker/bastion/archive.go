@@ -19,20 +19,25 @@ const (
 	uploadWait = 3 * time.Second
 )
 
-// uploader returns what copies a session's spool into the bucket.
-func (b *Bastion) uploader(id string) (*bucket.Uploader, error) {
+// uploader returns what copies a session's spool into the bucket. failed is told of each upload that
+// will be repeated.
+func (b *Bastion) uploader(id string, failed func()) (*bucket.Uploader, error) {
 	return bucket.NewUploader(bucket.UploaderConfig{Store: b.cfg.Bucket, Spool: b.spool.path(id), SessionID: id,
 		Interval: b.cfg.UploadEvery,
-		OnError:  func(err error) { b.cfg.Log.Warn("recording not uploaded yet", "session", id, "error", err) }})
+		OnError: func(err error) {
+			b.cfg.Log.Warn("recording not uploaded yet", "session", id, "error", err)
+			failed()
+		}})
 }
 
 // upload copies what was recorded while the session lives. It is sealed for that, so that who
 // follows the session waits for no seal. A seal that fails is found by whoever writes next.
 func (s *session) upload() {
-	up, err := s.b.uploader(s.hop.SessionID)
+	up, err := s.b.uploader(s.hop.SessionID, s.uploadFailed)
 	if err == nil {
 		s.up = up
 		err = up.Run(s.ctx, func() int64 {
+			s.uploads()
 			_ = s.rec.Seal()
 			return s.rec.Head().Bytes
 		})
@@ -112,7 +117,7 @@ func (b *Bastion) persist(id string, step func(ctx context.Context, id string) e
 // compare holds what the bucket has against a spool that is about to go.
 func (b *Bastion) compare(ctx context.Context, id string) error {
 	return b.ofSpool(id, func(int64) error {
-		up, err := b.uploader(id)
+		up, err := b.uploader(id, func() {})
 		if err != nil {
 			return err
 		}
@@ -122,7 +127,7 @@ func (b *Bastion) compare(ctx context.Context, id string) error {
 
 // uploadOnce copies a spool of which it knows nothing.
 func (b *Bastion) uploadOnce(ctx context.Context, id string) error {
-	up, err := b.uploader(id)
+	up, err := b.uploader(id, func() {})
 	if err != nil {
 		return err
 	}
@@ -158,6 +163,7 @@ func (b *Bastion) setAsideSpool(id string) {
 			b.cfg.Log.Error("spool not moved to quarantine", "file", name, "error", err)
 		}
 	}
+	b.quotas.forget(id)
 	b.cfg.Log.Error("spool set aside in quarantine: look whether it is the only true copy of the recording", "session", id,
 		"file", filepath.Join(b.quarantine, id+spoolSuffix), "error", syncDir(b.quarantine))
 }

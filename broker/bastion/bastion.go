@@ -73,6 +73,12 @@ type Config struct {
 	MaxHandshakes int           // 256 unauthenticated connections at a time; one more drops the oldest
 	MaxPerSource  int           // 64 of them from one address, or one /64 of IPv6; one more drops its oldest
 
+	Reserve         uint64               // bytes of the spool's disk below which nothing new opens; 0: 1 GiB, and at most a twentieth of the disk
+	Measure         func() (room, error) // of that disk, for tests; default: the file system is asked
+	StoragePatience time.Duration        // 30 s in which uploads of a session fail before its ladder acts
+	SessionMax      int64                // bytes that the recording of a session may take; 0: no limit
+	PersonMax       int64                // bytes that recordings of a person may take until they are stored; 0: no limit
+
 	TrustedProxies []netip.Prefix // whose connections begin with a header of the PROXY protocol, and nobody else's (R13)
 }
 
@@ -89,6 +95,8 @@ type Bastion struct {
 	quarantine string
 	leftovers  []string // session IDs of an earlier process
 	door       *door
+	disk       *disk
+	quotas     *quotas
 	proxyDoor  *door // of connections of listed proxies, until their header has come
 
 	archives    sync.WaitGroup
@@ -106,9 +114,12 @@ func New(cfg Config) (*Bastion, error) {
 	b := &Bastion{cfg: cfg, reg: newRegistry(), quarantine: filepath.Join(cfg.DataDir, quarantineDir),
 		door: newDoor(cfg.MaxHandshakes, cfg.MaxPerSource), proxyDoor: newDoor(cfg.MaxHandshakes, cfg.MaxHandshakes)}
 	b.archiveCtx, b.stopArchive = context.WithCancel(context.Background())
+	b.disk = &disk{measure: cfg.Measure, reserve: cfg.Reserve}
+	b.quotas = newQuotas(cfg.SessionMax, cfg.PersonMax)
 	if err := b.openData(); err != nil {
 		return nil, err
 	}
+	b.countLeftovers()
 	b.calls = newMeter()
 	b.masks = newMasks(cfg.Control, cfg.Name, b.feed.trustNow, cfg.Now, b.calls)
 	b.feed.dropFront = b.masks.revoke
@@ -150,12 +161,16 @@ func (c *Config) setDefaults() {
 	c.ShutdownGrace = cmp.Or(c.ShutdownGrace, 10*time.Second)
 	c.MaxHandshakes = cmp.Or(c.MaxHandshakes, 256)
 	c.MaxPerSource = cmp.Or(c.MaxPerSource, 64)
+	c.StoragePatience = cmp.Or(c.StoragePatience, storagePatience)
 	c.Log = cmp.Or(c.Log, slog.Default())
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 	if c.Dial == nil {
 		c.Dial = new(net.Dialer).DialContext
+	}
+	if c.Measure == nil {
+		c.Measure = measureDisk(c.DataDir)
 	}
 	if len(c.JumpPorts) == 0 {
 		c.JumpPorts = []uint32{22}
@@ -173,7 +188,7 @@ func (b *Bastion) openData() error {
 	if b.spool, err = openSpool(spoolDir); err != nil {
 		return fmt.Errorf("bastion: %w", err)
 	}
-	b.spool.wrap = b.cfg.Spool
+	b.spool.wrap, b.spool.removed = b.cfg.Spool, b.quotas.forget
 	if b.leftovers, err = b.spool.sessions(); err != nil {
 		return fmt.Errorf("bastion: %w", err)
 	}
@@ -208,6 +223,7 @@ func (b *Bastion) Run(ctx context.Context) error {
 	g.Go(func() error { return b.reports.run(support) })
 	g.Go(func() error { return b.witnessHeads(support) })
 	g.Go(func() error { return b.keepFront(support) })
+	g.Go(func() error { return b.watchDisk(support) })
 	b.serveAll(ctx)
 	b.settleArchives()
 	stopSupport()

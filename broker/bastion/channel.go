@@ -38,6 +38,7 @@ type channel struct {
 	wg        sync.WaitGroup
 	held      *ssh.Request // exit-status or exit-signal, until the output is through
 	exited    bool         // it has been forwarded
+	screen    fullScreen
 
 	grant api.ChannelGrant // of the program, once it may start
 	files *files           // of the sftp subsystem, under mu; else nil
@@ -73,6 +74,7 @@ func (c *channel) run(nc ssh.NewChannel) {
 	c.lastWords()
 	_ = c.client.Close()
 	told()
+	c.s.noMoreNotices(c)
 	c.wg.Wait()
 	if f := c.program(); f != nil {
 		f.end()
@@ -159,6 +161,7 @@ func (c *channel) clientRequest(r *ssh.Request) (ok, start bool) {
 		return false, false
 	}
 	if req.start {
+		c.s.halts.wait(c.s.ctx)
 		if err := c.mayStart(req.event); err != nil {
 			return c.notStarted(err), false
 		}
@@ -179,6 +182,9 @@ func (c *channel) clientRequest(r *ssh.Request) (ok, start bool) {
 	}
 	if ok && req.event.Type == recording.EventShell && c.isPTY() {
 		c.say(terminalLines(c.s.b.cfg.MOTD) + recordedLine)
+	}
+	if ok && req.start && c.isPTY() {
+		c.s.showsNotices(c)
 	}
 	return ok, req.start
 }

@@ -64,6 +64,9 @@ type feed struct {
 	moved     chan struct{}       // of capacity 1: the mark is to be saved
 	saving    sync.Mutex
 
+	stepping sync.Mutex
+	fallen   bool // the sessions were told so; under stepping
+
 	mu         sync.Mutex
 	connected  bool
 	trusted    *trust
@@ -134,7 +137,22 @@ func (f *feed) lost(err error) {
 	f.mu.Unlock()
 	if was {
 		f.log.Warn("feed lost: no new sessions", "error", err)
+		f.step(true)
 	}
+}
+
+// step tells the sessions that the feed is lost, or that it is back.
+func (f *feed) step(lost bool) {
+	f.stepping.Lock()
+	defer f.stepping.Unlock()
+	f.mu.Lock()
+	connected := f.connected
+	f.mu.Unlock()
+	if f.fallen == lost || connected == lost { // a heartbeat of a connection that was given up mends nothing
+		return
+	}
+	f.fallen = lost
+	f.reg.step(api.OnBroker, lost)
 }
 
 func (f *feed) stopTimers() {
@@ -168,6 +186,7 @@ func (f *feed) take(item api.FeedItem) error {
 	case item.Type == api.FeedKeys && item.Keys != nil:
 		return f.setKeys(*item.Keys)
 	case item.Type == api.FeedHeartbeat:
+		f.step(false) // what was revoked meanwhile came before it
 		return nil
 	}
 	return fmt.Errorf("feed item of type %q is incomplete or unknown", clip(item.Type))

@@ -32,10 +32,18 @@ type startDetail struct {
 	Recording    *recording.Announcement `json:"recording,omitempty"`
 }
 
+// open returns nil where something new may be opened now.
+func (b *Bastion) open() error {
+	if err := b.feed.open(); err != nil {
+		return err
+	}
+	return b.disk.open()
+}
+
 // open asks the broker, starts the recording, connects to the host and reports the start, in this
 // order. Only when it returns nil may anything be proxied.
 func (s *session) open() error {
-	if err := s.b.feed.open(); err != nil {
+	if err := s.b.open(); err != nil {
 		return err
 	}
 	key, err := newHopKey()
@@ -70,7 +78,8 @@ func (s *session) askHop(key hopKey) error {
 	if err == nil {
 		s.hop = hop
 		s.b.reg.identify(s.client.outer, hop.Person)
-		s.meta = spoolMeta{SessionID: hop.SessionID, EndID: newEventID(), Source: s.client.source.String(), Started: s.b.cfg.Now().UTC()}
+		s.meta = spoolMeta{SessionID: hop.SessionID, EndID: newEventID(), Source: s.client.source.String(), Started: s.b.cfg.Now().UTC(),
+			Person: owner{Issuer: hop.Person.Issuer, Subject: hop.Person.Subject}}
 		return nil
 	}
 	if !decided(err) {
@@ -117,13 +126,16 @@ func (s *session) begin(claim *claim, key hopKey, detail *startDetail) error {
 	if serial != 0 {
 		detail.HopSerial = strconv.FormatUint(serial, 10)
 	}
-	s.entry = &live{session: true, cut: s.cut, head: s.head, subject: subject{
+	s.entry = &live{session: true, cut: s.cut, head: s.head, failed: s.failed, mended: s.mended, halted: s.halts.list, subject: subject{
 		issuer: s.hop.Person.Issuer, subject: s.hop.Person.Subject, login: s.hop.LoginID, session: s.hop.SessionID,
 		host: s.route.host, access: s.client.holder.serial(), hop: serial}}
 	if rev := s.b.reg.admit(claim, s.entry); rev != nil {
 		return revokedBy(*rev)
 	}
-	if err := s.b.feed.open(); err != nil {
+	if err := s.b.open(); err != nil {
+		return err
+	}
+	if err := s.b.quotas.room(s.meta.Person); err != nil {
 		return err
 	}
 	if _, err := hopTimes(s.hop, s.b.cfg.Now()); err != nil {
@@ -174,6 +186,7 @@ func (s *session) startRecording(detail *startDetail) error {
 	if err != nil {
 		return s.unrecordable(err)
 	}
+	file = &countedFile{SpoolFile: &patientFile{SpoolFile: file, s: s}, s: s}
 	rec, err := recording.New(file, recording.Config{
 		SessionID: s.hop.SessionID, Recipients: s.b.cfg.Recipients, RecipientNames: s.b.cfg.RecipientNames,
 		InputRecipients: s.b.cfg.InputRecipients, InputRecipientNames: s.b.cfg.InputRecipientNames, Hash: s.b.cfg.Hash,

@@ -54,6 +54,9 @@ func (c *channel) pump(stream recording.Stream, from io.Reader, to io.Writer, co
 			if !c.s.recordData(c.number, stream, buf[:n]) || see != nil && !see(buf[:n]) {
 				return
 			}
+			if stream == recording.StreamOut && c.isPTY() {
+				c.screen.see(buf[:n])
+			}
 			sent, err := to.Write(buf[:n])
 			count.Add(int64(sent))
 			if err != nil {

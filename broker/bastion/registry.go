@@ -63,6 +63,9 @@ type live struct {
 	session bool                          // a session to a host, counted in acknowledgements; else an outer connection of ssh -J
 	head    func() (recording.Head, bool) // of its recording; nil for an outer connection
 	cut     func(endReason) bool          // false: it was ending already
+	failed  func(on string)               // something that it rests on has failed (api.OnBroker, …); nil for an outer connection
+	mended  func(on string)
+	halted  func() []string // what keeps it from going on
 }
 
 // claim stands for a connection that is about to ask the broker. It collects the revocations that

@@ -53,9 +53,13 @@ type session struct {
 	file      SpoolFile
 	announced bool // its start may be in the log
 
-	mu     sync.Mutex
-	target *target
-	exits  []exitDetail
+	halts   halts // what keeps I/O from going on
+	storage storage
+
+	mu        sync.Mutex
+	target    *target
+	exits     []exitDetail
+	terminals map[*channel]struct{} // on which notices are said
 
 	operations *operations // on files; made by the first channel that moves some
 
@@ -241,7 +245,7 @@ func (s *session) record(channel uint32, e recording.Event) bool {
 
 // recordData writes bytes, and ends the session if it cannot: what it returns false for must not be forwarded.
 func (s *session) recordData(channel uint32, stream recording.Stream, data []byte) bool {
-	if s.wasCut.Load() {
+	if !s.halts.wait(s.ctx) || s.wasCut.Load() {
 		return false
 	}
 	if err := s.rec.Write(channel, stream, data); err != nil {
@@ -254,7 +258,7 @@ func (s *session) recordData(channel uint32, stream recording.Stream, data []byt
 
 // recordOmitted says that n bytes go by which policy leaves out of the recording, under recordData's contract.
 func (s *session) recordOmitted(channel uint32, stream recording.Stream, n int) bool {
-	if s.wasCut.Load() {
+	if !s.halts.wait(s.ctx) || s.wasCut.Load() {
 		return false
 	}
 	if err := s.rec.Omit(channel, stream, n); err != nil {
@@ -275,34 +279,6 @@ func (s *session) lostRecording(err error) {
 func (s *session) watchRecording() {
 	if err := s.rec.Run(s.ctx); err != nil {
 		s.lostRecording(err)
-	}
-}
-
-// watchClock enforces the session's own end and its idle limit.
-func (s *session) watchClock() {
-	end := time.NewTimer(s.hop.NotAfter.Sub(s.b.cfg.Now()))
-	defer end.Stop()
-	limit := time.Duration(s.hop.IdleSeconds) * time.Second
-	idle := time.NewTimer(limit)
-	defer idle.Stop()
-	if limit <= 0 {
-		idle.Stop()
-	}
-	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-end.C:
-			s.cut(timeIsUp())
-			return
-		case <-idle.C:
-			left := limit - (time.Since(s.started) - time.Duration(s.lastActive.Load()))
-			if left <= 0 {
-				s.cut(idleTooLong(s.hop.IdleSeconds))
-				return
-			}
-			idle.Reset(left)
-		}
 	}
 }
 
@@ -328,6 +304,7 @@ func (s *session) settle() {
 	_ = s.client.raw.Close()
 	s.wg.Wait()
 	s.stopListening()
+	s.halts.stop()
 	s.b.reg.remove(s.entry)
 }
 

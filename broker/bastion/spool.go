@@ -26,6 +26,7 @@ type spoolMeta struct {
 	EndID     string    `json:"end_id"`
 	Source    string    `json:"source"`
 	Started   time.Time `json:"started"`
+	Person    owner     `json:"person,omitzero"`
 }
 
 // SpoolFile is what a recording is written to. Whoever replaces it through Config.Spool must make
@@ -41,6 +42,8 @@ type spool struct {
 	dir  string
 	root *os.Root
 	wrap func(SpoolFile) SpoolFile // for tests that make disks fail; nil otherwise
+
+	removed func(id string) // is told of each session whose files have gone
 }
 
 func openSpool(dir string) (*spool, error) {
@@ -99,6 +102,9 @@ func (s *spool) remove(id string) error {
 	}
 	if err := s.root.Remove(id + metaSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
+	}
+	if s.removed != nil {
+		s.removed(id)
 	}
 	return nil
 }

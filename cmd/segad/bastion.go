@@ -74,7 +74,8 @@ func runBastion(ctx context.Context, path string, acceptNewLog bool, log *slog.L
 	}
 	b, err := bastion.New(bastion.Config{Name: file.Name, Listener: listener, Control: control, DataDir: data, Bucket: store, UploadEvery: file.UploadInterval, KeepAlive: file.KeepAlive,
 		Banner: file.Banner, MOTD: file.MOTD,
-		Recipients: recipients, RecipientNames: names, Hash: recording.FasterHash(), Witness: control.witness.Observe, TrustedProxies: proxies, Log: log, Now: time.Now})
+		Recipients: recipients, RecipientNames: names, Hash: recording.FasterHash(), Witness: control.witness.Observe, TrustedProxies: proxies, Log: log, Now: time.Now,
+		Reserve: uint64(file.Spool.Reserve), SessionMax: int64(file.Spool.PerSession), PersonMax: int64(file.Spool.PerPerson)})
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

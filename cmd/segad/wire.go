@@ -44,6 +44,9 @@ func openBroker(ctx context.Context, path string, file config.Broker, log *slog.
 	if p.config.TrustedProxies, err = prefixes(file.TrustedProxies); err != nil {
 		return p, err
 	}
+	if p.config.Ladder, err = ladder(file.Ladder); err != nil {
+		return p, err
+	}
 	if err := wireCAs(ctx, &p.config, path, file.CA, log); err != nil {
 		return p, err
 	}
@@ -242,6 +245,18 @@ func sessionLimits(file config.SessionLimits) broker.SessionLimits {
 		out.ByLabel = append(out.ByLabel, broker.LabelLimits{Labels: l.Labels, PerPerson: l.PerPerson, PerHost: l.PerHost})
 	}
 	return out
+}
+
+func ladder(file []config.LadderRule) ([]broker.LadderRule, error) {
+	var out []broker.LadderRule
+	for _, r := range file {
+		do, pause, err := r.Step()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, broker.LadderRule{Labels: r.Labels, On: r.On, Do: do, Pause: pause})
+	}
+	return out, nil
 }
 
 func times(file config.Broker) broker.Times {

@@ -52,6 +52,7 @@ type Broker struct {
 	Mark string `yaml:"mark,omitempty"` // path that the newest checkpoint is noted at: MarkFile
 
 	SessionLimits SessionLimits `yaml:"session_limits,omitempty"` // of SSH
+	Ladder        []LadderRule  `yaml:"ladder,omitempty"`
 
 	Operators string `yaml:"operators,omitempty"` // path of the socket of segad ca: OperatorsSocket
 }
@@ -136,6 +137,8 @@ type BastionServer struct {
 	KeepAlive             time.Duration `yaml:"keepalive,omitempty"`              // without a byte from a person or a host: a sign of life is asked for, and given up after four of them
 
 	TrustedProxies []string `yaml:"trusted_proxies,omitempty"` // that send the PROXY protocol, and must
+
+	Spool Spool `yaml:"spool,omitempty"`
 }
 
 // Recipient can read recordings.
