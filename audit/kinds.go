@@ -25,6 +25,7 @@ const (
 	KindRecordingHeads  = "recording.heads"
 	KindSpoolLow        = "spool.low"
 	KindSpoolFree       = "spool.free"
+	KindBastionDrain    = "bastion.drain"
 	KindSFTPRead        = "sftp.read"
 	KindSFTPWrite       = "sftp.write"
 	KindSFTPList        = "sftp.list"
@@ -72,7 +73,7 @@ func Kinds() []string {
 	kinds := []string{
 		KindUserLogin, KindUserLogout, KindSessionRenew, KindAWSAssume, KindAWSReuse, KindAWSConsole,
 		KindSSHCert, KindSSHHop, KindSSHFront, KindSSHRefuse,
-		KindSessionStart, KindSessionCommand, KindSessionPause, KindSessionResume, KindSessionEnd, KindRecordingHeads, KindSpoolLow, KindSpoolFree,
+		KindSessionStart, KindSessionCommand, KindSessionPause, KindSessionResume, KindSessionEnd, KindRecordingHeads, KindSpoolLow, KindSpoolFree, KindBastionDrain,
 		KindSFTPRead, KindSFTPWrite, KindSFTPList, KindSFTPRemove, KindSFTPRename, KindSFTPMkdir, KindSFTPRmdir,
 		KindSFTPSetstat, KindSFTPSymlink, KindSFTPLink, KindSFTPCopy, KindSFTPStat, KindSFTPRefuse,
 		KindForwardOpen, KindForwardClose, KindKeyAdd, KindKeyRemove,
@@ -90,7 +91,7 @@ func KnownKind(kind string) bool {
 	switch kind {
 	case KindUserLogin, KindUserLogout, KindSessionRenew, KindAWSAssume, KindAWSReuse, KindAWSConsole,
 		KindSSHCert, KindSSHHop, KindSSHFront, KindSSHRefuse,
-		KindSessionStart, KindSessionCommand, KindSessionPause, KindSessionResume, KindSessionEnd, KindRecordingHeads, KindSpoolLow, KindSpoolFree,
+		KindSessionStart, KindSessionCommand, KindSessionPause, KindSessionResume, KindSessionEnd, KindRecordingHeads, KindSpoolLow, KindSpoolFree, KindBastionDrain,
 		KindSFTPRead, KindSFTPWrite, KindSFTPList, KindSFTPRemove, KindSFTPRename, KindSFTPMkdir, KindSFTPRmdir,
 		KindSFTPSetstat, KindSFTPSymlink, KindSFTPLink, KindSFTPCopy, KindSFTPStat, KindSFTPRefuse,
 		KindForwardOpen, KindForwardClose, KindKeyAdd, KindKeyRemove,

@@ -23,6 +23,9 @@ func (s *Server) configuration(context.Context, *call) (any, error) {
 	if len(s.Bastions) > 0 {
 		c.Bastion, c.BastionName = s.Bastions[0].Address, s.Bastions[0].Name
 	}
+	for _, b := range s.Bastions {
+		c.Bastions = append(c.Bastions, api.BastionAddress{Address: b.Address, Name: b.Name})
+	}
 	return c, nil
 }
 

@@ -16,7 +16,7 @@ import (
 
 // reportable are the kinds that a bastion may report, and whether they belong to a session.
 var reportable = map[string]bool{"session.start": true, "session.pause": true, "session.resume": true, "session.end": true, "forward.open": true, "forward.close": true,
-	"recording.heads": false, "spool.low": false, "spool.free": false, "ssh.refuse": false}
+	"recording.heads": false, "spool.low": false, "spool.free": false, "bastion.drain": false, "ssh.refuse": false}
 
 // errRepeat stops an append whose report came before.
 var errRepeat = errors.New("broker: this report came before")

@@ -21,6 +21,14 @@ type Configuration struct {
 	Bastion       string   `json:"bastion"`      // host:port
 	BastionName   string   `json:"bastion_name"` // principal of its front certificate
 	Version       string   `json:"version"`
+
+	Bastions []BastionAddress `json:"bastions,omitempty"` // all of them, Bastion first; a client takes the first that answers
+}
+
+// BastionAddress is where a bastion is.
+type BastionAddress struct {
+	Address string `json:"address"` // host:port
+	Name    string `json:"name"`    // principal of its front certificate
 }
 
 // Person is an identity as people read it. (Issuer, Subject) is the identity; e-mail is for reading.

@@ -170,7 +170,7 @@ type FrontRequest struct {
 // Report is an event that a bastion reports about a session of its own. The broker fills in the
 // actor from its own record of the session and accepts only kinds that a bastion may report:
 // session.start, session.pause, session.resume, session.end, forward.open (of what was refused without
-// a question), forward.close, recording.heads, spool.low, spool.free, ssh.refuse. Repeats
+// a question), forward.close, recording.heads, spool.low, spool.free, bastion.drain, ssh.refuse. Repeats
 // of an ID are accepted and have no effect.
 type Report struct {
 	ID        string          `json:"id"` // UUIDv7 chosen by the bastion

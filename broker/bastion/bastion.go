@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"filippo.io/age"
@@ -76,6 +77,8 @@ type Config struct {
 	Reserve         uint64               // bytes of the spool's disk below which nothing new opens; 0: 1 GiB, and at most a twentieth of the disk
 	Measure         func() (room, error) // of that disk, for tests; default: the file system is asked
 	StoragePatience time.Duration        // 30 s in which uploads of a session fail before its ladder acts
+	Drain           time.Duration        // for how long sessions may go on when Run's ctx has ended; 0: not at all
+	Hurry           <-chan struct{}      // closed: draining ends at once; may be nil
 	SessionMax      int64                // bytes that the recording of a session may take; 0: no limit
 	PersonMax       int64                // bytes that recordings of a person may take until they are stored; 0: no limit
 
@@ -97,7 +100,8 @@ type Bastion struct {
 	door       *door
 	disk       *disk
 	quotas     *quotas
-	proxyDoor  *door // of connections of listed proxies, until their header has come
+	drains     atomic.Int64 // since when, in Unix nanoseconds; 0: it does not
+	proxyDoor  *door        // of connections of listed proxies, until their header has come
 
 	archives    sync.WaitGroup
 	archiveCtx  context.Context // ends the uploads of closed recordings
@@ -212,7 +216,7 @@ func (b *Bastion) openFeed() error {
 	return nil
 }
 
-// Run serves until ctx ends, then ends every session with a reason, and returns when nothing of the
+// Run serves until ctx ends, then drains, ends every session with a reason, and returns when nothing of the
 // bastion runs any more. What could not be delivered by then waits in DataDir for the next start.
 func (b *Bastion) Run(ctx context.Context) error {
 	support, stopSupport := context.WithCancel(context.WithoutCancel(ctx))
@@ -237,10 +241,11 @@ func (b *Bastion) serveAll(ctx context.Context) {
 	defer cancel(nil)
 	var conns, accepting sync.WaitGroup
 	conns.Go(func() { b.recoverAll(connCtx) })
-	accepting.Go(func() { b.acceptAll(ctx, &conns) })
+	accepting.Go(func() { b.acceptAll(ctx, connCtx, &conns) })
 	<-ctx.Done()
 	_ = b.cfg.Listener.Close()
 	accepting.Wait()
+	b.drain(connCtx)
 	b.reg.cut(everybody, shuttingDown())
 	cancel(shuttingDown())
 	conns.Wait()

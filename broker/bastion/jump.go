@@ -178,7 +178,7 @@ func (b *Bastion) noteRaw(outer *client, what string) {
 }
 
 func (b *Bastion) innerMask(ctx context.Context, host string, h *holder) (ssh.Signer, error) {
-	if err := b.feed.open(); err != nil {
+	if err := b.open(); err != nil {
 		return nil, err
 	}
 	mask, err := b.masks.get(ctx, host, h)

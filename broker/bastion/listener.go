@@ -13,13 +13,14 @@ import (
 
 const acceptPause = 50 * time.Millisecond // after an error such as too many open files
 
-// acceptAll serves connections until the listener is closed. It waits for none of them.
-func (b *Bastion) acceptAll(ctx context.Context, conns *sync.WaitGroup) {
+// acceptAll serves connections under theirs, until ctx ends and the listener is closed. It waits for none
+// of them.
+func (b *Bastion) acceptAll(ctx, theirs context.Context, conns *sync.WaitGroup) {
 	for {
 		nc, err := b.cfg.Listener.Accept()
 		switch {
 		case err == nil:
-			conns.Go(func() { b.serveConn(ctx, nc) })
+			conns.Go(func() { b.serveConn(theirs, nc) })
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return
 		default:

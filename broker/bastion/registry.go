@@ -66,6 +66,7 @@ type live struct {
 	failed  func(on string)               // something that it rests on has failed (api.OnBroker, …); nil for an outer connection
 	mended  func(on string)
 	halted  func() []string // what keeps it from going on
+	told    func(string)    // says something on its terminals
 }
 
 // claim stands for a connection that is about to ask the broker. It collects the revocations that

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,13 +94,9 @@ func (s *session) sshConfig(ctx context.Context, own ownKeyOptions) (string, err
 	if err != nil {
 		return "", err
 	}
-	bastion, port, err := net.SplitHostPort(p.Configuration.Bastion)
-	if err != nil {
-		return "", errNoBastion
-	}
-	for _, word := range append([]string{bastion, port, p.Configuration.BastionName}, p.Configuration.FrontCAs...) {
-		if strings.ContainsFunc(word, func(r rune) bool { return r < ' ' || r == '"' }) { // or the broker would write more than names
-			return "", withKind(kindConfig, withHint(fmt.Errorf("the broker's bastion or its CA has a name that is none: %s", escape(word)), "ask whoever runs the broker to mend its configuration"))
+	for _, ca := range p.Configuration.FrontCAs {
+		if strings.ContainsFunc(ca, func(r rune) bool { return r < ' ' || r == '"' }) { // or the broker would write more than keys
+			return "", withKind(kindConfig, withHint(fmt.Errorf("a CA of the broker's bastions is none: %s", escape(ca)), "ask whoever runs the broker to mend its configuration"))
 		}
 	}
 	v, err := s.Hosts(ctx)
@@ -141,7 +136,11 @@ func (s *session) sshConfig(ctx context.Context, own ownKeyOptions) (string, err
 		identity, renew = lines, renew+of
 	}
 	common := sshCommon(dir, identity)
-	fmt.Fprintf(&b, "Match originalhost sega-bastion exec \"%s\"\n    HostName %s\n    Port %s\n    HostKeyAlias %s\n    User sega\n%s", renew, bastion, port, p.Configuration.BastionName, common)
+	choose, last, err := sshBastions(bastions(p.Configuration), quoteInConf(self))
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(&b, "%sMatch originalhost sega-bastion exec \"%s\"\n%s    User sega\n%s", choose, renew, last, common)
 	for _, h := range v.Hosts {
 		if !h.Allowed || !plainName(h.Name) {
 			continue

@@ -22,6 +22,7 @@ type sshOptions struct {
 	reason, ticket string
 	renew          bool
 	key            ownKeyOptions
+	reach          string
 }
 
 func newSSH(a *app) *cobra.Command {
@@ -31,12 +32,15 @@ func newSSH(a *app) *cobra.Command {
 		Long: "Open a session with your own OpenSSH client, through the bastion, which records it. The key lives in memory and its certificate for minutes.\n" +
 			"With --key it is one of your own, which your ssh uses as it always does: from its file, an SSH agent or a FIDO2 token.",
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 && !o.renew {
+			if len(args) == 0 && !o.renew && o.reach == "" {
 				return usagef("HOST is missing; your hosts: sega hosts")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.reach != "" {
+				return reach(cmd.Context(), o.reach)
+			}
 			if err := o.key.check(); err != nil {
 				return err
 			}
@@ -52,6 +56,7 @@ func newSSH(a *app) *cobra.Command {
 	c.Flags().SetInterspersed(false)
 	c.Flags().StringVar(&o.reason, "reason", "", "why, where policy asks for it")
 	c.Flags().StringVar(&o.ticket, "ticket", "", "ticket, where policy asks for it")
+	c.Flags().StringVar(&o.reach, "reach", "", "say by the exit code whether a bastion, HOST:PORT, takes connections, and do no more")
 	o.key.flags(c)
 	c.Flags().BoolVar(&o.renew, "renew", false, "renew the certificate that the block of sega configure --ssh uses, and do no more")
 	return c
@@ -84,7 +89,7 @@ func (a *app) ssh(ctx context.Context, target string, command []string, o sshOpt
 		return err
 	}
 	defer stop()
-	args, err := s.sshArgs(dir, identity, login, host)
+	args, err := s.sshArgs(ctx, dir, identity, login, host)
 	if err != nil {
 		return err
 	}
@@ -183,12 +188,13 @@ func serveKey(dir string, key agent.Key) (stop func(), err error) {
 }
 
 // sshArgs are the options that make OpenSSH use this identity, our bastion and our trust, and nothing else.
-func (s *session) sshArgs(dir string, identity []string, login, host string) ([]string, error) {
+func (s *session) sshArgs(ctx context.Context, dir string, identity []string, login, host string) ([]string, error) {
 	p, err := s.app.pinned()
 	if err != nil {
 		return nil, err
 	}
-	addr, port, err := net.SplitHostPort(p.Configuration.Bastion)
+	at := bastion(ctx, p.Configuration)
+	addr, port, err := net.SplitHostPort(at.Address)
 	if err != nil {
 		return nil, errNoBastion
 	}
@@ -199,7 +205,7 @@ func (s *session) sshArgs(dir string, identity []string, login, host string) ([]
 	var args []string
 	for _, option := range append(identity,
 		"UserKnownHostsFile="+known, "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes", "UpdateHostKeys=no",
-		"HostKeyAlias="+p.Configuration.BastionName, "PreferredAuthentications=publickey", "ProxyJump=none", "ControlPath=none", "ForwardAgent=no",
+		"HostKeyAlias="+at.Name, "PreferredAuthentications=publickey", "ProxyJump=none", "ControlPath=none", "ForwardAgent=no",
 	) {
 		args = append(args, "-o", option)
 	}

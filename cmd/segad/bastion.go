@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"filippo.io/age"
@@ -75,12 +77,34 @@ func runBastion(ctx context.Context, path string, acceptNewLog bool, log *slog.L
 	b, err := bastion.New(bastion.Config{Name: file.Name, Listener: listener, Control: control, DataDir: data, Bucket: store, UploadEvery: file.UploadInterval, KeepAlive: file.KeepAlive,
 		Banner: file.Banner, MOTD: file.MOTD,
 		Recipients: recipients, RecipientNames: names, Hash: recording.FasterHash(), Witness: control.witness.Observe, TrustedProxies: proxies, Log: log, Now: time.Now,
-		Reserve: uint64(file.Spool.Reserve), SessionMax: int64(file.Spool.PerSession), PersonMax: int64(file.Spool.PerPerson)})
+		Drain: drainOf(file.Drain), Hurry: secondSignal(ctx), Reserve: uint64(file.Spool.Reserve), SessionMax: int64(file.Spool.PerSession), PersonMax: int64(file.Spool.PerPerson)})
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	log.Info("bastion is ready", "name", file.Name, "listen", listener.Addr().String(), "broker", file.Broker)
 	return b.Run(ctx)
+}
+
+// defaultDrain is for a transfer that is about to end, and shorter than what service managers wait.
+const defaultDrain = 30 * time.Second
+
+func drainOf(configured *time.Duration) time.Duration {
+	if configured == nil {
+		return defaultDrain
+	}
+	return *configured
+}
+
+// secondSignal is closed by a signal that comes after the one that has ended ctx.
+func secondSignal(ctx context.Context) <-chan struct{} {
+	hurry := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		again := make(chan os.Signal, 1)
+		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+		<-again // the process ends when the bastion has, whether one comes or not
+		close(hurry)
+	})
+	return hurry
 }
 
 // recipients reads who may open recordings: they stand in the bastion's own configuration, so

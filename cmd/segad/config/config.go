@@ -138,7 +138,8 @@ type BastionServer struct {
 
 	TrustedProxies []string `yaml:"trusted_proxies,omitempty"` // that send the PROXY protocol, and must
 
-	Spool Spool `yaml:"spool,omitempty"`
+	Spool Spool          `yaml:"spool,omitempty"`
+	Drain *time.Duration `yaml:"drain,omitempty"` // for how long sessions may go on when it is told to stop
 }
 
 // Recipient can read recordings.

@@ -196,7 +196,7 @@ func (e *environment) writeConfigs() error {
 		Bastions: []config.Bastion{{Name: bastionName, Address: e.address("bastion"), Egress: []string{"127.0.0.1/32"}, JoinToken: "bastion.join"}},
 		Indexers: []config.Indexer{{Name: indexerName, JoinToken: "indexer.join"}}}
 	bastion := config.BastionServer{Name: bastionName, Listen: e.address("bastion"), Broker: e.origin(), CAFile: "ca.pem", LogKey: e.saved.LogVerifierKey,
-		Data: "bastion", JoinToken: "bastion.join", Recordings: "recordings", KeepAlive: e.KeepAlive,
+		Data: "bastion", JoinToken: "bastion.join", Recordings: "recordings", KeepAlive: e.KeepAlive, Drain: new(time.Duration),
 		Recipients: []config.Recipient{{Name: "reviewers", Age: e.saved.ReviewerAge}, {Name: "offline-recovery", Age: e.saved.RecoveryAge}}}
 	indexer := config.IndexerServer{Name: indexerName, Broker: e.origin(), CAFile: "ca.pem", LogKey: e.saved.LogVerifierKey,
 		Data: "indexer", JoinToken: "indexer.join", Identity: "reviewer.age"}
