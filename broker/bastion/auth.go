@@ -48,6 +48,7 @@ type authenticator struct {
 	source netip.Addr
 	outer  *holder          // inside ssh -J: whose certificate or key is the only one that will do
 	valid  *ssh.Certificate // the last one found good, for the report of a signature that is not
+	tried  bool             // a key or something else was refused
 }
 
 type holderKey struct{} // key of the *holder in Permissions.ExtraData
@@ -64,8 +65,10 @@ func (a *authenticator) handshake(c *bufferedConn, host ssh.Signer) (*ssh.Server
 	conn, chans, reqs, err := ssh.NewServerConn(g, config)
 	if err != nil {
 		a.brokenOff(c, err)
+		a.countWrong()
 		return nil, nil, nil, nil, err
 	}
+	a.b.attempts.signed(a.source)
 	if conn.Permissions != nil {
 		if h, ok := conn.Permissions.ExtraData[holderKey{}].(*holder); ok {
 			return conn, h, chans, reqs, nil
@@ -79,7 +82,7 @@ func (a *authenticator) config(host ssh.Signer) *ssh.ServerConfig {
 	c := &ssh.ServerConfig{
 		Config:                    algorithms(),
 		PublicKeyAuthAlgorithms:   signatureAlgorithms(),
-		MaxAuthTries:              maxAuthTries,
+		MaxAuthTries:              a.tries(),
 		ServerVersion:             serverVersion,
 		PublicKeyCallback:         a.offered,
 		VerifiedPublicKeyCallback: a.signed,
@@ -91,6 +94,22 @@ func (a *authenticator) config(host ssh.Signer) *ssh.ServerConfig {
 	}
 	c.AddHostKey(host)
 	return c
+}
+
+// tries is how many keys this connection may show.
+func (a *authenticator) tries() int {
+	if a.b.attempts.held(a.source) {
+		return heldTries
+	}
+	return maxAuthTries
+}
+
+// countWrong counts a connection that tried to authenticate, and did not. Who only looks who answers, a
+// probe or a health check, has tried nothing.
+func (a *authenticator) countWrong() {
+	if a.tried && a.b.attempts.failed(a.source) {
+		a.b.refusals.note(a.source, reasonHeld, refusal{})
+	}
 }
 
 // offered answers whether a key would do. Anybody may offer anybody's certificate, so it decides
@@ -175,6 +194,7 @@ func (e refusedError) Unwrap() error { return e.error }
 // unreadable reports keys that x/crypto refused to parse, certificates signed by certificates
 // among them: those never reach the other callbacks.
 func (a *authenticator) unreadable(meta ssh.ConnMetadata, method string, err error) {
+	a.tried = a.tried || err != nil && method != "none"
 	var refused refusedError
 	if method != "publickey" || err == nil || errors.Is(err, errPlainKey) || errors.As(err, &refused) {
 		return

@@ -98,6 +98,7 @@ type Bastion struct {
 	quarantine string
 	leftovers  []string // session IDs of an earlier process
 	door       *door
+	attempts   *attempts
 	disk       *disk
 	quotas     *quotas
 	drains     atomic.Int64 // since when, in Unix nanoseconds; 0: it does not
@@ -118,6 +119,7 @@ func New(cfg Config) (*Bastion, error) {
 	b := &Bastion{cfg: cfg, reg: newRegistry(), quarantine: filepath.Join(cfg.DataDir, quarantineDir),
 		door: newDoor(cfg.MaxHandshakes, cfg.MaxPerSource), proxyDoor: newDoor(cfg.MaxHandshakes, cfg.MaxHandshakes)}
 	b.archiveCtx, b.stopArchive = context.WithCancel(context.Background())
+	b.attempts = newAttempts(cfg.Now)
 	b.disk = &disk{measure: cfg.Measure, reserve: cfg.Reserve}
 	b.quotas = newQuotas(cfg.SessionMax, cfg.PersonMax)
 	if err := b.openData(); err != nil {

@@ -65,6 +65,12 @@ func (b *Bastion) authenticate(ctx context.Context, nc net.Conn) (*client, error
 	if dropped.IsValid() {
 		b.cfg.Log.Debug("too many handshakes at once: oldest connection dropped", "source", dropped)
 	}
+	done, err := b.attempts.turn(ctx, source)
+	if err != nil {
+		raw.Abort()
+		return nil, err
+	}
+	defer done()
 	front, err := b.front(ctx)
 	if err != nil {
 		b.cfg.Log.Warn("no host certificate: connection dropped", "error", err)
