@@ -35,6 +35,7 @@ var doors = []struct {
 	{"POST", api.RouteFront, "bastion"}, {"POST", api.RouteReport, "bastion"}, {"POST", api.RouteChannel, "bastion"},
 	{"GET", api.RouteCount, "reviewer"}, {"GET", api.RouteSessionFeed, "person"}, {"POST", api.RouteSessionAck, "person"},
 	{"GET", "/tlog/tile/", ""}, {"GET", "/tlog/tile/entries/", "reviewer"}, {"GET", api.RouteRollups, "reviewer"}, {"GET", "/v1/audit/proof/", "reviewer"},
+	{"GET", api.RouteKeys, "security"}, {"POST", api.RouteKeys, "person"},
 }
 
 // seeds are good and nearly good requests of each kind of body.
@@ -44,6 +45,9 @@ func seeds(f *testing.F) {
 		api.RevokeRequest{Subject: "session", ID: "ssh_abcdefghijkmnpqr2345", Reason: "x"}, api.RevokeRequest{Subject: "user", ID: "sub:\x00", Reason: "x", Plan: true},
 		api.UnblockRequest{ID: "alice@example.com"}, api.DevicePoll{Handle: "dev_x"}, map[string]any{"random": b64(make([]byte, 32)), "method": "browser", "id_token": "a.b.c"},
 		map[string]any{"token": "x", "name": "a\u202eb", "kind": "bastion"}, api.CertificateRequest{PublicKey: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"}}
+	bodies = append(bodies, api.RegisterKeyRequest{PublicKey: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f", Name: "x", Seconds: 1 << 60,
+		Proof: api.KeyProof{Nonce: "x", Signature: "-----BEGIN SSH SIGNATURE-----\nU1NIU0lH\n-----END SSH SIGNATURE-----\n"}},
+		api.HopRequest{Host: "web-1", Login: "root", AccessKey: "SHA256:x"}, api.FrontRequest{Host: "web-1", AccessKey: "SHA256:x"}, api.RevokeRequest{Subject: "key", ID: "key_x", Reason: "x"})
 	for i := range doors {
 		f.Add(i, "", []byte(nil))
 		f.Add(i, "after=-1&limit=0&from=0&to=1&purpose=play", []byte("{}"))
@@ -58,6 +62,7 @@ func seeds(f *testing.F) {
 	f.Add(22, "q=user:alice+(outcome:denied+or+-host:web-*)+%22rm%22&follow=1&after=-1", []byte(nil))
 	f.Add(22, "q=screen:%22DROP+TABLE%22&newest=1&limit=3&before=9", []byte(nil))
 	f.Add(len(doors)-1, "q=kind:*&by=user,day", []byte(nil))
+	f.Add(len(doors)-2, "user=*", []byte(nil))
 	f.Add(23, "from=-1&to=9223372036854775807", []byte(nil))
 }
 
