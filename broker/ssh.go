@@ -85,8 +85,14 @@ func (s *Server) certificate(ctx context.Context, c *call) (any, error) {
 			return effect{}, api.Errorf(api.KindInvalid, "no certificate for this key: %v", err)
 		}
 		made, err := s.signed(ctx, cert, sshca.Access, state.Cert{Profile: caAccess, Bearer: c.bearer(), Reason: reason, Ticket: ticket, Hardware: hardware, Verified: verified})
-		if err != nil || !hardware {
+		if err != nil {
 			return made, err
+		}
+		reply := made.reply.(api.Certificate)
+		reply.FrontCAs = s.trust().FrontCAs // so a laptop knows the front CA's next key before a bastion shows it
+		made.reply = reply
+		if !hardware {
+			return made, nil
 		}
 		made.details.(map[string]any)["user_verified"] = verified
 		return made.after(shown.spend), nil

@@ -271,4 +271,6 @@ type Certificate struct {
 	Serial      uint64    `json:"serial,string"`
 	ValidAfter  time.Time `json:"valid_after"`
 	ValidBefore time.Time `json:"valid_before"`
+
+	FrontCAs []string `json:"front_cas,omitempty"` // of an access certificate: authorized_keys lines, as a bastion may show them while it lives
 }

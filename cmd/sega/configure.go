@@ -206,7 +206,9 @@ func (a *app) renewSSH(ctx context.Context, o sshOptions) error {
 		return err
 	}
 	q.Reason, q.Ticket = o.reason, o.ticket
-	if _, err := a.askAgent(ctx, q); !errors.Is(err, errNoAgent) {
+	if reply, err := a.askAgent(ctx, q); err == nil {
+		return a.learnFront(reply.FrontCAs)
+	} else if !errors.Is(err, errNoAgent) {
 		return err
 	}
 	return a.renewSSHFiles(ctx, o)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +17,7 @@ import (
 
 	"sega/broker/api"
 	"sega/cmd/sega/agent"
+	"sega/sshca"
 )
 
 type sshOptions struct {
@@ -159,7 +161,29 @@ func (s *session) certify(ctx context.Context, key ssh.PublicKey, o sshOptions, 
 	if !ok {
 		return nil, errors.New("the broker answered with a key that is no certificate")
 	}
-	return cert, nil
+	return cert, s.app.learnFront(answer.FrontCAs)
+}
+
+// learnFront takes over the front CAs that come with each certificate: while one rotates, bastions show what the login did not know yet.
+func (a *app) learnFront(lines []string) error {
+	p, err := a.pinned()
+	if err != nil || len(lines) == 0 || slices.Equal(lines, p.Configuration.FrontCAs) {
+		return err
+	}
+	if _, err := sshca.ParseBundle(lines); err != nil { // or the broker would write more than keys into known_hosts
+		return fmt.Errorf("the broker's front CAs: %w", err)
+	}
+	p.Configuration.FrontCAs = lines
+	data, err := json.Marshal(p)
+	if err == nil {
+		err = a.writeFile("broker.json", append(data, '\n'), 0o600)
+	}
+	if path, at := a.path("ssh", "known_hosts"); err == nil && at == nil {
+		if _, missing := os.Stat(path); missing == nil {
+			err = a.writeFile("ssh/known_hosts", []byte(knownHosts(p.Configuration)), 0o600)
+		}
+	}
+	return err
 }
 
 // serveKey answers OpenSSH's agent protocol for this one key, from memory, on a socket in a folder

@@ -54,6 +54,7 @@ type Reply struct {
 	Granted  *Granted     `json:"granted,omitempty"`
 	Endpoint *Endpoint    `json:"endpoint,omitempty"`
 	Status   *Status      `json:"status,omitempty"`
+	FrontCAs []string     `json:"front_cas,omitempty"` // of OpSSH: authorized_keys lines
 }
 
 // Granted are a role's credentials, and the login that they came by.

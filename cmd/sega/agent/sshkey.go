@@ -124,13 +124,18 @@ func (l *life) certify(ctx context.Context, public ssh.PublicKey, reason, ticket
 
 // frontCAs are the CAs whose host keys are bastions'.
 func (l *life) frontCAs() (sshca.Bundle, error) {
+	return sshca.ParseBundle(l.frontLines())
+}
+
+// frontLines are these CAs as the feed told them last, before its first word as the login knows them.
+func (l *life) frontLines() []string {
 	l.mu.Lock()
 	lines := l.front
 	l.mu.Unlock()
 	if lines == nil {
 		lines = l.login.FrontCAs()
 	}
-	return sshca.ParseBundle(lines)
+	return lines
 }
 
 // ensureSSH makes sure of a key before OpenSSH asks for it: what fails is said by whoever asked, not by ssh.
@@ -142,7 +147,7 @@ func (s *Server) ensureSSH(ctx context.Context, r Request) Reply {
 	if err != nil {
 		return s.failed(err)
 	}
-	return Reply{}
+	return Reply{FrontCAs: l.frontLines()}
 }
 
 // serveSSH answers one of OpenSSH's programs with the key of whoever is logged in.
