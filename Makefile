@@ -41,7 +41,7 @@ demo:
 test:
 	scripts/deps test
 	go test $(TESTFLAGS) -timeout 25m ./...
-	CGO_ENABLED=1 go test $(TESTFLAGS) -tags pkcs11 ./sshca/signer
+	CGO_ENABLED=1 go test $(TESTFLAGS) -tags pkcs11 -run 'SoftHSM' ./sshca/signer ./cmd/segad/dev/attack
 
 soak:
 	scripts/deps test

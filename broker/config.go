@@ -112,13 +112,14 @@ type Times struct {
 	RevokeWait          time.Duration // how long a revocation waits for acknowledgements
 	Upstream            time.Duration // for one call to the IdP, or all calls to AWS of one request
 	MachineSession      time.Duration
+	CALate              time.Duration // what a rotation adds to the life of the last certificates: caLate at the least, but in tests
 }
 
 // DefaultTimes are those of design.md §5.
 func DefaultTimes() Times {
 	return Times{Session: time.Hour, Login: 12 * time.Hour, AccessCert: 8 * time.Minute, HopCert: 2 * time.Minute,
 		FrontCert: time.Hour, Backdate: time.Minute, HostCert: sshca.HostLifetime, Lease: 30 * time.Second, Heartbeat: time.Second,
-		RegisteredKey: 90 * 24 * time.Hour, RevokeWait: 5 * time.Second, Upstream: 20 * time.Second, MachineSession: 12 * time.Hour}
+		RegisteredKey: 90 * 24 * time.Hour, RevokeWait: 5 * time.Second, Upstream: 20 * time.Second, MachineSession: 12 * time.Hour, CALate: caLate}
 }
 
 // Config is all that a broker needs.

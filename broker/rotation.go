@@ -312,6 +312,13 @@ func (s *Server) whoSees(ctx context.Context, q store.Querier, ca string, next s
 		if _, known := s.bastion(m.Name); kind == api.MachineBastion && !known {
 			continue // it is not configured any more, and gets nothing
 		}
+		subject, err := state.SubjectByID(ctx, q, machineIssuer, m.ID)
+		if err != nil && !errors.Is(err, state.ErrNotFound) {
+			return nil, nil, err
+		}
+		if subject.Blocked {
+			continue // it was revoked, and gets nothing
+		}
 		w := said[m.ID]
 		w.Name, w.Kind = m.Name, kind
 		all = append(all, sight(w, next))
@@ -336,7 +343,7 @@ func (s *Server) laptopsHave(ca string, next state.CAKey) time.Time {
 	if ca != caFront {
 		return time.Time{}
 	}
-	return next.Published.Add(s.Times.AccessCert + caLate)
+	return next.Published.Add(s.Times.AccessCert + s.Times.CALate)
 }
 
 // signedUntil is when the last certificate has expired that the key of a CA can have signed which signs now. Those of hosts live for
@@ -344,14 +351,14 @@ func (s *Server) laptopsHave(ca string, next state.CAKey) time.Time {
 func (s *Server) signedUntil(ctx context.Context, q store.Querier, ca string) (time.Time, error) {
 	switch ca {
 	case caAccess:
-		return s.Now().Add(s.Times.AccessCert + caLate), nil
+		return s.Now().Add(s.Times.AccessCert + s.Times.CALate), nil
 	case caHop:
-		return s.Now().Add(s.Times.HopCert + caLate), nil
+		return s.Now().Add(s.Times.HopCert + s.Times.CALate), nil
 	case caFront:
-		return s.Now().Add(s.Times.FrontCert + caLate), nil
+		return s.Now().Add(s.Times.FrontCert + s.Times.CALate), nil
 	}
 	last, err := state.LastCert(ctx, q, ca)
-	if least := s.Now().Add(caLate); last.Before(least) {
+	if least := s.Now().Add(s.Times.CALate); last.Before(least) {
 		last = least
 	}
 	return last, err

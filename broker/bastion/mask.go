@@ -188,7 +188,7 @@ func (m *masks) entry(host string) (e *mask, mine bool) {
 func (m *masks) usable(e *mask) bool {
 	select {
 	case <-e.made:
-		return e.err == nil && !m.isRevoked(e) && m.now().Before(e.until.Add(-maskMargin))
+		return e.err == nil && !m.isRevoked(e) && m.now().Before(e.until.Add(-maskMargin)) && m.trusts(e.signer)
 	default:
 		return true // being made
 	}
@@ -254,6 +254,12 @@ func (m *masks) make(ctx context.Context, host string, h *holder) (ssh.Signer, t
 		name = m.name
 	}
 	return m.accept(plain, answer.Certificate, name)
+}
+
+// trusts reports whether the CA of a certificate is trusted still: one that was retired before its time vouches for nobody.
+func (m *masks) trusts(signer ssh.Signer) bool {
+	cert, ok := signer.PublicKey().(*ssh.Certificate)
+	return ok && m.trust().front.Has(cert.SignatureKey)
 }
 
 // accept checks what the broker returned as a laptop would: a wrong certificate is better found here.

@@ -52,6 +52,12 @@ type identity struct {
 
 func newSSHWorld(t testing.TB, more map[string]identity) *sshWorld {
 	t.Helper()
+	return newSSHWorldOf(t, caKeys{Access: newSigner(t), Hop: newSigner(t), Front: newSigner(t), Host: newSigner(t)}, more)
+}
+
+// newSSHWorldOf is newSSHWorld with keys of the CAs that the caller has.
+func newSSHWorldOf(t testing.TB, keys caKeys, more map[string]identity, changes ...change) *sshWorld {
+	t.Helper()
 	devtest.Need(t, "/usr/sbin/sshd")
 	me, err := user.Current()
 	if err != nil {
@@ -61,7 +67,7 @@ func newSSHWorld(t testing.TB, more map[string]identity) *sshWorld {
 	l := listen(t)
 	s.addr = l.Addr().String()
 	right := identity{ca: func(c caKeys) ssh.Signer { return c.Host }}
-	s.world = newWorld(t, func(w *world, c *broker.Config) {
+	s.world = newWorldOf(t, keys, append(changes, func(w *world, c *broker.Config) {
 		c.Bastions, c.Hosts = c.Bastions[:1], nil
 		c.Bastions[0].Address = s.addr
 		c.Times.RevokeWait = 5 * time.Second
@@ -71,7 +77,7 @@ func newSSHWorld(t testing.TB, more map[string]identity) *sshWorld {
 		for name, id := range more {
 			s.addHost(w, c, name, id)
 		}
-	})
+	})...)
 	s.startBastion(l)
 	return s
 }
@@ -119,6 +125,7 @@ func (w *world) startSSHD(name, login string, id identity) (addr string) {
 			t.Fatal(err)
 		}
 	}
+	w.hopFiles = append(w.hopFiles, filepath.Join(dir, "hop_ca.pub"))
 	runSSHD(t, filepath.Join(dir, "config"))
 	eventually(t, "sshd", func() bool {
 		c, err := net.Dial("tcp", addr)

@@ -93,6 +93,8 @@ type world struct {
 	server   *broker.Server
 	web      *httptest.Server
 	dir      string
+
+	hopFiles []string // TrustedUserCAKeys of the hosts
 }
 
 // change adapts the broker's configuration before it starts.
@@ -100,8 +102,13 @@ type change func(*world, *broker.Config)
 
 func newWorld(t testing.TB, changes ...change) *world {
 	t.Helper()
-	w := &world{t: t, clock: &clock{}, dir: t.TempDir()}
-	w.cas = caKeys{Access: newSigner(t), Hop: newSigner(t), Front: newSigner(t), Host: newSigner(t)}
+	return newWorldOf(t, caKeys{Access: newSigner(t), Hop: newSigner(t), Front: newSigner(t), Host: newSigner(t)}, changes...)
+}
+
+// newWorldOf is newWorld with keys of the CAs that the caller has.
+func newWorldOf(t testing.TB, keys caKeys, changes ...change) *world {
+	t.Helper()
+	w := &world{t: t, clock: &clock{}, dir: t.TempDir(), cas: keys}
 	w.startProvider()
 	w.startSTS()
 	w.web = httptest.NewUnstartedServer(nil)
