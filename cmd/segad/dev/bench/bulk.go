@@ -25,8 +25,14 @@ const (
 	archiveTime  = 30 * time.Second
 )
 
-// transfer moves bulkMiB on a route and returns how long it took from the first byte to the last.
-type transfer func(ctx context.Context, p program) (time.Duration, error)
+// transfer moves bulkMiB on a route.
+type transfer func(ctx context.Context, p program) (trip, error)
+
+// trip is one transfer.
+type trip struct {
+	took   time.Duration // from the first byte to the last
+	client time.Duration // processor time of the person's ssh, and of the one that it has started for a jump
+}
 
 // middleman is the machine between person and host.
 type middleman struct {
@@ -67,6 +73,7 @@ func (b *bench) bulk() error {
 		b.add(result(way.name, middle(sega.rates), "MiB/s").against(jumpPeer, middle(jump.rates)).atLeast(1.1*middle(jump.rates)),
 			result(way.name+".to-bare", middle(sega.rates), "MiB/s").against(barePeer, middle(bare.rates)),
 			result(way.name+".cpu", middle(sega.cpus), cpuUnit).against(barePeer, middle(bare.cpus)).atMost(middle(bare.cpus)+way.more),
+			result(way.name+".cpu.client", middle(sega.ends), cpuUnit).against(jumpPeer, middle(jump.ends)),
 			result(way.name+".cpu.to-jump", middle(sega.cpus), cpuUnit).against(jumpPeer+" (sshd)", middle(jump.cpus)),
 			result(way.name+".cpu.archive", middle(sega.tails), cpuUnit))
 	}
@@ -87,6 +94,7 @@ func (b *bench) middlemen(e *environment, l *sshLab) []middleman {
 type moved struct {
 	rates []float64 // MiB/s
 	cpus  []float64 // CPU s/GiB, of the middleman
+	ends  []float64 // and of the person's own client
 	tails []float64 // what of them came after the transfer
 }
 
@@ -114,7 +122,7 @@ func (v *moved) turn(ctx context.Context, m middleman, p program, move transfer)
 	if err != nil {
 		return err
 	}
-	took, err := move(ctx, p)
+	t, err := move(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -126,7 +134,8 @@ func (v *moved) turn(ctx context.Context, m middleman, p program, move transfer)
 		return err
 	}
 	after, err := m.usage()
-	v.rates = append(v.rates, bulkMiB/took.Seconds())
+	v.rates = append(v.rates, bulkMiB/t.took.Seconds())
+	v.ends = append(v.ends, t.client.Seconds()*1024/bulkMiB)
 	v.cpus = append(v.cpus, (after-before).Seconds()*1024/bulkMiB)
 	v.tails = append(v.tails, (after-through).Seconds()*1024/bulkMiB)
 	return err
@@ -186,47 +195,51 @@ func logText() []byte {
 	return b.Bytes()[:mebibyte]
 }
 
-// download reads a file of the host.
+// download reads a file of the host; the program lives on for long enough to look at the client.
 func download(path string) transfer {
-	return func(ctx context.Context, p program) (time.Duration, error) {
-		c := exec.CommandContext(ctx, p.argv[0], append(p.argv[1:], "cat "+path)...)
+	return func(ctx context.Context, p program) (t trip, err error) {
+		c := exec.CommandContext(ctx, p.argv[0], append(p.argv[1:], "cat "+path+"; sleep 0.2")...)
 		c.Env, c.Stderr = p.env, os.Stderr
 		out, err := c.StdoutPipe()
 		if err != nil {
-			return 0, err
+			return t, err
 		}
 		if err := c.Start(); err != nil {
-			return 0, err
+			return t, err
 		}
 		buf := make([]byte, mebibyte)
 		n, err := out.Read(buf)
 		from := time.Now()
-		rest, copyErr := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{out}, buf)
-		took := time.Since(from)
-		err = errors.Join(err, copyErr, c.Wait())
-		if got := int64(n) + rest; err == nil && got != bulkMiB*mebibyte {
+		rest, copyErr := io.CopyBuffer(struct{ io.Writer }{io.Discard}, io.LimitReader(out, bulkMiB*mebibyte-int64(n)), buf)
+		t.took = time.Since(from)
+		if copyErr == nil {
+			t.client, copyErr = treeUsage(c.Process.Pid) // while both clients live: the one of the jump is waited for by nobody
+		}
+		more, drainErr := io.Copy(io.Discard, out)
+		err = errors.Join(err, copyErr, drainErr, c.Wait())
+		if got := int64(n) + rest + more; err == nil && got != bulkMiB*mebibyte {
 			err = fmt.Errorf("%d bytes came", got)
 		}
-		return took, err
+		return t, err
 	}
 }
 
 // upload writes a block over and over to a program on the host that says when it is ready and when
-// it has it all.
+// it has it all, and lives on for long enough to look at the client.
 func upload(block []byte) transfer {
-	return func(ctx context.Context, p program) (time.Duration, error) {
-		c := exec.CommandContext(ctx, p.argv[0], append(p.argv[1:], "echo r; wc -c")...)
+	return func(ctx context.Context, p program) (t trip, err error) {
+		c := exec.CommandContext(ctx, p.argv[0], append(p.argv[1:], "echo r; wc -c; sleep 0.2")...)
 		c.Env, c.Stderr = p.env, os.Stderr
 		in, err := c.StdinPipe()
 		if err != nil {
-			return 0, err
+			return t, err
 		}
 		out, err := c.StdoutPipe()
 		if err != nil {
-			return 0, err
+			return t, err
 		}
 		if err := c.Start(); err != nil {
-			return 0, err
+			return t, err
 		}
 		var ready [2]byte
 		_, err = io.ReadFull(out, ready[:])
@@ -241,7 +254,10 @@ func upload(block []byte) transfer {
 		if _, scanErr := fmt.Fscan(out, &got); scanErr != nil || got != bulkMiB*mebibyte {
 			err = errors.Join(err, scanErr, fmt.Errorf("%d bytes arrived", got))
 		}
-		took := time.Since(from)
-		return took, errors.Join(err, c.Wait())
+		t.took = time.Since(from)
+		if err == nil {
+			t.client, err = treeUsage(c.Process.Pid)
+		}
+		return t, errors.Join(err, c.Wait())
 	}
 }

@@ -86,6 +86,24 @@ func parseStat(raw []byte) (usage, error) {
 	return usage{self: v[0] + v[1], children: v[2] + v[3]}, nil
 }
 
+// treeUsage is processor time of a process and of all that descend from it.
+func treeUsage(pid int) (time.Duration, error) {
+	u, err := usageOf(pid)
+	if err != nil {
+		return 0, err
+	}
+	children, err := childrenOf(pid)
+	if err != nil {
+		return 0, err
+	}
+	sum := u.self + u.children
+	for _, child := range children {
+		more, _ := treeUsage(child) // it may have gone
+		sum += more
+	}
+	return sum, nil
+}
+
 // pss is a process's share of memory in KiB.
 func pss(pid int) (float64, error) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
