@@ -32,6 +32,7 @@ func permittedRows() []row {
 		{client: "ssh", use: "-A", policy: forwarding, run: lentAgent, commands: []string{"exec test -S"},
 			forwards: []string{"success auth-agent-req@openssh.com", "success auth-agent@openssh.com"}},
 		{client: "ssh", use: "-J back to the host's own sshd", policy: forwarding, run: jumpBack, forwards: []string{"denied direct-tcpip"}},
+		{client: "mosh", use: "by the bastion, forbidden", policy: withoutMosh, needs: []string{"mosh"}, run: moshForbidden, commands: []string{"exec sh -c"}},
 	}
 }
 

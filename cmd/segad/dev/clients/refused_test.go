@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -143,15 +144,31 @@ func jumpOn(t *testing.T, w *world) {
 	expect(t, w.Run("ssh", "-F", w.config, "-J", w.Host.Name, "ssh://root@"+listening(t), "true"), 255, "administratively prohibited")
 }
 
+// withoutMosh forbids what mosh asks the host to start. It keeps nobody from starting it in a shell: that the host's UDP ports
+// are closed to laptops is the network's to hold.
+const withoutMosh = `
+@id("no-mosh")
+forbid (principal, action == Action::"connect", resource is Host) when { context.command like "*mosh-server*" };
+`
+
 // moshDirect: mosh goes to the host's own address, past every jump, and finds none.
-func moshDirect(t *testing.T, w *world) {
-	from := time.Now()
-	r := w.Run("env", "LC_ALL=C.UTF-8", "mosh", "--ssh=ssh -F "+w.config, w.Host.Name, "true")
-	expect(t, r, 10, "Did not find remote IP address")
+func moshDirect(t *testing.T, w *world) { w.mosh(t, "Did not find remote IP address") }
+
+// moshForbidden asks the host itself for its address, through the bastion.
+func moshForbidden(t *testing.T, w *world) {
+	w.mosh(t, `forbidden by policy "no-mosh"`, "--experimental-remote-ip=remote")
+}
+
+// mosh wants an end, soon, with a message, and nothing left running.
+func (w *world) mosh(t *testing.T, says string, more ...string) {
+	t.Helper()
+	mark, from := filepath.Base(w.dir)+"-mark", time.Now()
+	argv := append([]string{"LC_ALL=C.UTF-8", "mosh", "--ssh=ssh -F " + w.config}, more...)
+	expect(t, w.Run("env", append(argv, w.Host.Name, "echo", mark)...), 10, says)
 	if took := time.Since(from); took > patience {
 		t.Errorf("it took %v", took)
 	}
-	if left := w.Run("pgrep", "-af", "mosh-(client|server)"); left.Code == 0 {
+	if left := w.Run("pgrep", "-af", mark); left.Code == 0 {
 		t.Errorf("left running: %s", left.Out)
 	}
 }
