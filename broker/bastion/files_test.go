@@ -160,6 +160,9 @@ func TestFilesAreEvents(t *testing.T) {
 				}
 			}
 
+			if server != "internal-sftp" {
+				return // they differ in how they begin
+			}
 			must(c.run(t, "scp", "", "-q", filepath.Join(c.dir, "local"), host+":"+c.dir+"/scp"))
 			check("scp there", onFile{Kind: "write", Path: "{}/scp", Written: whole(c.content)}, onFile{Kind: "setstat", Path: "{}/scp"})
 			must(c.run(t, "scp", "", "-q", host+":"+c.dir+"/scp", filepath.Join(c.dir, "scp-got")))
