@@ -18,8 +18,9 @@ import (
 
 const (
 	operationsSuffix  = ".ops"
-	maxOperations     = 1024     // of a session, that have ended and wait for the broker
-	maxOperationBytes = 4 << 20  // of their details
+	maxOperations     = 1024    // of a session, that have ended and wait for the broker
+	maxOperationBytes = 4 << 20 // of their details
+	batchDetails      = 128 << 10
 	keepOperations    = 64 << 10 // a longer journal is written anew without what the broker has
 	maxReportLine     = 1 << 20
 	lastOperations    = 2 * time.Second // for what is left when a session ends, before it waits as reports
@@ -156,9 +157,7 @@ func (o *operations) run(ctx context.Context) {
 // reports, into quarantine at last.
 func (o *operations) flush(ctx context.Context) error {
 	for {
-		o.mu.Lock()
-		batch := o.ended[:min(len(o.ended), reportBatch):min(len(o.ended), reportBatch)]
-		o.mu.Unlock()
+		batch := o.batch()
 		if len(batch) == 0 {
 			return nil
 		}
@@ -175,6 +174,18 @@ func (o *operations) flush(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// batch returns what goes in one request, whose size the broker limits.
+func (o *operations) batch() []api.Report {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n, bytes := 0, 0
+	for n < min(len(o.ended), reportBatch) && (n == 0 || bytes+len(o.ended[n].Details) <= batchDetails) {
+		bytes += len(o.ended[n].Details)
+		n++
+	}
+	return o.ended[:n:n]
 }
 
 func (o *operations) handOver(reports []api.Report) {

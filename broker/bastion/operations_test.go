@@ -2,6 +2,7 @@ package bastion
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -382,5 +383,43 @@ func TestJournalIsWrittenAnew(t *testing.T) {
 	}
 	if !strings.Contains(string(raw), `"begun100"`) {
 		t.Error("what has not ended is not in it")
+	}
+}
+
+// counting is a broker that looks at the size of what it is sent.
+type counting struct {
+	*fakeControl
+	most, all int
+}
+
+func (c *counting) Report(_ context.Context, reports []api.Report) error {
+	c.all, c.most = c.all+len(reports), max(c.most, len(details(reports)))
+	return nil
+}
+
+// TestBatchesFitARequest: long paths come in smaller batches, so that the broker does not refuse them.
+func TestBatchesFitARequest(t *testing.T) {
+	s, err := openSpool(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	c := &counting{fakeControl: newFakeControl(t)}
+	o := newOperations(&Bastion{spool: s, cfg: Config{Log: discardLog(), Control: c}}, killedID)
+	odd := strings.Repeat("\xff", 4096)
+	for i := range 200 {
+		r := killedOperations()[2]
+		r.ID += fmt.Sprint(i)
+		path, raw := utf8Path(odd)
+		r.Details = details(api.FileOperation{Protocol: api.ProtocolSFTP, Path: path, Raw: raw, To: path, ToBytes: &api.RawBytes{Raw: raw}})
+		if err := o.put([]api.Report{r}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := o.flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if c.all != 200 || c.most > 512<<10 {
+		t.Errorf("%d operations came, the largest request has %d bytes", c.all, c.most)
 	}
 }
