@@ -76,7 +76,7 @@ func TestDigests(t *testing.T) {
 		"never filled up": {pieces{{0, 10}, {100, 200_000}, {300_000, 200_000}, {600_000, 200_000}, {900_000, 200_000}, {1_200_000, 200_000}, {1_500_000, 200_000}, {10, 90}}, &Transfer{Bytes: 1_200_100, Runs: []Run{part(0, 10), part(100, 200_000), part(10, 90), part(300_000, 200_000), part(600_000, 200_000), part(900_000, 200_000), part(1_200_000, 200_000), part(1_500_000, 200_000)}}},
 		"all over":        {many, want},
 	} {
-		for _, cut := range []int{0, 7, 4096, 65536} {
+		for _, cut := range []int{0, 997, 65536} {
 			t.Run(fmt.Sprintf("%s/%d", name, cut), func(t *testing.T) {
 				w := newWorld(t, Config{Content: true})
 				w.cut = cut
