@@ -203,3 +203,50 @@ func confirmRevocation(t *testing.T, e *devtest.Env, s *devtest.Person) {
 		return nil
 	})
 }
+
+// TestRevokeCertificateAndHost: a shell goes with the certificate that has opened it, and the login with its agent goes on;
+// a host is closed for everybody. A stock ssh-keygen reads what hosts are told.
+func TestRevokeCertificateAndHost(t *testing.T) {
+	devtest.Need(t, "ssh", "tmux", "ssh-keygen")
+	e := devtest.Up(t)
+	b, s, reviewer := e.LoggedIn(bob), e.LoggedIn(sam), e.LoggedIn(carol)
+	open := shellOf(t, b, "sega ssh "+e.Host.Name)
+	serial := func() string {
+		t.Helper()
+		hops := reviewer.Events("--kind", "ssh.hop", "--user", bob)
+		if len(hops) == 0 {
+			t.Fatal("no hop of bob's is in the log")
+		}
+		return field(hops[len(hops)-1], "details.access_serial")
+	}
+	first := serial()
+	expect(t, s.Sega("revoke", "cert", first, "--profile", "access", "--reason", "key copied"), 2, "access certificate "+first, bob, "--yes")
+	expect(t, s.Sega("revoke", "cert", "17", "--yes", "--reason", "x"), 1, "--profile host")
+	expect(t, b.Sega("revoke", "cert", first, "--profile", "access", "--yes", "--reason", "x"), 3)
+	r := s.Sega("revoke", "cert", first, "--profile", "access", "--yes", "--reason", "key copied")
+	awaitCut(t, open, time.Now(), "key copied")
+	expect(t, r, 0, "dev-bastion", "1 sessions cut")
+	expect(t, b.Sega("ssh", e.Host.Name, "--", "true"), 0)
+	if again := serial(); again == first {
+		t.Errorf("certificate %s is used after its revocation", again)
+	}
+
+	open = shellOf(t, b, "sega ssh "+e.Host.Name)
+	hop := reviewer.Events("--kind", "ssh.hop", "--user", bob)
+	last := field(hop[len(hop)-1], "details.serial")
+	expect(t, s.Sega("revoke", "host", e.Host.Name, "--yes", "--reason", "broken into"), 0, "is opened to nobody", "1 sessions cut")
+	awaitCut(t, open, time.Now(), "broken into")
+	if r := b.Sega("ssh", e.Host.Name, "--", "true"); r.Code == 0 || !strings.Contains(r.Err, "host "+e.Host.Name+" was revoked: broken into") {
+		t.Errorf("a revoked host: exit %d\n%s", r.Code, r.Err)
+	}
+	expect(t, s.Sega("unblock", "host", e.Host.Name, "--reason", "rebuilt"), 3, "himself")
+
+	expect(t, s.Sega("revoke", "cert", last, "--profile", "hop", "--yes", "--reason", "tidy"), 0)
+	file := filepath.Join(t.TempDir(), "krl")
+	status, list := unasked(t, e, "/v1/ssh/krl")
+	if status != 200 {
+		t.Fatalf("the list: %d %s", status, list)
+	}
+	write(t, file, list)
+	expect(t, s.Run("ssh-keygen", "-Q", "-l", "-f", file), 0, "serial: "+last)
+}

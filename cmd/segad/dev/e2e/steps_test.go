@@ -84,8 +84,13 @@ func credentials(t testing.TB, e *devtest.Env, email string) browser.Credentials
 	return browser.Credentials{}
 }
 
-// readyz asks the broker, over TLS that trusts the environment's CA alone.
 func readyz(t testing.TB, e *devtest.Env) (status int, body string) {
+	t.Helper()
+	return unasked(t, e, "/readyz")
+}
+
+// unasked asks the broker without a session, over TLS that trusts the environment's CA alone.
+func unasked(t testing.TB, e *devtest.Env, route string) (status int, body string) {
 	t.Helper()
 	pem, err := os.ReadFile(filepath.Join(e.Data, "ca.pem"))
 	if err != nil {
@@ -94,7 +99,7 @@ func readyz(t testing.TB, e *devtest.Env) (status int, body string) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
 	web := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots}}}
-	resp, err := web.Get(e.Broker + "/readyz")
+	resp, err := web.Get(e.Broker + route)
 	if err != nil {
 		return 0, err.Error()
 	}
