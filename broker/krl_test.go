@@ -332,3 +332,31 @@ func missing(t *testing.T, name string) {
 	}
 	t.Skipf("%s is not installed", name)
 }
+
+// late lets the second pass in which a broker does not look at the database again.
+func (w *world) late() *world {
+	w.s.krls.mu.Lock()
+	defer w.s.krls.mu.Unlock()
+	w.s.krls.seen = time.Time{}
+	return w
+}
+
+// TestTwoBrokersMakeOneKRL: what one revokes the other one's list holds a second later, in the same bytes, and neither
+// makes versions of what has not changed.
+func TestTwoBrokersMakeOneKRL(t *testing.T) {
+	a, b := pair(t)
+	a.krl()
+	b.krl()
+	a.revoked(api.ProfileHost, 7, a.clock.now().Add(time.Hour))
+	one := a.krl()
+	if other := b.late().krl(); other.etag != one.etag || !other.list.Revokes(shown(t, a.config.CAs.Host[0], 7)) {
+		t.Errorf("versions %d and %d", one.version, other.version)
+	}
+	for range 3 {
+		for _, w := range []*world{a, b} {
+			if got := w.late().krl(); got.etag != one.etag {
+				t.Errorf("version %d became %d, and nothing has changed", one.version, got.version)
+			}
+		}
+	}
+}
