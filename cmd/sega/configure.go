@@ -24,9 +24,9 @@ const sshLeft = 2 * time.Minute
 
 func newConfigure(a *app) *cobra.Command {
 	var o configureOptions
-	c := &cobra.Command{Use: "configure", Short: "Write a profile of ~/.aws/config for each of your roles; print an ssh_config block for your hosts", GroupID: groupAccess, Args: atMost(0),
+	c := &cobra.Command{Use: "configure", Short: "Write a profile of ~/.aws/config for each of your roles; an ssh_config block for your hosts", GroupID: groupAccess, Args: atMost(0),
 		Example: "  sega configure --region eu-west-1 --print   # what would change\n  sega configure --prune\n  sega configure --import\n" +
-			"  sega configure --ssh --print > ~/.ssh/sega.conf\n  ssh -F ~/.ssh/sega.conf web-1",
+			"  sega configure --ssh && ssh web-1\n  sega configure --ssh --print > sega.conf && ssh -F sega.conf web-1",
 		Long: "Write a profile for each of your roles to ~/.aws/config, or to AWS_CONFIG_FILE, so that AWS's tools ask sega: aws --profile ROLE.\n" +
 			"sega keeps the profiles that have a line sega_role, and in them credential_process alone; all else in the file stays as it is.\n" +
 			"A line sega_duration = 4h in a profile makes it ask for that long. ~/.aws/credentials is never written.\n\n" +
@@ -44,13 +44,17 @@ func newConfigure(a *app) *cobra.Command {
 				return err
 			}
 			text, err := s.sshConfig(cmd.Context(), o.key)
-			if err == nil {
-				_, err = fmt.Fprint(a.out, text)
+			if err != nil {
+				return err
 			}
+			if !o.toStdout {
+				return a.configureSSH(cmd.Context(), text)
+			}
+			_, err = fmt.Fprint(a.out, text)
 			return err
 		}}
 	c.Flags().BoolVar(&o.aws, "aws", false, "the profiles of ~/.aws/config (the default)")
-	c.Flags().BoolVar(&o.ssh, "ssh", false, "the block of ssh_config, which is printed")
+	c.Flags().BoolVar(&o.ssh, "ssh", false, "the block of ssh_config, to ~/.ssh/sega.conf, which ~/.ssh/config then includes before everything else")
 	o.key.flags(c)
 	c.Flags().BoolVar(&o.toStdout, "print", false, "print what would change, and change no file")
 	c.Flags().BoolVar(&o.prune, "prune", false, "remove the profiles that sega has made for roles that are not yours any more")
@@ -76,8 +80,6 @@ func (a *app) allRoles(ctx context.Context) ([]api.Role, error) {
 // check refuses flags that do not go together.
 func (o configureOptions) check() error {
 	switch {
-	case o.ssh && !o.toStdout:
-		return usagef("the block of ssh_config is printed alone: sega configure --ssh --print")
 	case o.ssh && (o.aws || o.imports || o.undo || o.prune || o.all || o.region != "" || o.namePrefix != ""):
 		return usagef("--ssh goes with --print, --key, --key-agent and --verify alone")
 	case !o.ssh && o.key != ownKeyOptions{}:
@@ -88,7 +90,9 @@ func (o configureOptions) check() error {
 	return o.key.check()
 }
 
-// sshConfig is a block for ssh_config(5): `Match exec` renews key and certificate before they are used.
+// sshConfig is a block for ssh_config(5): `Match exec` renews key and certificate before they are used. It
+// has no options of its own: where a renewal fails, the way through the bastion and the checks of host
+// keys stay as they are.
 func (s *session) sshConfig(ctx context.Context, own ownKeyOptions) (string, error) {
 	p, err := s.app.pinned()
 	if err != nil {
@@ -140,12 +144,12 @@ func (s *session) sshConfig(ctx context.Context, own ownKeyOptions) (string, err
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprintf(&b, "%sMatch originalhost sega-bastion exec \"%s\"\n%s    User sega\n%s", choose, renew, last, common)
+	fmt.Fprintf(&b, "%sMatch originalhost sega-bastion exec \"%s\"\nMatch originalhost sega-bastion\n%s    User sega\n%s", choose, renew, last, common)
 	for _, h := range v.Hosts {
 		if !h.Allowed || !plainName(h.Name) {
 			continue
 		}
-		fmt.Fprintf(&b, "Match originalhost %s exec \"%s\"\n    ProxyJump sega-bastion\n    HostKeyAlias %s\n", h.Name, renew, h.Name)
+		fmt.Fprintf(&b, "Match originalhost %s exec \"%s\"\nMatch originalhost %s\n    ProxyJump sega-bastion\n    HostKeyAlias %s\n", h.Name, renew, h.Name, h.Name)
 		if len(h.Logins) == 1 && plainName(h.Logins[0]) {
 			fmt.Fprintf(&b, "    User %s\n", h.Logins[0])
 		}
@@ -181,12 +185,19 @@ func freshIdentity(dir, socket string) []string {
 		"CertificateFile " + confQuote(filepath.Join(dir, "ssh", "id-cert.pub")), "IdentitiesOnly no"}
 }
 
-// sshCommon is what all entries have: which key, and whom to trust.
+// hostKeyTypes are certificates alone: the CA of bastions and masks is all that the block trusts.
+const hostKeyTypes = "ssh-ed25519-cert-v01@openssh.com,ecdsa-sha2-nistp256-cert-v01@openssh.com,ecdsa-sha2-nistp384-cert-v01@openssh.com," +
+	"ecdsa-sha2-nistp521-cert-v01@openssh.com,rsa-sha2-512-cert-v01@openssh.com,rsa-sha2-256-cert-v01@openssh.com"
+
+// sshCommon is what all entries have: which key, and whom to trust. Each option that could soften the check of
+// a host's key is there, since ssh takes the first value that it reads: another one behind the block, or in
+// the system's file, has no effect.
 func sshCommon(dir string, identity []string) string {
 	var b strings.Builder
 	for _, line := range append(identity,
 		"UserKnownHostsFile "+confQuote(filepath.Join(dir, "ssh", "known_hosts")), "GlobalKnownHostsFile /dev/null",
-		"StrictHostKeyChecking yes", "UpdateHostKeys no", "PreferredAuthentications publickey",
+		"StrictHostKeyChecking yes", "HostKeyAlgorithms "+hostKeyTypes, "VerifyHostKeyDNS no", "UpdateHostKeys no", "CheckHostIP no",
+		"NoHostAuthenticationForLocalhost no", "CanonicalizeHostname no", "PreferredAuthentications publickey",
 	) {
 		b.WriteString("    " + line + "\n")
 	}

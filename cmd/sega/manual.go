@@ -49,6 +49,7 @@ func manSections(c *cobra.Command) []manSection {
 			{"$SEGA_HOME/checkpoint-*", "the latest checkpoint of each broker's log that this machine has seen"},
 			{"$SEGA_HOME/agent/", "socket and log of the agent"},
 			{"$SEGA_HOME/ssh/", "short-lived key and certificate of the block of sega configure --ssh"},
+			{"~/.ssh/sega.conf", "that block; ~/.ssh/config includes it first"},
 			{"$SEGA_HOME/lists/", "names of roles, hosts, sessions and people for completion, until the logout"},
 			{"$SEGA_HOME/turns/", "empty files: without an agent of many that ask at once one asks"},
 			{"$SEGA_HOME/browser/", "profiles of sega console --browser, with the cookies of their sessions"},

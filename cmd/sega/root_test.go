@@ -178,7 +178,6 @@ func TestUsage(t *testing.T) {
 		"env a b":                            `unexpected argument "b"`,
 		"credential-process":                 "ROLE is missing",
 		"ssh":                                "HOST is missing",
-		"configure --ssh":                    "--ssh --print",
 		"configure --ssh --aws --print":      "--ssh goes with",
 		"configure --import --prune":         "--import and --undo-import go with",
 		"configure --import --undo-import":   "--import and --undo-import go with",

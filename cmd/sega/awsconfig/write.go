@@ -56,6 +56,25 @@ func Edit(ctx context.Context, path string, change func(*File) error) (changed b
 }
 
 func (d disk) edit(ctx context.Context, path string, change func(*File) error) (bool, error) {
+	return d.rewrite(ctx, path, func(was []byte) ([]byte, error) {
+		f := Parse(was)
+		if err := change(f); err != nil {
+			return nil, err
+		}
+		if err := f.Sound(); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		return f.Bytes(), nil
+	})
+}
+
+// Rewrite is Edit for a file of any form, such as ~/.ssh/config: change gets what it holds, and returns
+// what it shall hold.
+func Rewrite(ctx context.Context, path string, change func(was []byte) ([]byte, error)) (changed bool, err error) {
+	return realDisk().rewrite(ctx, path, change)
+}
+
+func (d disk) rewrite(ctx context.Context, path string, change func(was []byte) ([]byte, error)) (bool, error) {
 	path, err := target(path)
 	if err != nil {
 		return false, err
@@ -69,16 +88,9 @@ func (d disk) edit(ctx context.Context, path string, change func(*File) error) (
 	if err != nil {
 		return false, err
 	}
-	f := Parse(was)
-	if err := change(f); err != nil {
+	is, err := change(was)
+	if err != nil || bytes.Equal(was, is) {
 		return false, err
-	}
-	if err := f.Sound(); err != nil {
-		return false, fmt.Errorf("%s: %w", path, err)
-	}
-	is := f.Bytes()
-	if bytes.Equal(was, is) {
-		return false, nil
 	}
 	err = d.replace(path, is, was, info)
 	return err == nil, err

@@ -377,7 +377,7 @@ func TestSSHConfig(t *testing.T) {
 		state      State
 		text, mend string
 	}{
-		"none":     {func(*machine) map[string]string { return nil }, OK, "does not know your hosts", "Include sega.conf"},
+		"none":     {func(*machine) map[string]string { return nil }, OK, "does not know your hosts", "sega configure --ssh"},
 		"not ours": {func(*machine) map[string]string { return map[string]string{"config": "Host *\n"} }, OK, "does not know your hosts", "sega configure"},
 		"in the file itself": {func(m *machine) map[string]string {
 			return map[string]string{"config": text(m.Home, "/bin/sh", "web-1")}

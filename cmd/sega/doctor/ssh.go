@@ -32,7 +32,7 @@ func (x *exam) sshConfig(ctx context.Context) []Finding {
 	b, ok := findBlock(path, x.User, 0)
 	if !ok {
 		f := good("stock ssh does not know your hosts; sega ssh does")
-		f.Mend = sshMend + "~/.ssh/sega.conf, and in ~/.ssh/config: Include sega.conf"
+		f.Mend = "sega configure --ssh"
 		return one(f)
 	}
 	var found []Finding
