@@ -176,7 +176,7 @@ func (c *Config) setDefaults() {
 		c.Dial = new(net.Dialer).DialContext
 	}
 	if c.Measure == nil {
-		c.Measure = measureDisk(c.DataDir)
+		c.Measure = measureDisk(filepath.Join(c.DataDir, "spool"))
 	}
 	if len(c.JumpPorts) == 0 {
 		c.JumpPorts = []uint32{22}

@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"sega/audit"
+	"sega/broker/api"
+	"sega/cmd/segad/config"
 	"sega/cmd/segad/dev/devtest"
 )
 
@@ -72,7 +75,7 @@ func spoolDiskFull(t *testing.T, mount string) {
 func (r *rig) refusedWhileFull(id identity) {
 	r.t.Helper()
 	out, errs, err := r.run(id, "echo new")
-	if err == nil || out != "" || !strings.Contains(errs, "sega: ") || !strings.Contains(errs, "no space left") {
+	if err == nil || out != "" || !strings.Contains(errs, "sega: ") || !strings.Contains(errs, "too little room left for recordings") {
 		r.t.Errorf("a new session on a full disk: %q %q %v", out, errs, err)
 	}
 	r.t.Logf("a new session reads %q", errs)
@@ -92,4 +95,53 @@ func (r *rig) endedUnrecorded(s *shell, id identity, book *book, carol *devtest.
 	}
 	r.spoolEmpty()
 	r.contains(s, session, carol)
+}
+
+// TestPauseOnAFullDisk: where the company's ladder says so, a session waits for its disk. Nothing that it
+// types reaches the host meanwhile, all of it does afterwards, and the recording is complete.
+func TestPauseOnAFullDisk(t *testing.T) {
+	disk := mountDisk(t, diskSize)
+	r := startRig(t, func(r *rig) {
+		r.bfile.Data = disk
+		r.file.Ladder = []config.LadderRule{{On: api.OnRecording, Do: "pause 1m"}}
+	})
+	carol := r.LoggedIn("carol@example.com")
+	alice, _ := r.login("alice@example.com", nil)
+	id := mustCertify(t, alice)
+	s := r.mustOpen(id, "cat", false)
+	s.echo(t, "before")
+	full := fillDisk(t, disk)
+	text := strings.Repeat("typed on a full disk\n", 1000) // more than the spool has room for
+	_, _ = s.in.Write([]byte(text + "the last of it\n"))
+	devtest.Eventually(t, 10*time.Second, "the session is not paused", func() error {
+		if log := r.bastion.tail(20_000); !strings.Contains(log, "session paused") {
+			return errors.New("nothing of it in the log")
+		}
+		return nil
+	})
+	if strings.Contains(s.out.text(), "the last of it") {
+		t.Error("it came back from the host without being recorded")
+	}
+	full.free(t)
+	devtest.Eventually(t, 20*time.Second, "the session does not go on", func() error {
+		if !strings.HasSuffix(s.out.text(), "the last of it\n") {
+			return fmt.Errorf("%d bytes came back", s.out.len())
+		}
+		return nil
+	})
+	if got := s.out.text(); got != "before\n"+text+"the last of it\n" {
+		t.Errorf("%d bytes came back, and not those that were typed", len(got))
+	}
+	_ = s.client.Close()
+	book := newBook()
+	session, end := r.awaitSessionEnd(id, book)
+	if end.Outcome != audit.Success {
+		t.Errorf("session.end says %s, %s", end.Outcome, end.Reason)
+	}
+	r.spoolEmpty()
+	if v := show(carol, session); v.Recording != "complete" {
+		t.Errorf("audit show says %+v", v)
+	}
+	r.contains(s, session, carol)
+	verify(carol)
 }
