@@ -145,6 +145,7 @@ type Config struct {
 	ReloadCAs             func(context.Context) (CAs, error) // reads the configuration anew, when the database knows a key that CAs lacks; may be nil
 	Roles                 []Role
 	Hosts                 []Host
+	Instances             Instances
 	Bastions              []Bastion
 	Indexers              []string // names, as enrolled
 	Recordings            Recordings
@@ -216,6 +217,9 @@ func (c *Config) validateNames() error {
 			return fmt.Errorf("broker: role %q is configured twice", r.Name)
 		}
 		roles[r.Name] = true
+	}
+	if err := c.validateInstances(); err != nil {
+		return err
 	}
 	return c.validateModes()
 }

@@ -32,10 +32,14 @@ func (s *Server) forwardOf(r api.ChannelRequest, host Host) (policy.Forward, *ap
 }
 
 // isSSH reports whether sshd of a host of the inventory is known to listen at a place, as seen from a
-// host: at the port of its address, and at 22.
+// host: at the port of its address, and at 22. Where the inventory cannot be read, everything is one.
 func (s *Server) isSSH(name string, port uint32, from Host) bool {
 	own := ownLoopback(name)
-	for _, h := range s.Hosts {
+	all, err := s.inventory()
+	if err != nil {
+		return true // who can tell
+	}
+	for _, h := range all {
 		if port != sshPort && port != portOf(h.Address) {
 			continue
 		}

@@ -309,3 +309,23 @@ func TestAccountsOfGroups(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestForwardsToEnrolledHosts: the sshd of a host that has enrolled is one of the inventory's.
+func TestForwardsToEnrolledHosts(t *testing.T) {
+	w := newHostWorld(t)
+	w.enrolledHost(func(r *api.HostTokenRequest) { r.Address = "10.9.8.7:2222" })
+	from, _ := w.s.host("web-1")
+	for _, place := range []struct {
+		name string
+		port uint32
+		want bool
+	}{{"db-1", 22, true}, {"db-1", 2222, true}, {"10.9.8.7", 2222, true}, {"10.9.8.7", 5432, false}, {"other", 22, false}} {
+		if got := w.s.isSSH(place.name, place.port, from); got != place.want {
+			t.Errorf("%s:%d is an sshd: %v", place.name, place.port, got)
+		}
+	}
+	_ = w.db.Close()
+	if !w.s.isSSH("other", 5432, from) {
+		t.Error("without the inventory a forward is no sshd's")
+	}
+}

@@ -36,7 +36,7 @@ func (s *Server) enrollHost(ctx context.Context, c *call) (any, error) {
 		return nil, s.deny(ctx, s.newEvent(c, op), op.details, problem)
 	}
 	details["host_keys"] = keys
-	admit, method, problem := s.admission(c, r)
+	admit, method, problem := s.admission(r)
 	if problem != nil {
 		return nil, s.deny(ctx, s.newEvent(c, op), op.details, problem)
 	}
@@ -73,9 +73,13 @@ func shownKeys(lines []string) ([]string, *api.Problem) {
 }
 
 // admission says how a host wants in.
-func (s *Server) admission(_ *call, r api.HostEnrollRequest) (admission, string, *api.Problem) {
-	if r.Token.Empty() || len(r.Document) > 0 {
-		return nil, "", api.Errorf(api.KindInvalid, "a host enrols by a join token")
+func (s *Server) admission(r api.HostEnrollRequest) (admit admission, method string, problem *api.Problem) {
+	switch {
+	case r.Token.Empty() == (len(r.Document) == 0):
+		return nil, "none", api.Errorf(api.KindInvalid, "a host enrols by a join token, or by its instance's identity document")
+	case r.Token.Empty():
+		admit, problem = s.byDocument(r)
+		return admit, "aws", problem
 	}
 	return s.byToken(r), "token", nil
 }

@@ -79,10 +79,10 @@ func (s *Server) host(name string) (h Host, ok bool) {
 	return h, ok && err == nil
 }
 
-// allHosts returns the inventory: the hosts of the configuration, then those that have enrolled, by name.
-func (s *Server) allHosts() []Host {
+// inventory returns all hosts: those of the configuration, then those that have enrolled, by name.
+func (s *Server) inventory() ([]Host, error) {
 	out := append([]Host{}, s.Hosts...)
-	_ = s.readInventory(func(ctx context.Context, q store.Querier) error {
+	err := s.readInventory(func(ctx context.Context, q store.Querier) error {
 		all, err := state.EnrolledHosts(ctx, q)
 		for _, h := range all {
 			if s.taken(h.Name) == "" {
@@ -91,7 +91,13 @@ func (s *Server) allHosts() []Host {
 		}
 		return err
 	})
-	return out
+	return out, err
+}
+
+// allHosts is the inventory as far as it can be read.
+func (s *Server) allHosts() []Host {
+	all, _ := s.inventory()
+	return all
 }
 
 func (s *Server) readInventory(read func(context.Context, store.Querier) error) error {

@@ -32,6 +32,7 @@ func newHost(a *app) *cobra.Command {
 type hostOptions struct {
 	host.Config
 	token     string
+	aws       bool
 	replace   bool
 	print     bool
 	groups    []string
@@ -60,6 +61,11 @@ func newHostEnroll(a *app, dir *string) *cobra.Command {
 				_, err := io.WriteString(a.out, e.Plan())
 				return err
 			}
+			if o.aws {
+				if e.Document, err = host.InstanceDocument(cmd.Context(), a.getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT")); err != nil {
+					return err
+				}
+			}
 			return e.Run(cmd.Context())
 		}}
 	name, _ := os.Hostname()
@@ -68,6 +74,7 @@ func newHostEnroll(a *app, dir *string) *cobra.Command {
 	f.StringVar(&o.brokerArg, "broker", "", "address of the broker (default: SEGA_BROKER)")
 	f.StringVar(&o.CAFile, "ca-file", "", "trust of the broker's certificate, as PEM (default: SEGA_CA_FILE, else the system's)")
 	f.StringVar(&o.token, "token-file", "", "file of the join token, - for standard input")
+	f.BoolVar(&o.aws, "aws", false, "enrol by the identity document of this EC2 instance, in place of a token")
 	f.StringVar(&o.By, "principals", host.ByCommand, "how sshd learns who may log in: command, which asks about each certificate, or file")
 	f.BoolVar(&o.PlainKeys, "plain-keys", false, "sshd knows no certificates: it asks for the key of each session")
 	f.BoolVar(&o.replace, "replace", false, "take the place of another user CA that sshd trusts")

@@ -17,6 +17,7 @@ import (
 	"sega/audit/store"
 	"sega/broker"
 	"sega/broker/api"
+	"sega/broker/awsidentity"
 	"sega/broker/awssts"
 	"sega/broker/policy"
 	"sega/broker/state"
@@ -48,6 +49,9 @@ func openBroker(ctx context.Context, path string, file config.Broker, log *slog.
 		return p, err
 	}
 	if err := wireCAs(ctx, &p.config, path, file.CA, log); err != nil {
+		return p, err
+	}
+	if p.config.Instances, err = instances(path, file); err != nil {
 		return p, err
 	}
 	p.config.Policy = policy.NewEngine(func() (*policy.Set, error) { return policy.Load(os.DirFS(config.Path(path, file.Policy))) })
@@ -209,6 +213,27 @@ func hosts(file config.Broker) []broker.Host {
 		out = append(out, broker.Host{Name: h.Name, ID: h.ID, Address: h.Address, Logins: h.Logins, HostKeys: h.HostKeys, Labels: h.Labels})
 	}
 	return out
+}
+
+func instances(path string, file config.Broker) (out broker.Instances, err error) {
+	if file.Instances == nil {
+		return out, nil
+	}
+	data, err := os.ReadFile(config.Path(path, file.Instances.Certificates))
+	if err != nil {
+		return out, fmt.Errorf("certificates of instances: %w", err)
+	}
+	if out.Certificates, err = awsidentity.ParseCertificates(data); err != nil {
+		return out, fmt.Errorf("certificates of instances: %w", err)
+	}
+	for _, r := range file.Instances.Rules {
+		rule := broker.InstanceRule{Account: r.Account, Region: r.Region, IDs: r.IDs, Prefix: r.Prefix, Port: r.Port, Logins: r.Logins, Labels: r.Labels, Groups: r.Groups, MaxAge: r.MaxAge}
+		if rule.Port == 0 {
+			rule.Port = 22
+		}
+		out.Rules = append(out.Rules, rule)
+	}
+	return out, nil
 }
 
 func bastions(file config.Broker) []broker.Bastion {

@@ -36,6 +36,7 @@ type Broker struct {
 	Recordings     string        `yaml:"recordings"` // where bastions write to: ParseRecordings
 	Roles          []Role        `yaml:"roles"`
 	Hosts          []Host        `yaml:"hosts"`
+	Instances      *Instances    `yaml:"instances,omitempty"`
 	Bastions       []Bastion     `yaml:"bastions"`
 	Indexers       []Indexer     `yaml:"indexers,omitempty"`
 	TrustedProxies []string      `yaml:"trusted_proxies,omitempty"`
@@ -108,6 +109,25 @@ type Host struct {
 	Logins   []string          `yaml:"logins"`
 	HostKeys []string          `yaml:"host_keys,omitempty"`
 	Labels   map[string]string `yaml:"labels,omitempty"`
+}
+
+// Instances lets hosts of AWS enrol by their identity documents.
+type Instances struct {
+	Certificates string         `yaml:"certificates"` // path of AWS's RSA-2048 certificates of the regions, PEM
+	Rules        []InstanceRule `yaml:"rules"`
+}
+
+// InstanceRule says which instances may enrol, and as what.
+type InstanceRule struct {
+	Account string            `yaml:"account"`
+	Region  string            `yaml:"region"`
+	IDs     []string          `yaml:"ids,omitempty"`         // instances; any of account and region where none are named
+	Prefix  string            `yaml:"name_prefix,omitempty"` // the instance's ID follows
+	Port    int               `yaml:"port,omitempty"`        // 22
+	Logins  []string          `yaml:"logins"`
+	Labels  map[string]string `yaml:"labels,omitempty"`
+	Groups  []string          `yaml:"groups,omitempty"`  // people of which may have accounts of their own there
+	MaxAge  time.Duration     `yaml:"max_age,omitempty"` // since the instance's start; an hour
 }
 
 // Bastion is a bastion that may enrol.
