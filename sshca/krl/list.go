@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -74,10 +75,11 @@ func (l List) canonical() (List, error) {
 		}
 		out.Keys = append(out.Keys, k)
 	}
-	slices.SortFunc(out.Keys, compareKeys)
+	// Short lists: package sort has one copy of its code for all of them, slices one for each type, and sega is to stay small.
+	sort.Slice(out.Keys, func(i, j int) bool { return compareKeys(out.Keys[i], out.Keys[j]) < 0 })
 	out.Keys = slices.CompactFunc(out.Keys, func(a, b ssh.PublicKey) bool { return compareKeys(a, b) == 0 })
 	out.Hashes = append(out.Hashes, l.Hashes...)
-	slices.SortFunc(out.Hashes, func(a, b Hash) int { return bytes.Compare(a[:], b[:]) })
+	sort.Slice(out.Hashes, func(i, j int) bool { return bytes.Compare(out.Hashes[i][:], out.Hashes[j][:]) < 0 })
 	out.Hashes = slices.Compact(out.Hashes)
 	return out, nil
 }
@@ -112,7 +114,7 @@ func mergeCAs(all []Certificates) (out []Certificates, err error) {
 		out[i].KeyIDs = slices.Compact(out[i].KeyIDs)
 	}
 	out = slices.DeleteFunc(out, func(c Certificates) bool { return len(c.Serials) == 0 && len(c.KeyIDs) == 0 })
-	slices.SortFunc(out, func(a, b Certificates) int { return compareKeys(a.CA, b.CA) })
+	sort.Slice(out, func(i, j int) bool { return compareKeys(out[i].CA, out[j].CA) < 0 })
 	return out, nil
 }
 

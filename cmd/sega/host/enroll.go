@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -57,7 +58,7 @@ func (e *Enrolment) Complete(ctx context.Context, dir string) error {
 // chooseKey takes the first of sshd's host keys that a certificate can be for, Ed25519 before others.
 func (e *Enrolment) chooseKey(was effective) error {
 	keys := slices.Clone(was["hostkey"])
-	slices.SortStableFunc(keys, func(a, b string) int { return rank(a) - rank(b) })
+	sort.SliceStable(keys, func(i, j int) bool { return rank(keys[i]) < rank(keys[j]) })
 	for _, path := range keys {
 		if _, err := readPublicKey(path + ".pub"); err != nil || plainPath("host key", path) != nil {
 			continue
