@@ -25,6 +25,7 @@ func TestSega(t *testing.T) {
 		{"export", testExport}, {"player", testPlayer}, {"session tail", testSessionTail},
 		{"paste", testPaste}, {"paste on a terminal", testPasteTerminal}, {"device", testDevice}, {"cancel", testCancel}, {"logout", testLogout},
 		{"other broker", testOtherBroker}, {"doctor", testDoctor}, {"errors", testErrors}, {"chain", testChain}, {"console", testConsole}, {"start", testStart}, {"host", testHost}, {"plain host", testPlainHost},
+		{"rotate", testRotateCA},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, e.With(t)) })
 	}
