@@ -18,6 +18,8 @@ type evidence struct {
 	commands         []string // type and command
 	forwards         []string // kinds that were refused
 	in, out, errored int64
+
+	read, written []string // digests of files that went over in one piece
 }
 
 // mark is the index of the newest event: what comes behind it is the next row's.
@@ -46,6 +48,10 @@ func (w *world) found(t testing.TB, mark string) evidence {
 				ended[id] = true
 			case "session.command":
 				out.commands = append(out.commands, field(v, "details.type")+" "+field(v, "details.command"))
+			case "sftp.read":
+				out.read = append(out.read, digests(v, "read")...)
+			case "sftp.write":
+				out.written = append(out.written, digests(v, "written")...)
 			case "forward.open":
 				out.forwards = append(out.forwards, field(v, "outcome")+" "+field(v, "details.type"))
 			}
@@ -58,6 +64,19 @@ func (w *world) found(t testing.TB, mark string) evidence {
 	out.sessions = len(ids)
 	for _, id := range ids {
 		w.judge(t, id, &out)
+	}
+	return out
+}
+
+// digests are those of the runs that went over in a direction.
+func digests(event map[string]any, direction string) (out []string) {
+	details, _ := event["details"].(map[string]any)
+	transfer, _ := details[direction].(map[string]any)
+	runs, _ := transfer["runs"].([]any)
+	for _, run := range runs {
+		if r, ok := run.(map[string]any); ok {
+			out = append(out, field(r, "sha256"))
+		}
 	}
 	return out
 }

@@ -3,6 +3,7 @@
 package clients
 
 import (
+	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,6 +25,7 @@ type row struct {
 	refused  bool     // no session begins
 	commands []string // starts that the log names: type and beginning
 	moved    bool     // the data goes both ways
+	files    bool     // and the log has its digest, each way
 	forwards []string // outcome and type of forwards in the log
 	policy   string   // beside the environment's own, for this row and those behind it
 	more     bool     // runs where SEGA_SOAK asks for everything: dev/e2e goes this way too, or another row does nearly
@@ -61,7 +63,7 @@ func TestMatrix(t *testing.T) {
 			mark := sub.mark(t)
 			r.run(t, &sub)
 			l.evidence = sub.found(t, mark)
-			r.judge(t, l.evidence)
+			r.judge(t, l.evidence, hex.EncodeToString(w.sum[:]))
 		})
 		table = append(table, l)
 	}
@@ -81,7 +83,7 @@ func verdict(t *testing.T) string {
 }
 
 // judge holds what the log says against what the row has done.
-func (r row) judge(t *testing.T, e evidence) {
+func (r row) judge(t *testing.T, e evidence, digest string) {
 	t.Helper()
 	if r.refused != (e.sessions == 0) {
 		t.Errorf("%d sessions began", e.sessions)
@@ -89,6 +91,9 @@ func (r row) judge(t *testing.T, e evidence) {
 	e.has(t, r.commands...)
 	if r.moved && (e.in < size || e.out < size) {
 		t.Errorf("%d bytes recorded in, %d out", e.in, e.out)
+	}
+	if r.files && (!slices.Contains(e.written, digest) || !slices.Contains(e.read, digest)) {
+		t.Errorf("no file of the digest %s: written %q, read %q", digest, e.written, e.read)
 	}
 	slices.Sort(e.forwards)
 	if !slices.Equal(slices.Compact(e.forwards), slices.Clone(r.forwards)) {

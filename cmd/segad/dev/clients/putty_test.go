@@ -18,9 +18,9 @@ func puttyRows() []row {
 		{client: "plink", use: "exec", needs: []string{"plink", "puttygen"}, run: plinkExec, commands: []string{"exec " + apart}},
 		{client: "plink", use: "both ways through cat", needs: []string{"plink", "puttygen"}, more: true, run: plinkCat, moved: true, commands: []string{"exec cat"}},
 		{client: "plink", use: "front CA unknown", needs: []string{"plink", "puttygen"}, run: plinkStranger, refused: true},
-		{client: "pscp", use: "SFTP protocol", needs: []string{"pscp", "puttygen"}, run: pscp("-sftp"), moved: true, commands: []string{"subsystem sftp"}},
-		{client: "pscp", use: "old protocol (-scp)", needs: []string{"pscp", "puttygen"}, more: true, run: pscp("-scp"), moved: true, commands: []string{"exec scp "}},
-		{client: "psftp", use: "batch", needs: []string{"psftp", "puttygen"}, run: psftpBatch, moved: true, commands: []string{"subsystem sftp"}},
+		{client: "pscp", use: "SFTP protocol", needs: []string{"pscp", "puttygen"}, run: pscp("-sftp"), moved: true, files: true, commands: []string{"subsystem sftp"}},
+		{client: "pscp", use: "old protocol (-scp)", needs: []string{"pscp", "puttygen"}, more: true, run: pscp("-scp"), moved: true, files: true, commands: []string{"exec scp "}},
+		{client: "psftp", use: "batch", needs: []string{"psftp", "puttygen"}, run: psftpBatch, moved: true, files: true, commands: []string{"subsystem sftp"}},
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 
 func pythonRows() []row {
 	return []row{
-		{client: "paramiko", use: "exec, SFTP", needs: []string{"/usr/bin/python3"}, run: python("paramiko", paramikoScript, paramikoArgs), moved: true,
+		{client: "paramiko", use: "exec, SFTP", needs: []string{"/usr/bin/python3"}, run: python("paramiko", paramikoScript, paramikoArgs), moved: true, files: true,
 			commands: []string{"exec " + apart, "subsystem sftp"}},
-		{client: "asyncssh", use: "exec, SFTP", needs: []string{"/usr/bin/python3"}, run: python("asyncssh", asyncsshScript, asyncsshArgs), moved: true,
+		{client: "asyncssh", use: "exec, SFTP", needs: []string{"/usr/bin/python3"}, run: python("asyncssh", asyncsshScript, asyncsshArgs), moved: true, files: true,
 			commands: []string{"exec " + apart, "subsystem sftp"}},
 	}
 }

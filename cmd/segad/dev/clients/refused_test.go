@@ -21,7 +21,7 @@ func forwardRows() []row {
 		{client: "ssh", use: "-D, off", more: true, run: forwardDynamic, commands: []string{"exec sleep"}, forwards: []string{"denied direct-tcpip"}},
 		{client: "ssh", use: "-R, off", run: forwardRemote, forwards: []string{"denied tcpip-forward"}, commands: []string{"exec echo"}},
 		{client: "ssh", use: "-W, off", more: true, run: forwardStdio, forwards: []string{"denied direct-tcpip"}},
-		{client: "ssh", use: "-J through the host, off", run: jumpOn, forwards: []string{"denied direct-tcpip"}},
+		{client: "ssh", use: "-J through the host, off", more: true, run: jumpOn, forwards: []string{"denied direct-tcpip"}},
 	}
 }
 

@@ -35,7 +35,7 @@ exec /usr/bin/ssh -F "$SEGA_CONFIG" "${args[@]}"
 func regressRows() []row {
 	var out []row
 	for _, r := range []row{
-		{use: "exit-status-signal"}, {use: "broken-pipe"},
+		{use: "exit-status-signal"}, {use: "broken-pipe", more: true},
 		{use: "stderr-after-eof", more: true}, {use: "exit-status", more: true}, {use: "transfer", more: true}, {use: "stderr-data", more: true}, {use: "yes-head", more: true},
 	} {
 		r.client, r.needs, r.run, r.commands = "regress", []string{runTests, "make", "bash"}, regress(r.use), []string{"exec "}

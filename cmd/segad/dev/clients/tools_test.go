@@ -13,11 +13,11 @@ import (
 
 func toolRows() []row {
 	return []row{
-		{client: "ansible", use: "ping, copy, fetch, shell", needs: []string{"ansible", "ansible-playbook", "/usr/bin/python3"}, run: ansible, moved: true,
+		{client: "ansible", use: "ping, copy, fetch, shell", needs: []string{"ansible", "ansible-playbook", "/usr/bin/python3"}, run: ansible, moved: true, files: true,
 			commands: []string{"exec /bin/sh -c", "subsystem sftp"}},
 		{client: "rsync", use: "both ways", needs: []string{"rsync"}, run: rsync, moved: true, commands: []string{"exec rsync --server"}},
 		{client: "git", use: "push, clone, fetch", needs: []string{"git"}, run: git, moved: true, commands: []string{"exec git-receive-pack", "exec git-upload-pack"}},
-		{client: "sshfs", use: "mount, write, read", needs: []string{"sshfs", "fusermount3"}, run: sshfs, moved: true, commands: []string{"subsystem sftp"}},
+		{client: "sshfs", use: "mount, write, read", needs: []string{"sshfs", "fusermount3"}, run: sshfs, moved: true, files: true, commands: []string{"subsystem sftp"}},
 	}
 }
 
