@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +56,17 @@ Host *
   SendEnv SEGA_*
 `, host, port, bastionName, dir))
 	return &openssh{t: t, dir: dir, bin: bin}
+}
+
+// logAt changes how much ssh says, the one of a jump too.
+func (o *openssh) logAt(level string) {
+	o.t.Helper()
+	path := filepath.Join(o.dir, "config")
+	config, err := os.ReadFile(path)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	writeFile(o.t, path, strings.ReplaceAll(string(config), "LogLevel ERROR", "LogLevel "+level))
 }
 
 // forms are the ways in which a person reaches web-1.

@@ -5,9 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -171,12 +169,7 @@ func TestBannerAndMOTD(t *testing.T) {
 	})
 	const banner = "Authorised people only.\r\nNobody else.\r\n"
 	o := w.openssh(t, f.credential(t))
-	path := filepath.Join(o.dir, "config")
-	config, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, path, strings.ReplaceAll(string(config), "LogLevel ERROR", "LogLevel INFO")) // at ERROR ssh shows no banner
+	o.logAt("INFO") // at ERROR ssh shows no banner
 	for name, form := range forms(currentLogin(t)) {
 		got := o.run(nil, append(form, "echo out; echo err >&2")...)
 		if got.stdout != "out\n" || strings.Contains(got.stderr, "ticket") || strings.Count(got.stderr, "Authorised people only.") != 1 {
