@@ -147,10 +147,17 @@ func (c *Config) check() error {
 		return fmt.Errorf("bastion: keepalive of %v", c.KeepAlive)
 	case !plainLines(c.Banner) || !plainLines(c.MOTD):
 		return errors.New("bastion: banner and MOTD are printable lines, of 4 KiB at most")
+	case unrecorded && !onLoopback(c.Listener.Addr()):
+		return errors.New("bastion: this build records nothing, and listens on loopback alone: run make build")
 	case len(c.Recipients) < 2:
 		return errors.New("bastion: recordings need two recipients at least, one of them an offline recovery key")
 	}
 	return nil
+}
+
+func onLoopback(a net.Addr) bool {
+	at, err := netip.ParseAddrPort(a.String())
+	return err == nil && at.Addr().Unmap().IsLoopback()
 }
 
 func (c *Config) setDefaults() {

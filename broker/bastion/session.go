@@ -248,6 +248,9 @@ func (s *session) recordData(channel uint32, stream recording.Stream, data []byt
 	if !s.halts.wait(s.ctx) || s.wasCut.Load() {
 		return false
 	}
+	if unrecorded {
+		return true
+	}
 	if err := s.rec.Write(channel, stream, data); err != nil {
 		s.lostRecording(err)
 		return false

@@ -41,30 +41,44 @@ type middleman struct {
 	settle func() error                  // returns when all work of a session has been done
 }
 
-// bulk measures bytes in bulk, recorded, both ways.
+// way is a direction and a content.
+type way struct {
+	name string
+	move transfer
+	more float64 // CPU s a GiB that the bastion may take beyond the bare proxy
+}
+
+// ways are those that are asked for.
+func (b *bench) ways() (out []way, err error) {
+	noise := make([]byte, mebibyte)
+	rand.Read(noise)
+	noiseFile, textFile := filepath.Join(b.dir, "noise"), filepath.Join(b.dir, "text")
+	if err := errors.Join(fillFile(noiseFile, noise), fillFile(textFile, logText())); err != nil {
+		return nil, err
+	}
+	for _, w := range []way{
+		{"bastion.bulk.down", download(noiseFile), 2},
+		{"bastion.bulk.up", upload(noise), 2},
+		{"bastion.bulk.text", download(textFile), 4},
+	} {
+		if wanted(w.name, b.only) {
+			out = append(out, w)
+		}
+	}
+	return out, nil
+}
+
+// bulk measures bytes in bulk, recorded, both ways; and not recorded, against the least that a proxy does.
 func (b *bench) bulk() error {
 	e, l, err := b.lab()
 	if err != nil {
 		return err
 	}
-	noise := make([]byte, mebibyte)
-	rand.Read(noise)
-	noiseFile, textFile := filepath.Join(b.dir, "noise"), filepath.Join(b.dir, "text")
-	if err := errors.Join(fillFile(noiseFile, noise), fillFile(textFile, logText())); err != nil {
+	ways, err := b.ways()
+	if err != nil {
 		return err
 	}
-	for _, way := range []struct {
-		name string
-		move transfer
-		more float64 // CPU s a GiB that the bastion may take beyond the bare proxy
-	}{
-		{"bastion.bulk.down", download(noiseFile), 2},
-		{"bastion.bulk.up", upload(noise), 2},
-		{"bastion.bulk.text", download(textFile), 4},
-	} {
-		if !wanted(way.name, b.only) {
-			continue
-		}
+	for _, way := range ways {
 		m, err := b.compare(b.middlemen(e, l), way.move)
 		if err != nil {
 			return fmt.Errorf("%s: %w", way.name, err)
@@ -76,6 +90,32 @@ func (b *bench) bulk() error {
 			result(way.name+".cpu.client", middle(sega.ends), cpuUnit).against(jumpPeer, middle(jump.ends)),
 			result(way.name+".cpu.to-jump", middle(sega.cpus), cpuUnit).against(jumpPeer+" (sshd)", middle(jump.cpus)),
 			result(way.name+".cpu.archive", middle(sega.tails), cpuUnit))
+	}
+	return b.unrecorded(ways)
+}
+
+// unrecorded measures the same ways through a bastion that is built to record no bytes, in an environment of
+// its own.
+func (b *bench) unrecorded(ways []way) (err error) {
+	u := &bench{ctx: b.ctx, talk: b.talk, tags: "sega_bench", dir: filepath.Join(b.dir, "unrecorded")}
+	if err := os.Mkdir(u.dir, 0o700); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, u.close()) }()
+	e, l, err := u.lab()
+	if err != nil {
+		return err
+	}
+	for _, way := range ways {
+		m, err := u.compare(u.middlemen(e, l), way.move)
+		if err != nil {
+			return fmt.Errorf("%s, not recorded: %w", way.name, err)
+		}
+		sega, jump, bare := m[viaBastion], m[viaJump], m[viaBare]
+		name := way.name + ".unrecorded"
+		b.add(result(name, middle(sega.rates), "MiB/s").against(barePeer, middle(bare.rates)).atLeast(0.9*middle(bare.rates)),
+			result(name+".to-jump", middle(sega.rates), "MiB/s").against(jumpPeer, middle(jump.rates)),
+			result(name+".cpu", middle(sega.cpus), cpuUnit).against(barePeer, middle(bare.cpus)))
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func (b *bench) binaries() (string, error) {
 
 // build compiles static, stripped programs, sega with what keeps it small.
 func (b *bench) build(out string, packages ...string) error {
-	flags := []string{"build", "-trimpath", "-ldflags", "-s -w", "-o", out}
+	flags := []string{"build", "-trimpath", "-tags", b.tags, "-ldflags", "-s -w", "-o", out}
 	if packages[0] == "sega/cmd/sega" {
 		flags = []string{"build", "-trimpath", "-gcflags=sega/...=-l", "-gcflags=github.com/...=-l", "-gcflags=golang.org/...=-l", "-gcflags=filippo.io/...=-l", "-ldflags", "-s -w -funcalign=16", "-o", out}
 	}

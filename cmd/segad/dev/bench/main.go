@@ -63,6 +63,7 @@ type bench struct {
 
 	certCalls int // of each client of broker.cert
 	talk      io.Writer
+	tags      string // of the servers' build
 	dir       string // of everything that the run makes
 	env       *environment
 	step      *stepServer
