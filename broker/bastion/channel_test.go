@@ -87,3 +87,34 @@ func TestNothingGoesPastTheRecording(t *testing.T) {
 		t.Errorf("recorded (-want +got):\n%s", diff)
 	}
 }
+
+// TestProgramsAreBounded opens more session channels than a session may have, at a host that takes them all
+// and closes none before the client has.
+func TestProgramsAreBounded(t *testing.T) {
+	f := newFakeControl(t)
+	f.newGoHost(t, "web-1", "host-web-1", echo)
+	w := start(t, f)
+	c := w.direct(t)
+	var first ssh.Channel
+	for i := range maxPrograms {
+		ch, reqs, err := c.OpenChannel("session", nil)
+		if err != nil {
+			t.Fatalf("%d: %v", i, err)
+		}
+		go ssh.DiscardRequests(reqs)
+		if i == 0 {
+			first = ch
+		}
+	}
+	if ch, _, err := c.OpenChannel("session", nil); err == nil || !strings.Contains(err.Error(), errManyPrograms.Error()) {
+		t.Errorf("one more: %v, %v", ch, err)
+	}
+	_ = first.Close()
+	eventually(t, "a free place", func() bool {
+		_, reqs, err := c.OpenChannel("session", nil)
+		if err == nil {
+			go ssh.DiscardRequests(reqs)
+		}
+		return err == nil
+	})
+}

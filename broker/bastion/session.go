@@ -2,6 +2,7 @@ package bastion
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync"
@@ -21,7 +22,10 @@ const (
 	leaveTimeout = time.Second     // for a client that does not hang up by itself
 	drainTimeout = 2 * time.Second // for what a client sent before it left
 	maxRefused   = 8               // kinds of refused forward of a session that are events
+	maxPrograms  = 128             // session channels at a time; a stock sshd takes ten of a connection
 )
+
+var errManyPrograms = errors.New("this session has as many channels open as one may")
 
 // client is an authenticated connection of a person.
 type client struct {
@@ -80,6 +84,7 @@ type session struct {
 	listeners remoteListeners
 	lent      lent
 	slots     chan struct{} // of forwarded connections
+	programs  chan struct{} // of session channels
 	opaque    atomic.Int32  // forwarded connections that nobody can read
 }
 
@@ -88,7 +93,7 @@ func (b *Bastion) proxy(ctx context.Context, c *client, r route) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s := &session{b: b, client: c, route: r, ctx: ctx, cancel: cancel, started: time.Now(),
-		begun: make(chan struct{}), slots: make(chan struct{}, maxForwards), listeners: remoteListeners{all: map[listenPlace]*remoteListener{}}}
+		begun: make(chan struct{}), slots: make(chan struct{}, maxForwards), programs: make(chan struct{}, maxPrograms), listeners: remoteListeners{all: map[listenPlace]*remoteListener{}}}
 	s.wg.Go(s.answerGlobals)
 	s.wg.Go(func() { _ = c.conn.Wait(); cancel(c.gone()) })
 	err := s.open()
@@ -162,10 +167,20 @@ func (s *session) accept(nc ssh.NewChannel) {
 		reject(nc, errForbidden)
 		return
 	}
+	select {
+	case s.programs <- struct{}{}:
+	default: // each holds a window of either side, and a host may never close what it has opened
+		s.record(0, recording.Event{Type: recording.EventRefuse, Name: nc.ChannelType(), Reason: errManyPrograms.Error()})
+		reject(nc, errManyPrograms)
+		return
+	}
 	number := s.lastChannel.Add(1)
 	s.channels.Add(1)
 	s.inputs.Add(1)
-	s.wg.Go(func() { newChannel(s, number).run(nc) })
+	s.wg.Go(func() {
+		defer func() { <-s.programs }()
+		newChannel(s, number).run(nc)
+	})
 }
 
 // refuseForward says in the recording, and the first time of each kind in the log, that a forward
