@@ -2,6 +2,7 @@ package bastion
 
 import (
 	"container/list"
+	"context"
 	"io"
 	"net/netip"
 	"sync"
@@ -16,6 +17,18 @@ type door struct {
 	mu      sync.Mutex
 	waiting *list.List                  // of *knock, the oldest in front
 	sources map[netip.Prefix]*list.List // of the elements of waiting, the oldest in front
+}
+
+// stranger is a connection that is not authenticated yet. Closing it ends what waits on its behalf, too.
+type stranger struct {
+	io.Closer
+	gone context.CancelFunc
+}
+
+// Close implements io.Closer.
+func (s stranger) Close() error {
+	s.gone()
+	return s.Closer.Close()
 }
 
 type knock struct {

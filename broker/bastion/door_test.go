@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 )
@@ -100,4 +102,42 @@ func TestOneSourceTakesNotAllPlaces(t *testing.T) {
 		t.Fatalf("an honest person was locked out: %v", err)
 	}
 	_ = c.Close()
+}
+
+// TestDroppedStrangersWaitForNothing: of a held source, whose turn does not come, no more connections are
+// kept than it has places.
+func TestDroppedStrangersWaitForNothing(t *testing.T) {
+	f := newFakeControl(t)
+	w := start(t, f, func(c *Config) { c.MaxPerSource = 2 })
+	for range wrongFree + 1 {
+		w.b.attempts.failed(netip.MustParseAddr("127.0.0.1"))
+	}
+	for range heldTurns {
+		w.b.attempts.turns <- struct{}{}
+	}
+	var conns []net.Conn
+	for range 20 {
+		c, err := net.Dial("tcp", w.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		conns = append(conns, c)
+	}
+	for _, c := range conns[:18] {
+		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("one of the oldest lives")
+		}
+	}
+	waiting := func() int {
+		all := make([]byte, 4<<20)
+		return strings.Count(string(all[:runtime.Stack(all, true)]), "(*attempts).turn(")
+	}
+	eventually(t, "two that wait", func() bool { return waiting() == 2 })
+	for range heldTurns {
+		<-w.b.attempts.turns
+	}
 }

@@ -60,7 +60,9 @@ func (b *Bastion) authenticate(ctx context.Context, nc net.Conn) (*client, error
 		raw.Abort()
 		return nil, err
 	}
-	leave, dropped := b.door.enter(raw.Conn, source)
+	ctx, gone := context.WithCancel(ctx)
+	defer gone()
+	leave, dropped := b.door.enter(stranger{raw.Conn, gone}, source)
 	defer leave()
 	if dropped.IsValid() {
 		b.cfg.Log.Debug("too many handshakes at once: oldest connection dropped", "source", dropped)
