@@ -221,7 +221,7 @@ func (b *Bastion) openFeed() error {
 	}
 	b.feed = &feed{control: b.cfg.Control, reg: b.reg, witness: b.cfg.Witness, store: store, log: b.cfg.Log,
 		silence: b.cfg.FeedSilence, lease: b.cfg.Lease, acks: newAckQueue(b.cfg.Control, b.cfg.Log), mark: mark,
-		seen: make(chan []byte, 1), moved: make(chan struct{}, 1), ready: make(chan struct{})}
+		seen: make(chan []byte, 1), moved: make(chan struct{}, 1), turned: make(chan struct{}, 1), ready: make(chan struct{})}
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sega/audit"
 	"sega/broker/api"
 )
 
@@ -312,7 +313,7 @@ func (c feedControl) Ack(_ context.Context, a api.Ack) error { c.acks <- a; retu
 func newTestFeed(t *testing.T, c Control) *feed {
 	log := discardLog()
 	return &feed{control: c, reg: newRegistry(), store: feedStore{t.TempDir() + "/feed.json"}, log: log, silence: 3 * time.Second,
-		lease: defaultLease, acks: newAckQueue(c, log), seen: make(chan []byte, 1), moved: make(chan struct{}, 1), ready: make(chan struct{})}
+		lease: defaultLease, acks: newAckQueue(c, log), seen: make(chan []byte, 1), moved: make(chan struct{}, 1), turned: make(chan struct{}, 1), ready: make(chan struct{})}
 }
 
 // TestLeaseAndSilence measures the feed's times on a clock of its own.
@@ -444,4 +445,45 @@ func TestSubjectsOfRevocations(t *testing.T) {
 			t.Errorf("an outer connection, %+v: %v", rev, got)
 		}
 	}
+}
+
+// TestFeedWaitsForNoSession: while the sessions are told that the feed was lost, which takes a disk, it comes
+// back, and a revocation is carried out.
+func TestFeedWaitsForNoSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		connections := 0
+		f := newTestFeed(t, feedControl{acks: make(chan api.Ack, 10), feed: func(ctx context.Context, _ int64, handle func(api.FeedItem) error) error {
+			for _, item := range []api.FeedItem{{Type: api.FeedTrust, Trust: &api.Trust{}}, {Type: api.FeedHeartbeat}} {
+				if err := handle(item); err != nil {
+					return err
+				}
+			}
+			if connections++; connections == 1 {
+				<-ctx.Done() // silence
+				return context.Cause(ctx)
+			}
+			if err := handle(api.FeedItem{Type: api.FeedRevoke, Revocation: &api.Revocation{Index: 1, SessionID: "ssh_1"}}); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}})
+		disk, cut := make(chan struct{}), make(chan endReason, 10)
+		entry := &live{session: true, subject: subject{session: "ssh_1"}, failed: func(string) { <-disk }, mended: func(string) {},
+			cut: func(why endReason) bool { cut <- why; return true }}
+		if rev := f.reg.admit(f.reg.claim(), entry); rev != nil {
+			t.Fatal(rev)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.run(ctx) }()
+		if why := <-cut; why.outcome != audit.Revoked { // the end of the lease, at the latest
+			t.Errorf("cut because %v", why)
+		}
+		close(disk)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }

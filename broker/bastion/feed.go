@@ -63,12 +63,11 @@ type feed struct {
 	seen      chan []byte         // the latest checkpoint, for the witness
 	moved     chan struct{}       // of capacity 1: the mark is to be saved
 	saving    sync.Mutex
-
-	stepping sync.Mutex
-	fallen   bool // the sessions were told so; under stepping
+	turned    chan struct{} // of capacity 1: fallen has changed
 
 	mu         sync.Mutex
 	connected  bool
+	fallen     bool // lost, and not back until a heartbeat
 	trusted    *trust
 	keys       map[string]string // registered keys: ID by fingerprint, as the last whole set has them
 	coming     map[string]string // a set of which parts are missing yet
@@ -86,6 +85,7 @@ func (f *feed) run(ctx context.Context) error {
 	g.Go(func() error { return f.acks.run(ctx) })
 	g.Go(func() error { return f.watchCheckpoints(ctx) })
 	g.Go(func() error { return f.keepMark(ctx) })
+	g.Go(func() error { return f.tellSessions(ctx) })
 	g.Go(func() error { return f.follow(ctx) })
 	return g.Wait()
 }
@@ -141,18 +141,38 @@ func (f *feed) lost(err error) {
 	}
 }
 
-// step tells the sessions that the feed is lost, or that it is back.
+// step has the sessions told that the feed is lost, or that it is back.
 func (f *feed) step(lost bool) {
-	f.stepping.Lock()
-	defer f.stepping.Unlock()
 	f.mu.Lock()
-	connected := f.connected
-	f.mu.Unlock()
-	if f.fallen == lost || connected == lost { // a heartbeat of a connection that was given up mends nothing
+	defer f.mu.Unlock()
+	if f.fallen == lost || f.connected == lost { // a heartbeat of a connection that was given up mends nothing
 		return
 	}
 	f.fallen = lost
-	f.reg.step(api.OnBroker, lost)
+	select {
+	case f.turned <- struct{}{}:
+	default:
+	}
+}
+
+// tellSessions carries steps out: a report of each session goes to the disk, which must not hold up the next
+// revocation, nor let the feed fall silent again.
+func (f *feed) tellSessions(ctx context.Context) error {
+	told := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.turned:
+		}
+		f.mu.Lock()
+		fallen := f.fallen
+		f.mu.Unlock()
+		if fallen != told {
+			told = fallen
+			f.reg.step(api.OnBroker, fallen)
+		}
+	}
 }
 
 func (f *feed) stopTimers() {
