@@ -39,6 +39,7 @@ type channel struct {
 	held      *ssh.Request // exit-status or exit-signal, until the output is through
 	exited    bool         // it has been forwarded
 	screen    fullScreen
+	errors    sync.Mutex // to write to the person's standard error
 
 	grant api.ChannelGrant // of the program, once it may start
 	files *files           // of the sftp subsystem, under mu; else nil
@@ -287,7 +288,7 @@ func (c *channel) say(line string) {
 	if c.began && c.pty {
 		start = "\r\n"
 	}
-	_, _ = c.client.Stderr().Write([]byte(start + line + "\r\n"))
+	_, _ = personErrors{c}.Write([]byte(start + line + "\r\n"))
 }
 
 func (c *channel) isPTY() bool {

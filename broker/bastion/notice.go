@@ -13,9 +13,20 @@ func (s *session) notice(text string) {
 	defer s.mu.Unlock()
 	for c := range s.terminals {
 		if !c.screen.full() {
-			c.wg.Go(func() { _, _ = c.client.Stderr().Write([]byte("\r\nsega: " + text + "\r\n")) })
+			c.wg.Go(func() { _, _ = personErrors{c}.Write([]byte("\r\nsega: " + text + "\r\n")) })
 		}
 	}
+}
+
+// personErrors is the person's standard error, to which notices and the program write at once: x/crypto has
+// one buffer for all that is written to it.
+type personErrors struct{ c *channel }
+
+// Write implements io.Writer.
+func (e personErrors) Write(p []byte) (int, error) {
+	e.c.errors.Lock()
+	defer e.c.errors.Unlock()
+	return e.c.client.Stderr().Write(p)
 }
 
 // showsNotices makes a channel one on which notices are said, until the end of what it returns.

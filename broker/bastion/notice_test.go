@@ -63,6 +63,35 @@ func TestNoticesOnTerminals(t *testing.T) {
 	}
 }
 
+// TestNoticesAmidErrors: notices that come at once, and while the host writes to the same stream, arrive whole.
+func TestNoticesAmidErrors(t *testing.T) {
+	const notices, each = 50, "0123456789"
+	f := newFakeControl(t)
+	f.newGoHost(t, "web-1", "host-web-1", func(ch ssh.Channel, reqs <-chan *ssh.Request) {
+		for r := range reqs {
+			_ = r.Reply(true, nil)
+			if r.Type == "shell" {
+				break
+			}
+		}
+		go ssh.DiscardRequests(reqs)
+		for {
+			if _, err := ch.Stderr().Write([]byte("e")); err != nil {
+				return
+			}
+		}
+	})
+	w := start(t, f)
+	_, out := w.terminalSession(t)
+	eventually(t, "what the host says", func() bool { return strings.Contains(out.String(), "eee") })
+	for range notices {
+		for _, l := range w.b.reg.matching(everybody) {
+			l.told(each)
+		}
+	}
+	eventually(t, "all notices", func() bool { return strings.Count(out.String(), "\r\nsega: "+each+"\r\n") == notices })
+}
+
 // TestEndIsAnnounced: terminals are told before a session's own end and before its idle limit; what moves
 // puts the latter off.
 func TestEndIsAnnounced(t *testing.T) {

@@ -31,7 +31,7 @@ func (c *channel) startPumps() {
 	}
 	var outputs sync.WaitGroup
 	outputs.Go(output)
-	outputs.Go(func() { c.pump(recording.StreamErr, c.host.Stderr(), c.client.Stderr(), &c.s.errored, nil) })
+	outputs.Go(func() { c.pump(recording.StreamErr, c.host.Stderr(), personErrors{c}, &c.s.errored, nil) })
 	c.wg.Go(func() {
 		outputs.Wait()
 		close(c.drained)
