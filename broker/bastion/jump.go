@@ -16,10 +16,14 @@ import (
 
 const (
 	maxInner   = 64               // hosts that one outer connection reaches at a time
+	maxOuter   = 1024             // outer connections of a login; a tool without shared ones has one for each host
 	drainGrace = 10 * time.Second // more than an inner session needs to tell its person why it ends
 )
 
-var errTooMany = errors.New("too many connections through this one")
+var (
+	errTooMany   = errors.New("too many connections through this one")
+	errManyOuter = errors.New("this login has as many connections to this bastion as one may")
+)
 
 // usage says how a host is reached.
 func (b *Bastion) usage() string {
@@ -73,6 +77,11 @@ func (b *Bastion) serveJump(ctx context.Context, c *client) {
 		cancel(leaseEnded())
 	}
 	defer b.reg.remove(j.entry)
+	if b.reg.outers(c.holder.login) > maxOuter {
+		b.reg.remove(j.entry)
+		b.onlyTell(c, hint(errManyOuter, "close some, or share one (ControlMaster in ssh_config)"))
+		return
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { ssh.DiscardRequests(c.reqs) })
 	wg.Go(func() { _ = c.conn.Wait(); cancel(c.gone()) })

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sega/broker/api"
+	"sega/sshca"
 )
 
 // through opens a connection to web-1 inside an outer one, as ssh -J does.
@@ -150,4 +151,22 @@ func TestRefusedClientThatNeverLeaves(t *testing.T) {
 			t.Fatal("it may stay for ever")
 		}
 	}
+}
+
+// TestOuterConnectionsAreBounded: a login has so many and no more, whatever goes through them; another login has
+// its own.
+func TestOuterConnectionsAreBounded(t *testing.T) {
+	f := newFakeControl(t)
+	f.newGoHost(t, "web-1", "host-web-1", echo)
+	w := start(t, f)
+	c := f.credential(t)
+	for range maxOuter {
+		w.b.reg.admit(w.b.reg.claim(), &live{subject: subject{login: loginID, outer: true}, cut: func(endReason) bool { return true }})
+	}
+	one := w.mustDial(t, "ada", c.signer)
+	if _, err := one.Dial("tcp", "web-1:22"); err == nil || !strings.Contains(err.Error(), errManyOuter.Error()) {
+		t.Errorf("one more: %v", err)
+	}
+	bob := f.credentialOf(t, sshca.KeyID{Session: "ses_zzzzzzzzzzzzzzzz2345", Person: person})
+	w.through(t, w.mustDial(t, "bob", bob.signer), bob)
 }

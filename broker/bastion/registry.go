@@ -195,4 +195,16 @@ func order(l *live) int {
 	return 1
 }
 
+// outers counts the outer connections of a login.
+func (r *registry) outers(login string) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for l := range r.live {
+		if l.subject.outer && l.subject.login == login {
+			n++
+		}
+	}
+	return n
+}
+
 func everybody(subject) bool { return true }
