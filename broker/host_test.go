@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -195,6 +196,24 @@ func TestHostTokens(t *testing.T) {
 	late := read[api.HostToken](t, alice.do("POST", api.RouteHostToken, hostTokenFor("db-3"))).Token
 	w.clock.add(hostTokenLife)
 	refused(t, spend("db-3", late), api.KindDenied, "expired")
+}
+
+// TestHostTakesNoOthersPlace: labels that one may enrol do not give the name of a host with others.
+func TestHostTakesNoOthersPlace(t *testing.T) {
+	w := newHostWorld(t)
+	alice, prod := w.login(), state.HostTerms{Address: "prod-1:22", Logins: []string{"root"}, Labels: map[string]string{"env": "prod"}}
+	early := read[api.HostToken](t, alice.do("POST", api.RouteHostToken, hostTokenFor("prod-1"))).Token // while nobody has the name
+	w.write(func(ctx context.Context, tx store.Tx) error {
+		return errors.Join(state.AddMachine(ctx, tx, state.Machine{ID: "mch_p", Name: "prod-1", Kind: api.MachineHost, Thumbprint: "p", Created: w.clock.now()}),
+			state.PutHost(ctx, tx, state.EnrolledHost{Name: "prod-1", Machine: "mch_p", Terms: prod, Method: "token", Enrolled: w.clock.now()}))
+	})
+	refused(t, alice.do("POST", api.RouteHostToken, hostTokenFor("prod-1")), api.KindDenied, "enrollHost")
+	refused(t, w.stranger().do("POST", api.RouteHostEnroll, api.HostEnrollRequest{Name: "prod-1", Token: early}), api.KindConflict, "meanwhile")
+	if h, _ := w.s.host("prod-1"); h.machine != "mch_p" || h.Labels["env"] != "prod" {
+		t.Errorf("inventory has %+v", h)
+	}
+	w.enrolledHost()
+	w.enrolledHost() // in the place of one that may be enrolled
 }
 
 // TestHostTokenMeetsNewConfiguration spends a token of a name that was given to others since.

@@ -105,7 +105,7 @@ func (s *Server) byToken(r api.HostEnrollRequest) admission {
 }
 
 // addHost stores a host and the machine that it is. The configuration may have changed since its token was
-// made, so the name is looked at once more. A host that was revoked does not come back under its name: what
+// made, so the name is looked at once more; so may the host that has the name, whose place only a token takes that was decided on with it. A host that was revoked does not come back under its name: what
 // was let in before that is no word of those who revoked it.
 func (s *Server) addHost(ctx context.Context, tx store.Tx, m state.Machine, h state.EnrolledHost) error {
 	if problem := s.checkHostTerms(h.Name, h.Terms); problem != nil {
@@ -124,6 +124,14 @@ func (s *Server) addHost(ctx context.Context, tx store.Tx, m state.Machine, h st
 	}
 	if blocked, err := blockedHost(ctx, tx, state.EnrolledHost{Name: h.Name, Machine: old.ID}); err != nil || blocked {
 		return errors.Join(err, hostRevoked(h.Name))
+	}
+	now, err := state.HostByName(ctx, tx, h.Name)
+	switch {
+	case errors.Is(err, state.ErrNotFound):
+	case err != nil:
+		return err
+	case now.Machine != h.Terms.Replaces: // nobody has decided that this one may go
+		return api.Errorf(api.KindConflict, "a host %q has enrolled meanwhile", h.Name).WithHint("to enrol it anew: sega hosts token %s", h.Name)
 	}
 	if err := s.replaceMachine(ctx, tx, m); err != nil {
 		return err

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -44,8 +45,21 @@ func (s *Server) hostToken(ctx context.Context, c *call) (any, error) {
 	if life < 0 || life > maxHostTokenLife {
 		return nil, api.Errorf(api.KindInvalid, "a join token of a host lives for up to %s", maxHostTokenLife)
 	}
-	op.decide = s.request(c.session, policy.ActionEnrollHost, policy.Resource{Type: policy.TypeHost, ID: r.Name, Labels: r.Labels},
-		policy.Context{Reason: op.reason, Ticket: op.ticket, Source: c.source.String()})
+	around := policy.Context{Reason: op.reason, Ticket: op.ticket, Source: c.source.String()}
+	op.decide = s.request(c.session, policy.ActionEnrollHost, policy.Resource{Type: policy.TypeHost, ID: r.Name, Labels: r.Labels}, around)
+	// Who takes the place of a host must be let enrol that one, too: hosts and bastions go on to believe its name.
+	var now state.EnrolledHost
+	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) (err error) {
+		now, err = state.HostByName(ctx, tx, r.Name)
+		return err
+	})
+	switch {
+	case err == nil:
+		terms.Replaces = now.Machine
+		op.also = []demand{{request: s.request(c.session, policy.ActionEnrollHost, hostResource(enrolledHost(now)), around)}}
+	case !errors.Is(err, state.ErrNotFound):
+		return nil, unavailable(err)
+	}
 	op.act = func(context.Context, policy.Decision, string) (effect, error) {
 		token, expires := api.NewToken(api.PrefixJoin), s.Now().Add(life)
 		return effect{reply: api.HostToken{Token: token, Name: r.Name, Expires: expires}, apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {

@@ -30,6 +30,7 @@ type HostTerms struct {
 	Labels    map[string]string `json:"labels"`
 	PlainKeys bool              `json:"plain_keys,omitempty"` // its sshd knows no certificates
 	Groups    []string          `json:"groups,omitempty"`     // people of which have accounts of their own there
+	Replaces  string            `json:"replaces,omitempty"`   // machine of that name in whose place it may come; "": none
 }
 
 // AddHostTerms stores what the join token of a hash is for.
