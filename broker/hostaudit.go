@@ -79,7 +79,7 @@ func (s *Server) covers(ctx context.Context, h state.EnrolledHost, l api.HostLog
 	case hop.Resource != "host/"+h.Name || d.Login != l.Login:
 		v.Why = "the session is of another host or account"
 		return v, nil
-	case l.KeyID != "" && d.Serial != strconv.FormatUint(l.Serial, 10), l.KeyID == "" && d.Fingerprint != l.Fingerprint:
+	case d.Fingerprint != l.Fingerprint, l.KeyID != "" && d.Serial != strconv.FormatUint(l.Serial, 10): // key ID and serial are whatever a CA of somebody's own puts there
 		v.Why = "the session has another certificate or key"
 		return v, nil
 	}

@@ -102,7 +102,9 @@ func TestHostAudit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return func(l *api.HostLogin) { l.KeyID, l.Serial = c.KeyId, c.Serial }
+		return func(l *api.HostLogin) {
+			l.KeyID, l.Serial, l.Fingerprint = c.KeyId, c.Serial, ssh.FingerprintSHA256(c.Key)
+		}
 	}
 	for name, tt := range map[string]struct {
 		change func(*api.HostLogin)
@@ -116,6 +118,7 @@ func TestHostAudit(t *testing.T) {
 		"another account":        {func(l *api.HostLogin) { l.Login = "root" }, "another host or account"},
 		"of another host":        {of(elsewhere), "another host or account"},
 		"another serial":         {func(l *api.HostLogin) { l.Serial++ }, "another certificate"},
+		"copied onto a key":      {func(l *api.HostLogin) { l.Fingerprint = ssh.FingerprintSHA256(signer(t).PublicKey()) }, "another certificate or key"},
 		"that did not start":     {of(unstarted), "no bastion has begun"},
 		"started and unrecorded": {of(unrecorded), "names no recording"},
 	} {
