@@ -315,7 +315,11 @@ func TestAccountsOfGroups(t *testing.T) {
 		return state.BlockSubject(ctx, tx, issuer, "gone", "", "", "test")
 	})
 	b := read[api.HostBundle](t, h.do("GET", api.RouteHostBundle, nil))
-	want := []api.HostAccount{{Login: "alice", Groups: []string{"engineering"}}, {Login: "bob", Name: "Name bob", Groups: []string{"engineering"}}}
+	person := func(subject string) string { return personDigest(state.Member{Issuer: issuer, Subject: subject}) }
+	want := []api.HostAccount{{Login: "alice", Person: person("alice"), Groups: []string{"engineering"}}, {Login: "bob", Person: person("bob"), Name: "Name bob", Groups: []string{"engineering"}}}
+	if person("alice") == person("bob") {
+		t.Error("two people of one digest")
+	}
 	if diff := cmp.Diff(want, b.Accounts); diff != "" {
 		t.Errorf("accounts (-want +got):\n%s", diff)
 	}

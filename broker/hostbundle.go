@@ -177,9 +177,15 @@ func (s *Server) accounts(ctx context.Context, q state.Querier, h state.Enrolled
 		if _, err := sshca.HopPrincipal(login, h.Name); err != nil {
 			continue
 		}
-		out = append(out, api.HostAccount{Login: login, Name: printable(m.Name, 64), Groups: groups})
+		out = append(out, api.HostAccount{Login: login, Person: personDigest(m), Name: printable(m.Name, 64), Groups: groups})
 	}
 	return unambiguous(out, h.Terms.Logins), err
+}
+
+// personDigest tells people apart on hosts, where everybody may read the bundle.
+func personDigest(m state.Member) string {
+	sum := sha256.Sum256([]byte(m.Issuer + "\x00" + m.Subject))
+	return hex.EncodeToString(sum[:16])
 }
 
 // shared returns the groups of a person that a host makes accounts for.

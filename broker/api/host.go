@@ -93,7 +93,8 @@ type HostBundle struct {
 // HostAccount is the account of a person.
 type HostAccount struct {
 	Login  string   `json:"login"`
-	Name   string   `json:"name"` // of the person, for reading
+	Person string   `json:"person"` // digest of issuer and subject, which stays where an e-mail changes hands (R2)
+	Name   string   `json:"name"`   // of the person, for reading
 	Groups []string `json:"groups"`
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,9 +26,15 @@ const accountMark = "made by sega host"
 // accountTime bounds a run of useradd or usermod.
 const accountTime = 20 * time.Second
 
-// book is the accounts that this host has made, and whether they are locked. An account is ours that stands in it
-// and has our mark in its comment: others are never touched, whatever their names.
-type book map[string]bool
+// book is the accounts that this host has made. An account is ours that stands in it and has our mark in its comment:
+// others are never touched, whatever their names.
+type book map[string]entry
+
+// entry is an account of the book. It stays that person's: who comes later by the same e-mail does not get his files.
+type entry struct {
+	Person string `json:"person"`
+	Locked bool   `json:"locked"`
+}
 
 // keeper makes and locks Unix accounts. Locking is all that happens to one that goes: its files may be evidence.
 type keeper struct {
@@ -66,8 +73,8 @@ func (k *keeper) sync(ctx context.Context, wanted []api.HostAccount) []api.HostA
 		}
 		ready = append(ready, a)
 	}
-	for login, locked := range k.book {
-		if want[login] || locked {
+	for login, e := range k.book {
+		if want[login] || e.Locked {
 			continue
 		}
 		if err := k.lock(ctx, login); err != nil {
@@ -80,28 +87,33 @@ func (k *keeper) sync(ctx context.Context, wanted []api.HostAccount) []api.HostA
 // errForeign is for an account of somebody else's making.
 var errForeign = errors.New("the account exists and was not made by sega: nobody is let into it as his own")
 
+// errOther is for an account that was made for somebody else, whom the broker knew by the same name.
+var errOther = errors.New("the account was made for another person, and his files are in it\nto give the name to whoever has it now: userdel --remove LOGIN")
+
 // open sees that an account is there and not locked.
 func (k *keeper) open(ctx context.Context, a api.HostAccount) error {
 	if err := sshca.CheckLogin(a.Login); err != nil {
 		return err
 	}
-	locked, known := k.book[a.Login]
+	was, known := k.book[a.Login]
 	exists, ours, err := k.look(ctx, a.Login)
 	switch {
 	case err != nil:
 		return err
 	case exists && (!known || !ours):
 		return errForeign
-	case exists && !locked:
+	case exists && was.Person != a.Person:
+		return errOther
+	case exists && !was.Locked:
 		return nil
 	case exists:
 		if err := k.run(ctx, "usermod", "--unlock", "--expiredate", "", "--groups", strings.Join(k.UnixGroups, ","), a.Login); err != nil {
 			return err
 		}
-		return k.note(a.Login, false)
+		return k.note(a.Login, entry{Person: a.Person})
 	}
 	// The book first: an account that is made and not in it would be nobody's.
-	if err := k.note(a.Login, false); err != nil {
+	if err := k.note(a.Login, entry{Person: a.Person}); err != nil {
 		return err
 	}
 	// No password at all, rather than a locked one, which sshd without PAM takes for a locked account.
@@ -140,19 +152,25 @@ func (k *keeper) lock(ctx context.Context, login string) error {
 			_ = exec.CommandContext(ctx, "pkill", "-KILL", "-u", login).Run() // 1: nothing ran
 		}
 	}
-	return k.note(login, true)
+	return k.note(login, entry{Person: k.book[login].Person, Locked: true})
 }
 
-func (k *keeper) note(login string, locked bool) error {
-	if was, known := k.book[login]; known && was == locked {
+// note enters an account in the book. One that is not on the disk is not in memory either: after a restart an account
+// that was made all the same would be nobody's.
+func (k *keeper) note(login string, e entry) error {
+	if was, known := k.book[login]; known && was == e {
 		return nil
 	}
-	k.book[login] = locked
-	data, err := json.Marshal(k.book)
-	if err != nil {
-		return err
+	next := maps.Clone(k.book)
+	next[login] = e
+	data, err := json.Marshal(next)
+	if err == nil {
+		err = writeFile(k.path, data, 0o600)
 	}
-	return writeFile(k.path, data, 0o600)
+	if err == nil {
+		k.book = next
+	}
+	return err
 }
 
 func (k *keeper) run(ctx context.Context, program string, args ...string) error {

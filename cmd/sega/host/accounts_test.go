@@ -59,7 +59,7 @@ func (k *keeper) line(t *testing.T, file, begin string) string {
 // TestAccounts makes accounts, locks them, brings them back, and leaves others alone.
 func TestAccounts(t *testing.T) {
 	k, said := newTestKeeper(t)
-	alice, bob := api.HostAccount{Login: "alice", Name: "Alice A: root,x"}, api.HostAccount{Login: "bob", Name: "Bob"}
+	alice, bob := api.HostAccount{Login: "alice", Person: "a", Name: "Alice A: root,x"}, api.HostAccount{Login: "bob", Name: "Bob"}
 	ready := k.sync(t.Context(), []api.HostAccount{alice, bob, {Login: "../x"}, {Login: "-x"}})
 	if diff := cmp.Diff([]api.HostAccount{alice}, ready); diff != "" {
 		t.Errorf("ready (-want +got):\n%s%v", diff, said)
@@ -92,6 +92,11 @@ func TestAccounts(t *testing.T) {
 	if got := k.line(t, "group", "adm"); got != "adm:x:4:" {
 		t.Errorf("group has %q", got)
 	}
+	twin := alice
+	twin.Person = "b"
+	if ready := again.sync(t.Context(), []api.HostAccount{twin}); len(ready) != 0 || !errors.Is(said["alice"], errOther) || !strings.HasPrefix(k.line(t, "shadow", "alice"), "alice:!*:") {
+		t.Errorf("somebody else of that name has got the account: %v", said)
+	}
 	if ready := again.sync(t.Context(), []api.HostAccount{alice}); len(ready) != 1 {
 		t.Errorf("not back: %v", said)
 	}
@@ -103,10 +108,23 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
+// TestUnnotedAccountIsNotMade: while the book cannot be written there is no new account, however often it is asked for.
+func TestUnnotedAccountIsNotMade(t *testing.T) {
+	k, said := newTestKeeper(t)
+	if err := os.MkdirAll(filepath.Join(k.path, "in the way"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if ready := k.sync(t.Context(), []api.HostAccount{{Login: "alice"}}); len(ready) != 0 || said["alice"] == nil || k.line(t, "passwd", "alice") != "" {
+			t.Errorf("ready %v, said %v", ready, said)
+		}
+	}
+}
+
 // TestForeignAccountOfAKnownName: an account that was made anew by somebody else under a name of ours is his.
 func TestForeignAccountOfAKnownName(t *testing.T) {
 	k, said := newTestKeeper(t)
-	if err := k.note("bob", false); err != nil {
+	if err := k.note("bob", entry{}); err != nil {
 		t.Fatal(err)
 	}
 	before := k.line(t, "shadow", "bob")
