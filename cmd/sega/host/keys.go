@@ -79,6 +79,9 @@ func authorizedKey(k api.HostKey, now time.Time) (string, error) {
 			return "", fmt.Errorf("the broker's key has the option %.60q", option)
 		}
 	}
+	if !strings.HasPrefix(k.SessionID, api.IDSSH) || strings.ContainsFunc(k.SessionID, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", fmt.Errorf("the broker's key is of %.60q, which is no session", k.SessionID)
+	}
 	if !strings.HasPrefix(k.Options, "restrict") || !k.Expires.After(now) {
 		return "", fmt.Errorf("the broker's key is not restricted, or has expired")
 	}
