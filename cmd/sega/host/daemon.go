@@ -28,7 +28,8 @@ type Daemon struct {
 	log   *slog.Logger
 	share float64
 
-	keeper *keeper // asked by follow alone
+	keeper    *keeper // asked by follow alone
+	unwritten bool    // what is in force could not be written, and is tried again; follow's alone
 
 	mu   sync.Mutex
 	held cached
@@ -125,7 +126,7 @@ func (d *Daemon) follow(ctx context.Context) {
 func (d *Daemon) once(ctx context.Context) error {
 	have := d.now()
 	got, err := fetchBundle(ctx, d.m, d.cfg, have)
-	if api.IsKind(err, api.KindRevoked) && !have.Blocked {
+	if api.IsKind(err, api.KindRevoked) && (!have.Blocked || d.unwritten) {
 		have.Blocked = true
 		d.log.Error("this host was revoked: every login is refused from now on", "error", err)
 		return errors.Join(err, d.keep(have))
@@ -135,7 +136,7 @@ func (d *Daemon) once(ctx context.Context) error {
 	}
 	got.Bundle.Accounts = d.keeper.sync(ctx, got.Bundle.Accounts)
 	same := slices.EqualFunc(got.Bundle.Accounts, have.Bundle.Accounts, func(a, b api.HostAccount) bool { return a.Login == b.Login })
-	if got.Bundle.Version == have.Bundle.Version && !have.Blocked && same {
+	if got.Bundle.Version == have.Bundle.Version && !have.Blocked && same && !d.unwritten {
 		err = d.heard(got)
 	} else {
 		err = d.keep(got)
@@ -178,6 +179,7 @@ func (d *Daemon) keep(v cached) error {
 	d.mu.Unlock()
 	d.changing.Lock()
 	defer d.changing.Unlock()
+	d.unwritten = true
 	all, err := d.cfg.filesOf(v)
 	if err != nil {
 		return err
@@ -185,6 +187,7 @@ func (d *Daemon) keep(v cached) error {
 	if _, err := all.pending().apply(); err != nil {
 		return err
 	}
+	d.unwritten = false
 	d.log.Info("bundle in force", "version", v.Bundle.Version, "trust", v.Bundle.Trust, "krl", v.Bundle.KRL, "blocked", v.Blocked)
 	return nil
 }

@@ -63,7 +63,7 @@ func (c Config) filesOf(v cached) (changes, error) {
 		all = append(all, change{c.file(hopCAsName), []byte(strings.Join(v.Bundle.HopCAs, "\n") + "\n"), 0o644})
 	}
 	if c.By == ByFile && !c.PlainKeys {
-		files, err := c.principals(v.Bundle)
+		files, err := c.principals(v)
 		if err != nil {
 			return nil, err
 		}
@@ -72,12 +72,16 @@ func (c Config) filesOf(v cached) (changes, error) {
 	return append(all, change{c.file(bundleName), data, 0o644}), nil
 }
 
-// principals are the files of AuthorizedPrincipalsFile: one for each account, and none for those that were.
-func (c Config) principals(b api.HostBundle) (changes, error) {
+// principals are the files of AuthorizedPrincipalsFile: one for each account, and none for those that were. A host
+// that was revoked has none.
+func (c Config) principals(v cached) (changes, error) {
 	var all changes
-	logins := b.AllLogins()
+	var logins []string
+	if !v.Blocked {
+		logins = v.Bundle.AllLogins()
+	}
 	for _, login := range logins {
-		principal, err := sshca.HopPrincipal(login, b.HostID)
+		principal, err := sshca.HopPrincipal(login, v.Bundle.HostID)
 		if err != nil {
 			return nil, err
 		}
