@@ -229,6 +229,27 @@ func TestDue(t *testing.T) {
 	}
 }
 
+// TestRenewAfterRevocation: the certificate of a host that was revoked and is in force again is renewed, whatever its age.
+func TestRenewAfterRevocation(t *testing.T) {
+	ca, key, now := newSigner(t), newSigner(t).PublicKey(), time.Unix(1_900_000_000, 0)
+	cert, err := sshca.NewHost(sshca.HostParams{Key: key, Serial: 1, KeyID: "host db-1", Names: []string{"db-1"}, ValidAfter: now, ValidBefore: now.Add(time.Hour)})
+	if err == nil {
+		err = sshca.Sign(cert, sshca.Host, ca)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, _ := bundleOf(t)
+	v.Bundle.HostCAs = []string{sshca.MarshalLine(ca.PublicKey())}
+	wants := func(v cached) bool { return v.wants(sshca.MarshalLine(cert), key, now, 0) }
+	blocked := v
+	blocked.Blocked = true
+	again := blocked.next(v.Bundle)
+	if wants(v) || wants(blocked) || again.Blocked || !wants(again) || !wants(again.next(v.Bundle)) || wants(v.next(v.Bundle)) {
+		t.Errorf("renewed: fresh %v, revoked %v, in force again %v, still %v, never revoked %v", wants(v), wants(blocked), wants(again), wants(again.next(v.Bundle)), wants(v.next(v.Bundle)))
+	}
+}
+
 // TestChangesAreAllOrNone has the last of several changes fail.
 func TestChangesAreAllOrNone(t *testing.T) {
 	dir := t.TempDir()

@@ -221,7 +221,7 @@ func (d *Daemon) renew(ctx context.Context) error {
 	if err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	if v.Blocked || v.Bundle.Version == 0 || !due(string(have), key, v.Bundle, time.Now(), d.share) {
+	if !v.wants(string(have), key, time.Now(), d.share) {
 		return nil
 	}
 	cert, err := d.cfg.certificate(ctx, d.m, key, v.Bundle)
@@ -233,6 +233,9 @@ func (d *Daemon) renew(ctx context.Context) error {
 	if _, err := d.cfg.change(ctx, changes{*cert}, true); err != nil {
 		return err
 	}
+	d.mu.Lock()
+	d.held.Renew = false // on the disk with the next bundle; until then a restart renews it once more
+	d.mu.Unlock()
 	d.log.Info("the host's certificate was renewed")
 	return nil
 }

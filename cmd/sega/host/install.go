@@ -34,7 +34,17 @@ func fetchBundle(ctx context.Context, m *machine, c Config, have cached) (cached
 		return cached{}, err
 	}
 	b.Accounts = c.Accounts.allowed(b.Accounts)
-	return cached{Bundle: b, contact: time.Now(), krl: have.krl}, nil
+	return have.next(b), nil
+}
+
+// next is what comes into force with a bundle that was just heard.
+func (c cached) next(b api.HostBundle) cached {
+	return cached{Bundle: b, contact: time.Now(), krl: c.krl, Renew: c.Renew || c.Blocked}
+}
+
+// wants reports whether the host's certificate is to be renewed now.
+func (c cached) wants(line string, key ssh.PublicKey, now time.Time, share float64) bool {
+	return !c.Blocked && c.Bundle.Version != 0 && (c.Renew || due(line, key, c.Bundle, now, share))
 }
 
 // allowed returns the accounts that this host, too, makes for people.
