@@ -86,9 +86,10 @@ func (m *machine) audit(ctx context.Context, batch []api.HostLogin) ([]api.HostV
 	return v.Verdicts, err
 }
 
-// Journal reads what sshd has written to systemd's journal, since a time as journalctl takes it; "" for all.
+// Journal reads what sshd has written to systemd's journal, since a time as journalctl takes it; "" for all. Only what root
+// has written counts (systemd.journal-fields(7), _UID): anybody may write under sshd's name.
 func Journal(ctx context.Context, since string, read func(io.Reader) error) error {
-	args := []string{"--identifier=sshd", "--identifier=sshd-session", "--output=short-iso", "--no-pager", "--quiet"}
+	args := []string{"--identifier=sshd", "--identifier=sshd-session", "--output=short-iso", "--no-pager", "--quiet", "_UID=0"}
 	if since != "" {
 		args = append(args, "--since="+since)
 	}

@@ -17,8 +17,13 @@ import (
 	"sega/broker/api"
 )
 
-// maxLogLine bounds a line of a log. sshd cuts its own at 1,024 bytes.
-const maxLogLine = 64 << 10
+const (
+	maxLogLine = 64 << 10 // bytes, of a line of a log
+	maxMessage = 1 << 10  // of sshd's part of it, which sshd itself cuts there (log.c, MSGBUFSIZ)
+	// maxBatch bounds what the logins of a batch say: six times as much in JSON, where every byte is escaped, still fits a
+	// request. Whoever may write to the log could else have each reading of it fail.
+	maxBatch = 128 << 10
+)
 
 // logReader finds the logins that sshd has accepted. Its patterns are made once for a reading.
 type logReader struct {
@@ -46,7 +51,7 @@ func (p logReader) parse(line string) (api.HostLogin, bool) {
 	if !strings.HasPrefix(message, "Accepted ") {
 		return api.HostLogin{}, false
 	}
-	m := p.login.FindStringSubmatch(message)
+	m := p.login.FindStringSubmatch(message[:min(len(message), maxMessage)])
 	if m == nil {
 		return api.HostLogin{}, false // "Accepted certificate ID …" comes before the login, and says no more
 	}
@@ -83,19 +88,21 @@ func timeOf(stamp string) time.Time {
 func (p logReader) read(r io.Reader, each func([]api.HostLogin) error) error {
 	lines := bufio.NewReaderSize(r, maxLogLine)
 	var batch []api.HostLogin
+	size := 0
 	for {
 		line, err := lines.ReadSlice('\n')
 		if l, ok := p.parse(string(line)); ok {
 			batch = append(batch, l)
+			size += len(l.Login) + len(l.Source) + len(l.Method) + len(l.Fingerprint) + len(l.KeyID)
 		}
 		for errors.Is(err, bufio.ErrBufferFull) { // the rest of a line that is none of sshd's
 			_, err = lines.ReadSlice('\n')
 		}
-		if len(batch) == api.MaxHostLogins || err != nil && len(batch) > 0 {
+		if len(batch) == api.MaxHostLogins || size >= maxBatch || err != nil && len(batch) > 0 {
 			if sendErr := each(batch); sendErr != nil {
 				return sendErr
 			}
-			batch = nil
+			batch, size = nil, 0
 		}
 		if errors.Is(err, io.EOF) {
 			return nil

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,24 @@ func TestLogIsReadWhole(t *testing.T) {
 	}
 	if diff := cmp.Diff([]int{api.MaxHostLogins, 4}, sizes); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestForgedLinesFitARequest: lines that somebody has written to the log himself do not keep others from being asked about.
+func TestForgedLinesFitARequest(t *testing.T) {
+	forged := strings.Replace(certLine, "alice@example.com", strings.Repeat("<", maxLogLine-len(certLine)-10), 1)
+	long := strings.Replace(certLine, "alice@example.com", strings.Repeat("<", 600), 1)
+	logins := 0
+	err := newLogReader().read(strings.NewReader(strings.Repeat(forged+"\n"+long+"\n", api.MaxHostLogins)+certLine), func(b []api.HostLogin) error {
+		logins += len(b)
+		r, err := json.Marshal(request{Op: opAudit, Logins: b})
+		if len(r) > maxRequest {
+			t.Errorf("a request of %d bytes", len(r))
+		}
+		return err
+	})
+	if err != nil || logins != 2*api.MaxHostLogins+1 {
+		t.Errorf("%d logins, %v", logins, err)
 	}
 }
 
