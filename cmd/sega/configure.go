@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -189,16 +190,17 @@ func freshIdentity(dir, socket string) []string {
 const hostKeyTypes = "ssh-ed25519-cert-v01@openssh.com,ecdsa-sha2-nistp256-cert-v01@openssh.com,ecdsa-sha2-nistp384-cert-v01@openssh.com," +
 	"ecdsa-sha2-nistp521-cert-v01@openssh.com,rsa-sha2-512-cert-v01@openssh.com,rsa-sha2-256-cert-v01@openssh.com"
 
-// sshCommon is what all entries have: which key, and whom to trust. Each option that could soften the check of
-// a host's key is there, since ssh takes the first value that it reads: another one behind the block, or in
-// the system's file, has no effect.
+// hostKeyChecks are all options that could soften the check of a host's key. ssh takes the first value that it
+// reads: another one behind the block, in the person's own or in the system's file, has no effect.
+func hostKeyChecks() []string {
+	return []string{"GlobalKnownHostsFile /dev/null", "StrictHostKeyChecking yes", "HostKeyAlgorithms " + hostKeyTypes, "VerifyHostKeyDNS no",
+		"UpdateHostKeys no", "CheckHostIP no", "NoHostAuthenticationForLocalhost no", "CanonicalizeHostname no", "PreferredAuthentications publickey"}
+}
+
+// sshCommon is what all entries have: which key, and whom to trust.
 func sshCommon(dir string, identity []string) string {
 	var b strings.Builder
-	for _, line := range append(identity,
-		"UserKnownHostsFile "+confQuote(filepath.Join(dir, "ssh", "known_hosts")), "GlobalKnownHostsFile /dev/null",
-		"StrictHostKeyChecking yes", "HostKeyAlgorithms "+hostKeyTypes, "VerifyHostKeyDNS no", "UpdateHostKeys no", "CheckHostIP no",
-		"NoHostAuthenticationForLocalhost no", "CanonicalizeHostname no", "PreferredAuthentications publickey",
-	) {
+	for _, line := range slices.Concat(identity, []string{"UserKnownHostsFile " + confQuote(filepath.Join(dir, "ssh", "known_hosts"))}, hostKeyChecks()) {
 		b.WriteString("    " + line + "\n")
 	}
 	return b.String()

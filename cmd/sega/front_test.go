@@ -2,7 +2,10 @@ package main
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"sega/broker/api"
@@ -35,6 +38,33 @@ func TestFrontCAsComeWithCertificates(t *testing.T) {
 		}
 		if p, err := s.app.pinned(); err != nil || !slices.Equal(p.Configuration.FrontCAs, []string{first, next}) {
 			t.Errorf("%s: %v %v", name, err, p.Configuration.FrontCAs)
+		}
+	}
+}
+
+// TestChecksStayInSSH has the real client read what `sega ssh` gives it, with a person's own file that switches checks of
+// host keys off.
+func TestChecksStayInSSH(t *testing.T) {
+	s := fakeBroker(t, nil)
+	s.pin(t, api.Configuration{Bastion: "bastion.example:2222", BastionName: "bastion-1"})
+	args, err := s.sshArgs(t.Context(), t.TempDir(), nil, "deploy", "web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(t.TempDir(), "config")
+	soft := "Host *\n  StrictHostKeyChecking no\n  VerifyHostKeyDNS yes\n  NoHostAuthenticationForLocalhost yes\n  HostKeyAlgorithms ssh-ed25519\n  CheckHostIP yes\n  CanonicalizeHostname yes\n  Compression yes\n"
+	if err := os.WriteFile(config, []byte(soft), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("ssh", append([]string{"-G", "-F", config}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	got := strings.Split(string(out), "\n")
+	for _, option := range []string{"stricthostkeychecking true", "globalknownhostsfile /dev/null", "verifyhostkeydns false", "nohostauthenticationforlocalhost no",
+		"hostkeyalgorithms " + hostKeyTypes, "checkhostip no", "canonicalizehostname false", "hostkeyalias bastion-1", "user deploy+web-1", "compression yes"} {
+		if !slices.Contains(got, option) {
+			t.Errorf("no %q in\n%s", option, out)
 		}
 	}
 }

@@ -227,10 +227,8 @@ func (s *session) sshArgs(ctx context.Context, dir string, identity []string, lo
 		return nil, err
 	}
 	var args []string
-	for _, option := range append(identity,
-		"UserKnownHostsFile="+known, "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes", "UpdateHostKeys=no",
-		"HostKeyAlias="+at.Name, "PreferredAuthentications=publickey", "ProxyJump=none", "ControlPath=none", "ForwardAgent=no",
-	) {
+	for _, option := range slices.Concat(identity, hostKeyChecks(),
+		[]string{"UserKnownHostsFile=" + known, "HostKeyAlias=" + at.Name, "ProxyJump=none", "ControlPath=none", "ForwardAgent=no"}) {
 		args = append(args, "-o", option)
 	}
 	return append(args, "-p", port, "-l", login+"+"+host, "--", addr), nil
