@@ -149,7 +149,7 @@ func TestPlainName(t *testing.T) {
 			t.Errorf("%q is refused", s)
 		}
 	}
-	for _, s := range []string{"", "-oProxyCommand=x", "-", "a b", "a\tb", "a\nb", "web*", "web?", "!web", "a,b", "user@host", "a+b", "a%b", "a/b", "..//x", `a\b`, `a"b`, "a'b", "a;b", "host:22", "[::1]"} {
+	for _, s := range []string{"", "-oProxyCommand=x", "-", "a b", "a\tb", "a\nb", "web*", "web?", "!web", "a,b", "user@host", "a+b", "a%b", "a/b", "..//x", `a\b`, `a"b`, "a'b", "a;b", "host:22", "[::1]", "a=b", "#a", "a\x00", "a$(id)", "a`id`", "a&b", "a|b", "a>b"} {
 		if plainName(s) {
 			t.Errorf("%q passes", s)
 		}

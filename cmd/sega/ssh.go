@@ -121,7 +121,7 @@ func (s *session) identity(ctx context.Context, dir string, o sshOptions) (optio
 
 // plainName keeps what is typed from becoming an option, a route or a pattern.
 func plainName(s string) bool {
-	return s != "" && s[0] != '-' && !strings.ContainsAny(s, "%+@/\\*?!\"' \t\r\n,;:")
+	return s != "" && s[0] != '-' && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || strings.ContainsRune("%+@/\\*?!\"',;:=#$`&|<>()\x7f", r) })
 }
 
 // loginAt picks the account where only one is allowed, or where one is named like the person here.
