@@ -155,14 +155,21 @@ func (a *app) removeKey(ctx context.Context, name, user string, o revokeOptions)
 	if err != nil {
 		return err
 	}
+	var found []api.Key
 	for _, k := range all {
 		if k.Name == name || k.ID == name || k.Fingerprint == name {
-			if err := a.revoke(ctx, api.RevokeRequest{Subject: api.SubjectKey, ID: k.ID, Reason: o.reason}, o); err != nil {
-				return err
-			}
-			_, _ = s.keys(ctx, user) // for completion
-			return nil
+			found = append(found, k)
 		}
 	}
-	return withKind(api.KindNotFound, withHint(fmt.Errorf("there is no key %q", name), "run: sega keys list"))
+	switch {
+	case len(found) == 0:
+		return withKind(api.KindNotFound, withHint(fmt.Errorf("there is no key %q", name), "run: sega keys list"))
+	case len(found) > 1: // of several people
+		return usagef("%d keys are called %q: name one by its ID; sega keys list --user %s shows them", len(found), name, user)
+	}
+	if err := a.revoke(ctx, api.RevokeRequest{Subject: api.SubjectKey, ID: found[0].ID, Reason: o.reason}, o); err != nil {
+		return err
+	}
+	_, _ = s.keys(ctx, user) // for completion
+	return nil
 }
