@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"slices"
 
 	"golang.org/x/crypto/ssh"
 
@@ -17,7 +19,8 @@ import (
 
 // wireCAs opens the keys of the CAs, and lets the broker read anew which ones there are: a rotation needs no restart.
 func wireCAs(ctx context.Context, c *broker.Config, path string, file config.CA, log *slog.Logger) (err error) {
-	if c.CAs, err = openCAs(ctx, path, file, log); err != nil {
+	ring := keyring{}
+	if c.CAs, err = ring.openCAs(ctx, path, file, log); err != nil {
 		return err
 	}
 	c.ReloadCAs = func(ctx context.Context) (broker.CAs, error) {
@@ -25,17 +28,22 @@ func wireCAs(ctx context.Context, c *broker.Config, path string, file config.CA,
 		if err != nil {
 			return broker.CAs{}, err
 		}
-		return openCAs(ctx, path, now.CA, log)
+		return ring.openCAs(ctx, path, now.CA, log)
 	}
 	return nil
 }
 
-func openCAs(ctx context.Context, path string, file config.CA, log *slog.Logger) (cas broker.CAs, err error) {
+// keyring has the keys by place that are no files: each is a connection or a session of an HSM, so it stays open while the
+// configuration names it, however often that is read. One reads at a time.
+type keyring map[string]ssh.Signer
+
+func (k keyring) openCAs(ctx context.Context, path string, file config.CA, log *slog.Logger) (cas broker.CAs, err error) {
 	where, err := signerConfig(path, file.Passphrase)
 	if err != nil {
 		return cas, err
 	}
 	defer where.Passphrase.Wipe()
+	var places []string
 	for _, ca := range []struct {
 		name   string
 		places config.Keys
@@ -46,26 +54,40 @@ func openCAs(ctx context.Context, path string, file config.CA, log *slog.Logger)
 		{"access", file.Access, &cas.Access, file.MoreAccess, &cas.MoreAccess}, {"hop", file.Hop, &cas.Hop, file.MoreHop, &cas.MoreHop},
 		{"front", file.Front, &cas.Front, file.MoreFront, &cas.MoreFront}, {"host", file.Host, &cas.Host, file.MoreHost, &cas.MoreHost},
 	} {
-		if *ca.to, err = openKeys(ctx, ca.places, where, log.With("ca", ca.name)); err != nil {
+		if *ca.to, err = k.openKeys(ctx, ca.places, where, log.With("ca", ca.name)); err != nil {
 			return cas, fmt.Errorf("%s CA: %w", ca.name, err)
 		}
 		bundle, err := sshca.ParseBundle(ca.lines)
 		if err != nil {
 			return cas, fmt.Errorf("more_%s: %w", ca.name, err)
 		}
-		*ca.beside = bundle
+		*ca.beside, places = bundle, append(places, ca.places...)
 	}
+	k.keep(places)
 	return cas, nil
+}
+
+// keep closes the keys that are not of these places.
+func (k keyring) keep(places []string) {
+	for place, opened := range k {
+		if slices.Contains(places, place) {
+			continue
+		}
+		delete(k, place)
+		if c, ok := opened.(io.Closer); ok {
+			_ = c.Close()
+		}
+	}
 }
 
 // openKeys opens the keys of one CA. One that cannot be opened is left out where there are others: the broker is not ready
 // while the one that signs is missing.
-func openKeys(ctx context.Context, places config.Keys, where signer.Config, log *slog.Logger) (signers []ssh.Signer, err error) {
+func (k keyring) openKeys(ctx context.Context, places config.Keys, where signer.Config, log *slog.Logger) (signers []ssh.Signer, err error) {
 	if len(places) == 0 {
 		return nil, errors.New("no key configured\nrun: segad ca init")
 	}
 	for _, place := range places {
-		opened, failed := signer.Open(ctx, place, where)
+		opened, failed := k.openKey(ctx, place, where)
 		if failed != nil {
 			log.Error("a key of a CA was not opened", "error", failed)
 			err = errors.Join(err, failed)
@@ -77,6 +99,17 @@ func openKeys(ctx context.Context, places config.Keys, where signer.Config, log 
 		return nil, err
 	}
 	return signers, nil
+}
+
+func (k keyring) openKey(ctx context.Context, place string, where signer.Config) (ssh.Signer, error) {
+	if opened, is := k[place]; is {
+		return opened, nil
+	}
+	opened, err := signer.Open(ctx, place, where)
+	if err == nil && !signer.IsFile(place) {
+		k[place] = opened
+	}
+	return opened, err
 }
 
 // signerConfig is how keys are opened that a configuration names. Paths in it are relative to it.
