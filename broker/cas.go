@@ -36,6 +36,10 @@ const caStale = 10 * time.Second
 // caTell is how often a broker says that it runs, and what it knows of the CAs.
 const caTell = 30 * time.Second
 
+// caReread is how often the configuration is read while it lacks a key: each of its keys that is a file takes a good part of a
+// second to decrypt.
+const caReread = 10 * time.Second
+
 // kindBroker is the kind of a broker among those who have seen a trust.
 const kindBroker = "broker"
 
@@ -47,6 +51,9 @@ type cas struct {
 	toldAt time.Time
 	now    atomic.Pointer[caState]
 	health caHealth
+
+	reread   int64 // version for which the configuration was read anew last
+	rereadAt time.Time
 }
 
 // caState is what one look at the database gave. It does not change.
@@ -155,8 +162,9 @@ func (s *Server) RefreshCAs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !c.ring.Load().holds(next) && s.ReloadCAs != nil {
+	if news := c.reread != next.trust.Version || time.Since(c.rereadAt) >= caReread; news && s.ReloadCAs != nil && !c.ring.Load().holds(next) {
 		s.reloadCAs(ctx)
+		c.reread, c.rereadAt = next.trust.Version, time.Now()
 	}
 	next.arrange(*c.ring.Load())
 	was := c.now.Swap(next)

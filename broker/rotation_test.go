@@ -297,7 +297,9 @@ func TestSeveralBrokersRotate(t *testing.T) {
 	}
 	r.acks(r.s.trust().Version)
 	r.refused(caAccess, "rotate", api.CAStep{}, "broker node-2 has not seen the key")
+	r.readsSeldom(other)
 	other.ReloadCAs = r.config.ReloadCAs
+	other.cas.rereadAt = time.Time{} // much later
 	if err := other.RefreshCAs(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -307,6 +309,21 @@ func TestSeveralBrokersRotate(t *testing.T) {
 	}
 	if got, err := other.authority(t.Context(), caAccess); err != nil || sshca.MarshalLine(got.PublicKey()) != sshca.MarshalLine(next.PublicKey()) {
 		t.Errorf("the other broker signs with another key: %v", err)
+	}
+}
+
+// readsSeldom: a broker that lacks a key looks into its configuration at once, and then now and then.
+func (r *rotating) readsSeldom(s *Server) {
+	r.t.Helper()
+	lacking, reads := s.CAs, 0
+	s.ReloadCAs = func(context.Context) (CAs, error) { reads++; return lacking, nil }
+	for range 5 {
+		if err := s.RefreshCAs(r.t.Context()); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	if reads != 1 {
+		r.t.Errorf("it read %d times at once, want 1", reads)
 	}
 }
 
