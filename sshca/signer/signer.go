@@ -122,7 +122,10 @@ func (r *remote) SignWithAlgorithm(rand io.Reader, data []byte, algorithm string
 	case a := <-done:
 		return a.signature, a.err
 	case <-ctx.Done():
-		r.drop()
+		// An HSM's module closes when nothing signs with it any more, which may be never: nobody waits for that.
+		if k := r.forget(); k != nil {
+			go k.shut()
+		}
 		return nil, ErrSlow
 	}
 }
@@ -185,13 +188,18 @@ func (r *remote) opened() *key {
 
 // drop closes the key.
 func (r *remote) drop() {
-	r.mu.Lock()
-	k := r.key
-	r.key = nil
-	r.mu.Unlock()
-	if k != nil {
+	if k := r.forget(); k != nil {
 		_ = k.shut()
 	}
+}
+
+// forget returns the key if it is open; the next signature opens it anew.
+func (r *remote) forget() *key {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := r.key
+	r.key = nil
+	return k
 }
 
 func (k key) shut() error {

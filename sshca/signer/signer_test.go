@@ -21,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -398,6 +399,47 @@ func TestFalseSignature(t *testing.T) {
 	if err := certifies(t, r); err != nil || opened != 2 {
 		t.Errorf("%v, opened %d times", err, opened)
 	}
+}
+
+// TestHangs: where a key hangs, whoever wants a signature waits for signTime, although the key cannot be closed as long; the next
+// signature opens it anew.
+func TestHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		good, err := ssh.NewSignerFromKey(private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wakes, closed := make(chan struct{}), false
+		r := &remote{public: good.PublicKey(), busy: make(chan struct{}, 1), open: func(context.Context) (key, error) { return key{Signer: good}, nil }}
+		r.key = &key{Signer: hanging{good, wakes}, close: func() error { <-wakes; closed = true; return nil }}
+		start := time.Now()
+		if err := certifies(t, r); !errors.Is(err, ErrSlow) || time.Since(start) != signTime {
+			t.Errorf("after %s: %v", time.Since(start), err)
+		}
+		if err := certifies(t, r); err != nil {
+			t.Errorf("opened anew: %v", err)
+		}
+		close(wakes)
+		synctest.Wait()
+		if !closed {
+			t.Error("the key that hung was not closed")
+		}
+	})
+}
+
+// hanging signs once it wakes.
+type hanging struct {
+	ssh.Signer
+	wakes chan struct{}
+}
+
+func (h hanging) SignWithAlgorithm(rand io.Reader, data []byte, _ string) (*ssh.Signature, error) {
+	<-h.wakes
+	return h.Sign(rand, data)
 }
 
 // lying signs something else.
