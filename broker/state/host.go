@@ -122,11 +122,15 @@ func NumberBundle(ctx context.Context, q Querier, machine, digest string, floor 
 }
 
 // RevokedOnHost returns the SSH sessions of a host that were begun after a time and that a revocation has
-// ended since: that of the person, of the login, or their own. Their certificates may not have expired.
+// ended since: that of the person, of the login, of a certificate that they stand on, or their own. Their
+// certificates may not have expired.
 func RevokedOnHost(ctx context.Context, q Querier, host string, after time.Time) ([]string, error) {
-	rows, err := q.QueryContext(ctx, `SELECT s.id FROM ssh_sessions AS s WHERE s.host=? AND s.started>? AND EXISTS (
+	rows, err := q.QueryContext(ctx, `SELECT s.id FROM ssh_sessions AS s WHERE s.host=? AND s.started>? AND (EXISTS (
 		SELECT 1 FROM revocations AS r WHERE r.session_id=s.id OR (r.login_id<>'' AND r.login_id=s.login_id)
-			OR (r.sub<>'' AND r.iss=s.iss AND r.sub=s.sub AND r.at>=s.started)) ORDER BY s.id`, host, Millis(after))
+			OR (r.sub<>'' AND r.iss=s.iss AND r.sub=s.sub AND r.at>=s.started))
+		OR EXISTS (SELECT 1 FROM ssh_certs AS c JOIN revoked_certs AS v
+			ON (v.profile='access' AND v.serial=c.access) OR (v.profile='hop' AND v.serial=c.hop) OR (v.profile='host' AND v.serial=c.host)
+			WHERE c.id=s.id)) ORDER BY s.id`, host, Millis(after))
 	return collect(rows, err, func(r *sql.Rows) (id string, err error) { return id, r.Scan(&id) })
 }
 

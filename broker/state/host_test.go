@@ -91,6 +91,15 @@ func TestRevokedOnHost(t *testing.T) {
 		add("ssh_lives", "db-1", "carol", "ses_c", noon)
 		add("ssh_old", "db-1", "bob", "ses_b", noon.Add(-time.Hour))
 		add("ssh_there", "db-2", "bob", "ses_b", noon)
+		add("ssh_access", "db-1", "carol", "ses_c", noon)
+		add("ssh_hop", "db-1", "carol", "ses_c", noon)
+		d.write(func(ctx context.Context, q state.Querier) error {
+			return errors.Join(state.AddSSHCerts(ctx, q, "ssh_lives", state.SSHCerts{Access: 9, Hop: 7}),
+				state.AddSSHCerts(ctx, q, "ssh_access", state.SSHCerts{Access: 7, Hop: 9}),
+				state.AddSSHCerts(ctx, q, "ssh_hop", state.SSHCerts{Access: 10, Hop: 8}),
+				state.RevokeCert(ctx, q, state.RevokedCert{Profile: "access", Serial: 7, Named: true, ValidBefore: noon.Add(time.Hour)}),
+				state.RevokeCert(ctx, q, state.RevokedCert{Profile: "hop", Serial: 8, Named: true, ValidBefore: noon.Add(time.Hour)}))
+		})
 		d.write(func(ctx context.Context, q state.Querier) error {
 			at := noon.Add(time.Second)
 			return errors.Join(state.AddRevocation(ctx, q, state.Revocation{Index: 1, Issuer: issuer, Subject: "alice", At: at}),
@@ -99,7 +108,7 @@ func TestRevokedOnHost(t *testing.T) {
 		})
 		want(d, func(ctx context.Context, q state.Querier) ([]string, error) {
 			return state.RevokedOnHost(ctx, q, "db-1", noon.Add(-time.Minute))
-		}, []string{"ssh_itself", "ssh_login", "ssh_person"})
+		}, []string{"ssh_access", "ssh_hop", "ssh_itself", "ssh_login", "ssh_person"})
 	})
 }
 
