@@ -290,3 +290,15 @@ func TestChangesAreAllOrNone(t *testing.T) {
 	}
 	same(was)
 }
+
+// TestKeysOfOtherAccounts: the broker is not asked for keys of an account that no person has here. One whose e-mail gives him the
+// name of an account that somebody else made would come into that one.
+func TestKeysOfOtherAccounts(t *testing.T) {
+	d := &Daemon{}
+	d.held, _ = bundleOf(t)
+	for _, login := range []string{"root", "postgres", "bob", ""} {
+		if r := d.keys(t.Context(), login); r.Why == "" || len(r.Keys) > 0 {
+			t.Errorf("%q: %+v", login, r)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,8 +96,12 @@ var knownOption = map[string]bool{"restrict": true, "pty": true, "port-forwardin
 func (d *Daemon) keys(ctx context.Context, login string) response {
 	ctx, cancel := context.WithTimeout(ctx, keysTime)
 	defer cancel()
-	if d.now().Blocked {
+	held := d.now()
+	switch {
+	case held.Blocked:
 		return response{Why: "the host was revoked"}
+	case !slices.Contains(held.Bundle.AllLogins(), login): // an account of its own that is somebody else's here, too
+		return response{Why: "nobody is let into this account of the host"}
 	}
 	v, err := with(ctx, d.m, func(ctx context.Context) (api.HostKeys, error) { return d.m.client.HostKeys(ctx, login) })
 	if err != nil {
