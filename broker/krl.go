@@ -251,7 +251,8 @@ func (s *Server) sendKRL(ctx context.Context, c *call, contentType string, part 
 	if err != nil {
 		return nil, err
 	}
-	if !strings.Contains(c.request.Header.Get("If-None-Match"), k.etag) {
+	unchanged := namesETag(c.request.Header.Get("If-None-Match"), k.etag)
+	if !unchanged {
 		if err := s.limits.krl(c.source); err != nil {
 			return nil, err
 		}
@@ -265,9 +266,24 @@ func (s *Server) sendKRL(ctx context.Context, c *call, contentType string, part 
 		h.Set("Content-Type", contentType)
 		h.Set("Etag", k.etag)
 		h.Set(api.HeaderKRLVersion, strconv.FormatInt(k.Version, 10))
+		if unchanged {
+			h.Del("Content-Type")
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(streamWrite + time.Duration(len(data)/krlSlowest)*time.Second))
 		http.ServeContent(w, c.request, "", time.Time{}, bytes.NewReader(data))
 	}), nil
+}
+
+// namesETag reports whether a list of ETags, weak ones too, has one. What is no list of them is sent the whole.
+func namesETag(list, etag string) bool {
+	for v := range strings.SplitSeq(list, ",") {
+		if strings.TrimPrefix(strings.TrimSpace(v), "W/") == etag {
+			return true
+		}
+	}
+	return false
 }
 
 // krl takes one whole list.
