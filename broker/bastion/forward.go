@@ -69,7 +69,7 @@ func parseForward(kind string, payload []byte) (f *forward, ok bool) {
 	case api.ChannelAgent:
 		ok = len(payload) == 0
 	}
-	return f, ok
+	return f, ok && meansItself(f.ask.Host) && meansItself(f.ask.Socket)
 }
 
 func place(host string, port uint32) string {

@@ -192,6 +192,52 @@ func recordedPayload(t *testing.T, kind string, r request) []byte {
 
 // FuzzForwards reads openings of forwarded connections and requests to listen. What goes on is what the
 // recording says, and nothing else.
+// TestNamesThatHostsReadOtherwise: a stock sshd takes a name with a zero byte at its end for the name without, of
+// which the bastion and policy would know nothing.
+func TestNamesThatHostsReadOtherwise(t *testing.T) {
+	for _, kind := range []string{"exec", "subsystem"} {
+		if _, ok := parseClientRequest(kind, ssh.Marshal(nameRequest{"sftp\x00"})); ok {
+			t.Errorf("%s goes on", kind)
+		}
+	}
+	for kind, payload := range map[string]any{
+		api.ChannelDirectTCP:       directTCPIP{"127.0.0.1\x00", 22, "127.0.0.1", 1},
+		api.ChannelDirectSocket:    directSocket{Path: "/run/x\x00"},
+		api.ChannelForwardedTCP:    directTCPIP{"db\x00", 5432, "127.0.0.1", 1},
+		api.ChannelForwardedSocket: forwardedSocket{Path: "/run/x\x00"},
+	} {
+		if _, ok := parseForward(kind, ssh.Marshal(payload)); ok {
+			t.Errorf("%s goes on", kind)
+		}
+	}
+	for kind, payload := range map[string]any{
+		api.ChannelListenTCP:    listenTCP{"localhost\x00", 8080},
+		api.ChannelListenSocket: nameRequest{"/run/x\x00"},
+	} {
+		if _, ok := parseListen(kind, ssh.Marshal(payload)); ok {
+			t.Errorf("%s goes on", kind)
+		}
+	}
+}
+
+// TestSFTPByAnotherName asks a stock sshd for its sftp subsystem so that the bastion would not follow it.
+func TestSFTPByAnotherName(t *testing.T) {
+	f := newFakeControl(t)
+	f.startSSHD(t, "web-1", "host-web-1")
+	w := start(t, f)
+	ch, reqs, err := w.direct(t).OpenChannel("session", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go ssh.DiscardRequests(reqs)
+	if ok, err := ch.SendRequest("subsystem", true, ssh.Marshal(nameRequest{"sftp\x00"})); ok || err != nil {
+		t.Errorf("started: %v, %v", ok, err)
+	}
+	if got := f.find(kindCommand); len(got) != 0 {
+		t.Errorf("the broker was asked: %+v", got)
+	}
+}
+
 func FuzzForwards(f *testing.F) {
 	f.Add(api.ChannelDirectTCP, ssh.Marshal(directTCPIP{"db", 5432, "127.0.0.1", 50000}))
 	f.Add(api.ChannelDirectTCP, ssh.Marshal(directTCPIP{"[::1]", 5432, "fe80::1%eth0", 65536}))

@@ -61,7 +61,7 @@ func parseListen(kind string, payload []byte) (r api.ChannelRequest, ok bool) {
 		ok = parsePayload(payload, &p) && p.Value != ""
 		r.Socket = p.Value
 	}
-	return r, ok
+	return r, ok && meansItself(r.Host) && meansItself(r.Socket)
 }
 
 // listen answers a request that the host listen. The answer to one for any port names it.

@@ -2,6 +2,7 @@ package bastion
 
 import (
 	"strconv"
+	"strings"
 
 	"golang.org/x/crypto/ssh"
 
@@ -125,10 +126,10 @@ func parseStart(kind string, payload []byte) (request, bool) {
 		ok := parsePayload(payload, &noPayload{})
 		return request{recorded: true, start: true, payload: payload, event: recording.Event{Type: recording.EventShell}}, ok
 	case "exec":
-		ok := parsePayload(payload, &p)
+		ok := parsePayload(payload, &p) && meansItself(p.Value)
 		return request{recorded: true, start: true, payload: payload, event: recording.Event{Type: recording.EventExec, Command: p.Value}}, ok
 	case "subsystem":
-		ok := parsePayload(payload, &p)
+		ok := parsePayload(payload, &p) && meansItself(p.Value)
 		return request{recorded: true, start: true, payload: payload, event: recording.Event{Type: recording.EventSubsystem, Name: p.Value}}, ok
 	}
 	return request{}, false
@@ -163,3 +164,7 @@ func parsePayload(payload []byte, out any) bool {
 	}
 	return ssh.Unmarshal(payload, out) == nil
 }
+
+// meansItself reports whether a host reads a string as the bastion and policy do. OpenSSH drops a zero byte at
+// the end (sshbuf_get_cstring), so that "sftp\x00" is sftp to it, and "127.0.0.1\x00" an address.
+func meansItself(s string) bool { return !strings.Contains(s, "\x00") }
