@@ -61,7 +61,7 @@ func (f *fileReports) reportOf(op sftp.Operation) api.Report {
 // fileOperation is an operation as the log has it.
 func fileOperation(channel uint32, protocol string, op sftp.Operation) api.FileOperation {
 	d := api.FileOperation{Channel: channel, Number: op.Number, Protocol: protocol, Cut: op.Cut, Flags: op.Flags, Read: fileTransfer(op.Read),
-		Written: fileTransfer(op.Written), Failed: op.Failed, Entries: op.Entries, Extension: printable(op.Name)}
+		Written: fileTransfer(op.Written), Failed: op.Failed, Entries: op.Entries, Extension: extension(op.Name)}
 	d.Path, d.Raw = utf8Path(op.Path)
 	to, raw := utf8Path(op.To)
 	if d.To = to; raw != nil {
@@ -94,6 +94,15 @@ func fileTransfer(t *sftp.Transfer) *api.FileTransfer {
 		out.Rest = &api.FileRest{Bytes: t.Rest.Bytes, SHA256: t.Rest.SHA256}
 	}
 	return out
+}
+
+// maxExtension is what the broker takes; it would refuse the report of a longer name for good.
+const maxExtension = 64
+
+// extension returns the name of one for people to read, in few bytes.
+func extension(name string) string {
+	name = printable(name)
+	return strings.ToValidUTF8(name[:min(len(name), maxExtension)], "")
 }
 
 // utf8Path returns a path for people to read, and its bytes where that is another one.

@@ -14,12 +14,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"filippo.io/age"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/ssh"
 
 	"sega/broker/api"
+	"sega/broker/bastion/sftp"
 )
 
 // sftpPacket builds a packet of SFTP: uint32 and uint64 as they are, strings with their length.
@@ -421,5 +423,14 @@ func TestBatchesFitARequest(t *testing.T) {
 	}
 	if c.all != 200 || c.most > 512<<10 {
 		t.Errorf("%d operations came, the largest request has %d bytes", c.all, c.most)
+	}
+}
+
+// TestExtensionsAreShort: however somebody names an extension, the broker takes the report of it.
+func TestExtensionsAreShort(t *testing.T) {
+	for _, name := range []string{"copy-data", strings.Repeat("\x01", 64), strings.Repeat("\xff\n", 32), strings.Repeat("ẞ", 21), ""} {
+		if got := fileOperation(1, api.ProtocolSFTP, sftp.Operation{Name: name}).Extension; len(got) > 64 || !utf8.ValidString(got) || name == "copy-data" && got != name {
+			t.Errorf("%q is told as %q", name, got)
+		}
 	}
 }
