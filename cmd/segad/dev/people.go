@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 
@@ -136,13 +137,20 @@ func portFree(port int) bool {
 	return l.Close() == nil
 }
 
+// freePort takes one from below those that the kernel gives to whoever asks for any (32768 and up on Linux):
+// between two starts nobody else gets it by chance.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	const first, last = 15000, 32767
+	for range 100 {
+		n, err := rand.Int(rand.Reader, big.NewInt(last-first+1))
+		if err != nil {
+			return 0, err
+		}
+		if port := first + int(n.Int64()); portFree(port) {
+			return port, nil
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("no port between %d and %d is free", first, last)
 }
 
 func makeAge(path string) (recipient string, err error) {

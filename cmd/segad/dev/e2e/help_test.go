@@ -109,7 +109,7 @@ func TestUsage(t *testing.T) {
 	p := somebody(t)
 	for _, argv := range [][]string{
 		{"sega", "status", "extra"}, {"sega", "login", "a", "b"}, {"sega", "login", "--paste", "--device", "localhost"}, {"sega", "login", "http://localhost"}, {"sega", "exec"}, {"sega", "exec", "role", "true"},
-		{"sega", "exec", "--", "true"}, {"sega", "env"}, {"sega", "credential-process"}, {"sega", "console"}, {"sega", "ssh"}, {"sega", "configure", "--ssh"}, {"sega", "revoke"}, {"sega", "revoke", "user"},
+		{"sega", "exec", "--", "true"}, {"sega", "env"}, {"sega", "credential-process"}, {"sega", "console"}, {"sega", "ssh"}, {"sega", "revoke"}, {"sega", "revoke", "user"},
 		{"sega", "revoke", "planet", "x"}, {"sega", "unblock"}, {"sega", "unblock", "user"}, {"sega", "audit"}, {"sega", "audit", "show"}, {"sega", "audit", "frobnicate"}, {"sega", "sessions", "extra"},
 		{"segad", "broker"}, {"segad", "bastion"}, {"segad", "ca", "init"}, {"segad", "policy", "check"}, {"segad", "dev", "login"}, {"segad", "dev", "up", "extra"},
 	} {
@@ -117,7 +117,7 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%q: exit %d, want 2\n%s%s", argv, r.Code, r.Out, r.Err)
 		}
 	}
-	for _, argv := range [][]string{{"status"}, {"roles"}, {"hosts"}, {"exec", "role", "--", "true"}, {"env", "role"}, {"credential-process", "role"}, {"console", "role"}, {"ssh", "host"}, {"configure", "--ssh", "--print"},
+	for _, argv := range [][]string{{"status"}, {"roles"}, {"hosts"}, {"exec", "role", "--", "true"}, {"env", "role"}, {"credential-process", "role"}, {"console", "role"}, {"ssh", "host"}, {"configure", "--ssh"}, {"configure", "--ssh", "--print"},
 		{"sessions"}, {"revoke", "user", alice, "--yes", "--reason", "x"}, {"audit", "query"}, {"audit", "tail"}, {"audit", "verify"}} {
 		expect(t, p.Sega(argv...), 4, "sega login")
 		expect(t, p.Run("env", append([]string{"SEGA_BROKER=https://127.0.0.1:1", "sega"}, argv...)...), 4, "sega login")
