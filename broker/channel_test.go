@@ -309,6 +309,19 @@ func TestForwardsToSSH(t *testing.T) {
 	}
 }
 
+// TestForwardsToBlanks: what stands behind a blank does not hide an address from policy.
+func TestForwardsToBlanks(t *testing.T) {
+	w, _, _ := channelWorld(t, channelPolicies)
+	host, _ := w.s.host("web-1")
+	for name, refused := range map[string]bool{"127.0.0.1 x": true, "127.0.0.1\tx": true, "10.0.0.1\nx": true, "a\x00b": true, "a\x7f": true, " db": false, "db": false, "": false, "*": false} {
+		for _, kind := range []string{api.ChannelDirectTCP, api.ChannelListenTCP} {
+			if _, problem := w.s.forwardOf(api.ChannelRequest{Type: kind, Host: name, Port: 5432}, host); (problem != nil) != refused {
+				t.Errorf("%s to %q: %v", kind, name, problem)
+			}
+		}
+	}
+}
+
 // FuzzCanonicalHost: the form is stable, and no spelling of the loopback that the standard library reads
 // gets past.
 func FuzzCanonicalHost(f *testing.F) {

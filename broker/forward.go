@@ -23,6 +23,10 @@ func (s *Server) forwardOf(r api.ChannelRequest, host Host) (policy.Forward, *ap
 		return policy.Forward{}, nil
 	}
 	name := canonicalHost(r.Host)
+	if strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
+		// To inet_aton(3), and so to getaddrinfo of glibc before 2.29, "127.0.0.1 x" is an address.
+		return policy.Forward{}, api.Errorf(api.KindDenied, "no host of a forward has a blank in its name").WithHint("name it as DNS does, or by its address")
+	}
 	f := policy.Forward{Direction: t.direction, Host: name, Port: int64(r.Port), Socket: r.Socket, Loopback: r.Socket == "" && ownLoopback(name)}
 	if t.direction == policy.DirectionLocal && r.Socket == "" && s.isSSH(name, r.Port, host) {
 		return f, api.Errorf(api.KindDenied, "forwards to the sshd of a host are refused: what went through could not be read").
