@@ -65,7 +65,7 @@ func TestNoticesOnTerminals(t *testing.T) {
 
 // TestNoticesAmidErrors: notices that come at once, and while the host writes to the same stream, arrive whole.
 func TestNoticesAmidErrors(t *testing.T) {
-	const notices, each = 50, "0123456789"
+	const notices, each = 2000, "0123456789"
 	f := newFakeControl(t)
 	f.newGoHost(t, "web-1", "host-web-1", func(ch ssh.Channel, reqs <-chan *ssh.Request) {
 		for r := range reqs {
