@@ -67,6 +67,7 @@ type ballast struct {
 	done chan struct{}
 }
 
+// fillDisk returns when the disk is full for the first time.
 func fillDisk(t *testing.T, dir string) *ballast {
 	t.Helper()
 	b := &ballast{path: filepath.Join(dir, "ballast"), stop: make(chan struct{}), done: make(chan struct{})}
@@ -74,9 +75,11 @@ func fillDisk(t *testing.T, dir string) *ballast {
 	if err != nil {
 		t.Fatal(err)
 	}
+	filled := make(chan struct{})
 	go func() {
 		defer close(b.done)
 		defer f.Close()
+		full := sync.OnceFunc(func() { close(filled) })
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		block := make([]byte, 4096)
@@ -86,6 +89,7 @@ func fillDisk(t *testing.T, dir string) *ballast {
 					break
 				}
 			}
+			full()
 			select {
 			case <-b.stop:
 				return
@@ -94,6 +98,7 @@ func fillDisk(t *testing.T, dir string) *ballast {
 		}
 	}()
 	t.Cleanup(b.halt)
+	<-filled
 	return b
 }
 
