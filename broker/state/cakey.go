@@ -30,8 +30,9 @@ type CAKey struct {
 
 const caColumns = `ca, key, phase, version, published, replaced, until, retired`
 
-func caKeys(ctx context.Context, q Querier, where string, args ...any) ([]CAKey, error) {
-	rows, err := q.QueryContext(ctx, `SELECT `+caColumns+` FROM ca_keys `+where+` ORDER BY ca, version, key`, args...)
+// CAKeys returns all keys of the CAs, retired ones too, in the order in which each CA published them.
+func CAKeys(ctx context.Context, q Querier) ([]CAKey, error) {
+	rows, err := q.QueryContext(ctx, `SELECT `+caColumns+` FROM ca_keys ORDER BY ca, version, key`)
 	return collect(rows, err, func(r *sql.Rows) (CAKey, error) {
 		var k CAKey
 		var published, replaced, until, retired int64
@@ -39,15 +40,6 @@ func caKeys(ctx context.Context, q Querier, where string, args ...any) ([]CAKey,
 		k.Published, k.Replaced, k.Until, k.Retired = Time(published), Time(replaced), Time(until), Time(retired)
 		return k, err
 	})
-}
-
-// CAKeys returns all keys of the CAs, retired ones too, in the order in which each CA published them.
-func CAKeys(ctx context.Context, q Querier) ([]CAKey, error) { return caKeys(ctx, q, ``) }
-
-// RetiredCAs returns the keys that have left the trust: what of theirs turns up is to be refused, so they belong on every
-// revocation list.
-func RetiredCAs(ctx context.Context, q Querier) ([]CAKey, error) {
-	return caKeys(ctx, q, `WHERE phase=?`, CARetired)
 }
 
 // AddCAKey records a key; ErrExists where any CA has or had it, or where its phase is taken.
