@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"sega/cmd/segad/dev/freeport"
+
 	"golang.org/x/crypto/ssh"
 )
 
@@ -54,23 +56,12 @@ func startSSHD(t *testing.T, hostKey ed25519.PrivateKey, hostCert *ssh.Certifica
 		config += "AuthorizedPrincipalsFile " + writeFile(t, "principals", strings.Join(principals, "\n")+"\n") + "\n"
 	}
 	for range 5 {
-		if s := tryStart(t, program, config, freePort(t)); s != nil {
+		if s := tryStart(t, program, config, freeport.For(t)); s != nil {
 			return s
 		}
 	}
 	t.Fatal("sshd does not start")
 	return nil
-}
-
-// freePort returns a port that was free a moment ago; tryStart fails where it no longer is.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func tryStart(t *testing.T, program, config string, port int) *sshd {

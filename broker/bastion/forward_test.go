@@ -24,6 +24,7 @@ import (
 	"sega/audit"
 	"sega/audit/recording"
 	"sega/broker/api"
+	"sega/cmd/segad/dev/freeport"
 )
 
 // everyForward is what a policy that permits all of it may permit.
@@ -138,7 +139,7 @@ func TestForwardsOfOpenSSH(t *testing.T) {
 	w := start(t, f)
 	dir := t.TempDir()
 	tcp, unix := service(t, "tcp", "127.0.0.1:0", reverse), service(t, "unix", filepath.Join(dir, "s"), reverse)
-	free := func() string { return fmt.Sprintf("127.0.0.1:%d", freePort(t)) }
+	free := func() string { return freeport.Address(freeport.For(t)) }
 	local := free()
 	dynamic := free()
 	remote := free()

@@ -25,6 +25,7 @@ import (
 	"sega/audit/recording"
 	"sega/audit/recording/bucket"
 	"sega/broker/api"
+	"sega/cmd/segad/dev/freeport"
 	"sega/sshca"
 )
 
@@ -290,7 +291,7 @@ func (f *fakeControl) startSSHD(t testing.TB, name, hostID string, sftpServer ..
 	writeFile(t, filepath.Join(dir, "host-cert.pub"), sshca.MarshalLine(cert)+"\n")
 	writeFile(t, filepath.Join(dir, "hop-ca.pub"), f.hop.line()+"\n")
 	writeFile(t, filepath.Join(dir, "principals"), currentLogin(t)+"@"+hostID+"\n")
-	port := freePort(t)
+	port := freeport.For(t)
 	writeFile(t, filepath.Join(dir, "config"), fmt.Sprintf(`
 Port %d
 ListenAddress 127.0.0.1
@@ -338,16 +339,6 @@ func runUntilCleanup(t testing.TB, cmd *exec.Cmd) {
 			t.Logf("sshd:\n%s", log.String())
 		}
 	})
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func writeFile(t testing.TB, path, text string) {

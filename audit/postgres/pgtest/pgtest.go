@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -17,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sega/cmd/segad/dev/freeport"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -155,7 +156,7 @@ func (s *Server) prepare() error {
 		return err
 	}
 	var err error
-	if s.Port, err = freePort(); err != nil {
+	if s.Port, err = freeport.Pick(); err != nil {
 		return err
 	}
 	file := filepath.Join(s.Dir, "password")
@@ -191,15 +192,6 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	c.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}
 	setProcess(c, s.account)
 	return c
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // Restart starts the server, after stopping it where it runs, and waits until it takes connections.

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"sega/broker/api"
+	"sega/cmd/segad/dev/freeport"
 )
 
 // machine is a machine of a test, in which all is well until something is broken.
@@ -50,7 +50,7 @@ func newMachine(t *testing.T) *machine {
 	m.broker.Config.ErrorLog = log.New(io.Discard, "", 0)
 	m.broker.StartTLS()
 	t.Cleanup(m.broker.Close)
-	m.config = api.Configuration{Origin: m.broker.URL, Issuer: m.idp.URL, LogKey: "key", RedirectPorts: []int{freePort(t)}, Version: "1.0"}
+	m.config = api.Configuration{Origin: m.broker.URL, Issuer: m.idp.URL, LogKey: "key", RedirectPorts: []int{freeport.For(t)}, Version: "1.0"}
 
 	home := filepath.Join(t.TempDir(), "sega")
 	if err := os.MkdirAll(filepath.Join(home, "secrets"), 0o700); err != nil {
@@ -127,16 +127,6 @@ type policy struct {
 func (p policy) Status(context.Context) (api.Status, error) { return p.status, p.err }
 func (p policy) Roles(context.Context) (api.Roles, error)   { return api.Roles{Roles: p.roles}, p.err }
 func (p policy) Hosts(context.Context) (api.Hosts, error)   { return api.Hosts{Hosts: p.hosts}, p.err }
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
-}
 
 // examine runs all checks.
 func (m *machine) examine() (found []Finding, failed int) {

@@ -9,13 +9,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 
 	"filippo.io/age"
 
 	"sega/cmd/segad/config"
+	"sega/cmd/segad/dev/freeport"
 	"sega/cmd/segad/dev/provider"
 )
 
@@ -91,12 +90,12 @@ func (e *environment) makeSaved() error {
 	e.saved.AWSKeyID, e.saved.AWSSecret = "ASIADEV"+base32.StdEncoding.EncodeToString(randomBytes(10))[:13], randomText(30)
 	e.saved.Ports = map[string]int{}
 	for _, name := range []string{"provider", "sts", "console", "broker", "bastion", "host"} {
-		if e.saved.Ports[name], err = freePort(); err != nil {
+		if e.saved.Ports[name], err = freeport.Pick(); err != nil {
 			return err
 		}
 	}
 	for range 3 {
-		port, err := freePort()
+		port, err := freeport.Pick()
 		if err != nil {
 			return err
 		}
@@ -115,42 +114,18 @@ func (e *environment) save() error {
 
 // port returns the port of a server: the one of the last run where it is free.
 func (e *environment) port(name string) (int, error) {
-	if port := e.saved.Ports[name]; port != 0 && portFree(port) {
+	if port := e.saved.Ports[name]; port != 0 && freeport.Free(port) {
 		return port, nil
 	}
 	if name == "provider" && e.saved.Ports[name] != 0 {
 		return 0, fmt.Errorf("port %d is taken, and it is part of the provider's issuer, which people are known by: free it, or start with a new --data folder", e.saved.Ports[name])
 	}
-	port, err := freePort()
+	port, err := freeport.Pick()
 	if err != nil {
 		return 0, err
 	}
 	e.saved.Ports[name] = port
 	return port, e.save()
-}
-
-func portFree(port int) bool {
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return false
-	}
-	return l.Close() == nil
-}
-
-// freePort takes one from below those that the kernel gives to whoever asks for any (32768 and up on Linux):
-// between two starts nobody else gets it by chance.
-func freePort() (int, error) {
-	const first, last = 15000, 32767
-	for range 100 {
-		n, err := rand.Int(rand.Reader, big.NewInt(last-first+1))
-		if err != nil {
-			return 0, err
-		}
-		if port := first + int(n.Int64()); portFree(port) {
-			return port, nil
-		}
-	}
-	return 0, fmt.Errorf("no port between %d and %d is free", first, last)
 }
 
 func makeAge(path string) (recipient string, err error) {

@@ -21,6 +21,7 @@ import (
 
 	"sega/broker/api"
 	"sega/cmd/segad/config"
+	"sega/cmd/segad/dev/freeport"
 	"sega/sshca"
 	"sega/sshca/softkey"
 )
@@ -247,11 +248,8 @@ func (l *sshLab) stop() error {
 }
 
 func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return listener.Addr().String(), listener.Close()
+	port, err := freeport.Pick()
+	return freeport.Address(port), err
 }
 
 // startBare starts this program once more as the bare proxy.

@@ -15,6 +15,7 @@ import (
 	"sega/audit"
 	"sega/cmd/segad/config"
 	"sega/cmd/segad/dev/devtest"
+	"sega/cmd/segad/dev/freeport"
 )
 
 const secondBastion = "second-bastion"
@@ -51,7 +52,7 @@ func TestDrainToASecondBastion(t *testing.T) {
 	drain := time.Minute
 	r := startRig(t, func(r *rig) {
 		second = r.bfile
-		second.Name, second.Listen, second.Data, second.JoinToken = secondBastion, freeAddress(t), r.path("second"), r.path(secondBastion+".join")
+		second.Name, second.Listen, second.Data, second.JoinToken = secondBastion, freeport.Address(freeport.For(t)), r.path("second"), r.path(secondBastion+".join")
 		r.bfile.Drain, second.Drain = &drain, new(time.Duration)
 		writeFile(t, second.JoinToken, []byte("sega_join_chaos_second\n"))
 		r.file.Bastions = append(r.file.Bastions[:1:1], config.Bastion{Name: secondBastion, Address: second.Listen, Egress: []string{"127.0.0.1/32"}, JoinToken: second.JoinToken})

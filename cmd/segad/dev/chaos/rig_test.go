@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -24,6 +23,7 @@ import (
 	"sega/broker/api"
 	"sega/cmd/segad/config"
 	"sega/cmd/segad/dev/devtest"
+	"sega/cmd/segad/dev/freeport"
 	"sega/sshca"
 )
 
@@ -108,9 +108,9 @@ func (r *rig) readFiles(data string) {
 		file.Issuer.Keys[i] = config.Path(name, key)
 	}
 	file.Node, file.Database, file.Recordings = brokerNode, r.path("sega.db"), r.path("recordings")
-	file.Listen = freeAddress(r.t)
+	file.Listen = freeport.Address(freeport.For(r.t))
 	file.Origin = "https://" + file.Listen
-	bfile.Listen, bfile.Broker, bfile.Data, bfile.Recordings = freeAddress(r.t), file.Origin, r.path("bastion"), file.Recordings
+	bfile.Listen, bfile.Broker, bfile.Data, bfile.Recordings = freeport.Address(freeport.For(r.t)), file.Origin, r.path("bastion"), file.Recordings
 	file.Bastions = nil
 	for _, b := range []string{bastionName, goBastion, goSessions} {
 		file.Bastions = append(file.Bastions, config.Bastion{Name: b, Address: bfile.Listen, Egress: []string{"127.0.0.1/32"}, JoinToken: r.path(b + ".join")})
@@ -245,16 +245,6 @@ func (r *rig) end() {
 	if r.t.Failed() {
 		r.t.Logf("broker:\n%s\nbastion:\n%s", r.broker.tail(4000), r.bastion.tail(4000))
 	}
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func writeFile(t testing.TB, path string, data []byte) {

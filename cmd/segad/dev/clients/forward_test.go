@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"sega/cmd/segad/dev/devtest"
+	"sega/cmd/segad/dev/freeport"
 )
 
 // forwarding permits every forward; what is refused all the same is refused whatever policy says.
@@ -99,12 +100,12 @@ func (w *world) exchange(t testing.TB, c net.Conn) {
 }
 
 func throughLocal(t *testing.T, w *world) {
-	local := "127.0.0.1:" + freePort(t)
+	local := freeport.Address(freeport.For(t))
 	w.beside(t, local, []string{"-L", local + ":" + echoing(t)}, func(c net.Conn) { w.exchange(t, c) })
 }
 
 func throughDynamic(t *testing.T, w *world) {
-	local, far := "127.0.0.1:"+freePort(t), echoing(t)
+	local, far := freeport.Address(freeport.For(t)), echoing(t)
 	w.beside(t, local, []string{"-D", local}, func(c net.Conn) {
 		if _, err := c.Write(socks(t, far)); err != nil {
 			t.Error(err)
@@ -127,7 +128,7 @@ func throughStdio(t *testing.T, w *world) {
 
 // throughRemote has the host listen, and a server beside the laptop answer.
 func throughRemote(t *testing.T, w *world) {
-	remote := "127.0.0.1:" + freePort(t)
+	remote := freeport.Address(freeport.For(t))
 	w.beside(t, remote, []string{"-o", "ExitOnForwardFailure=yes", "-R", remote + ":" + echoing(t)}, func(c net.Conn) { w.exchange(t, c) })
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sega/cmd/segad/dev/devtest"
+	"sega/cmd/segad/dev/freeport"
 )
 
 func forwardRows() []row {
@@ -107,13 +108,13 @@ func closedAtOnce(t testing.TB, c net.Conn) {
 }
 
 func forwardLocal(t *testing.T, w *world) {
-	local := "127.0.0.1:" + freePort(t)
+	local := freeport.Address(freeport.For(t))
 	r := w.beside(t, local, []string{"-L", local + ":" + listening(t)}, func(c net.Conn) { closedAtOnce(t, c) })
 	expect(t, r, 0, "open failed: administratively prohibited")
 }
 
 func forwardDynamic(t *testing.T, w *world) {
-	local, secret := "127.0.0.1:"+freePort(t), listening(t)
+	local, secret := freeport.Address(freeport.For(t)), listening(t)
 	r := w.beside(t, local, []string{"-D", local}, func(c net.Conn) {
 		if _, err := c.Write(socks(t, secret)); err != nil {
 			t.Error(err)

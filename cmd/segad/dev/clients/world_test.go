@@ -121,21 +121,6 @@ func tellApart(t testing.TB, r devtest.Result) {
 
 const apart = "echo out; echo err >&2; exit 3"
 
-// freePort returns a port of loopback that nobody listens at.
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
-
 // needFile skips, or in CI fails, where a file of the system is missing.
 func needFile(t testing.TB, path, what string) {
 	t.Helper()

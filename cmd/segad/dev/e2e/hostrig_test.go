@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sega/cmd/segad/dev/devtest"
+	"sega/cmd/segad/dev/freeport"
 )
 
 // hostRig is a stock sshd in a folder of its own, on which `sega host` is run by root. The folder lies where
@@ -44,7 +45,7 @@ func newHostRig(t *testing.T, e *devtest.Env, name string) *hostRig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	r := &hostRig{t: t, e: e, admin: e.Person("root@" + name), dir: dir, sega: filepath.Join(dir, "sega"), name: name, port: freePort(t)}
+	r := &hostRig{t: t, e: e, admin: e.Person("root@" + name), dir: dir, sega: filepath.Join(dir, "sega"), name: name, port: freeport.For(t)}
 	program, err := os.ReadFile(filepath.Join(e.Bin, "sega"))
 	if err == nil {
 		err = errors.Join(os.Chmod(dir, 0o755), os.WriteFile(r.sega, program, 0o755), os.MkdirAll(r.file("sshd_config.d"), 0o755), os.MkdirAll("/run/sshd", 0o755))
@@ -68,15 +69,6 @@ UsePAM no
 LogLevel VERBOSE
 `, dir, r.port))
 	return r
-}
-
-func freePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func (r *hostRig) file(name string) string { return filepath.Join(r.dir, name) }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sega/cmd/segad/dev/browser"
+	"sega/cmd/segad/dev/freeport"
 	"sega/cmd/segad/dev/provider"
 	"sega/idp"
 	"sega/keychain/secret"
@@ -83,12 +84,7 @@ func freePorts(t *testing.T, n int) []int {
 	t.Helper()
 	var ports []int
 	for range n {
-		ln, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		ports = append(ports, ln.Addr().(*net.TCPAddr).Port)
+		ports = append(ports, freeport.For(t))
 	}
 	return ports
 }
