@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -245,6 +246,9 @@ func (c *cutter) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return &cutConn{Conn: conn, c: c}, nil
 }
 
+// appendsParam stands in the startup message of the connection that appends, and in no other's.
+const appendsParam = "enable_seqscan"
+
 // size asks the server on another connection.
 func (c *cutter) size() (n int64, err error) {
 	ctx := context.Background()
@@ -259,13 +263,21 @@ func (c *cutter) size() (n int64, err error) {
 
 type cutConn struct {
 	net.Conn
-	c *cutter
+	c       *cutter
+	appends atomic.Bool // others look at the head now and then
+}
+
+func (c *cutConn) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(appendsParam)) {
+		c.appends.Store(true)
+	}
+	return c.Conn.Write(b)
 }
 
 func (c *cutConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	from := c.c.from.Load()
-	if err != nil || from < 0 {
+	if err != nil || from < 0 || !c.appends.Load() {
 		return n, err
 	}
 	size, err := c.c.size()
