@@ -89,17 +89,17 @@ func (e *environment) makeSaved() error {
 	}
 	e.saved.AWSKeyID, e.saved.AWSSecret = "ASIADEV"+base32.StdEncoding.EncodeToString(randomBytes(10))[:13], randomText(30)
 	e.saved.Ports = map[string]int{}
-	for _, name := range []string{"provider", "sts", "console", "broker", "bastion", "host"} {
-		if e.saved.Ports[name], err = freeport.Pick(); err != nil {
-			return err
-		}
-	}
-	for range 3 {
-		port, err := freeport.Pick()
+	var ports []int
+	for _, name := range []string{"provider", "sts", "console", "broker", "bastion", "host", "", "", ""} {
+		port, err := freeport.Pick(ports...)
 		if err != nil {
 			return err
 		}
-		e.saved.RedirectPorts = append(e.saved.RedirectPorts, port)
+		if ports = append(ports, port); name == "" {
+			e.saved.RedirectPorts = append(e.saved.RedirectPorts, port)
+		} else {
+			e.saved.Ports[name] = port
+		}
 	}
 	return e.save()
 }

@@ -6,25 +6,21 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"slices"
 	"strconv"
-	"sync"
 )
 
-// given are the ports that this process has had from Pick.
-var given sync.Map
-
 // Pick takes a port of 127.0.0.1 from below those that the kernel gives to whoever asks for any (32768 and up on
-// Linux), at random: nobody else gets it by chance until its server starts, nor between two starts. A process
-// gets no port twice.
-func Pick() (int, error) {
+// Linux), at random and none of those that are given: nobody else gets it by chance until its server starts, nor
+// between two starts.
+func Pick(but ...int) (int, error) {
 	const first, last = 15000, 32767
 	for range 100 {
 		n, err := rand.Int(rand.Reader, big.NewInt(last-first+1))
 		if err != nil {
 			return 0, err
 		}
-		port := first + int(n.Int64())
-		if _, twice := given.LoadOrStore(port, true); !twice && Free(port) {
+		if port := first + int(n.Int64()); !slices.Contains(but, port) && Free(port) {
 			return port, nil
 		}
 	}
@@ -50,9 +46,9 @@ type test interface {
 }
 
 // For is Pick for a test.
-func For(t test) int {
+func For(t test, but ...int) int {
 	t.Helper()
-	port, err := Pick()
+	port, err := Pick(but...)
 	if err != nil {
 		t.Fatal(err)
 	}

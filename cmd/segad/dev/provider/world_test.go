@@ -84,7 +84,7 @@ func freePorts(t *testing.T, n int) []int {
 	t.Helper()
 	var ports []int
 	for range n {
-		ports = append(ports, freeport.For(t))
+		ports = append(ports, freeport.For(t, ports...))
 	}
 	return ports
 }
