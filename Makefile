@@ -12,7 +12,9 @@ ENTRY := $(if $(filter linux/amd64 linux/arm64,$(shell go env GOOS GOARCH | past
 LEAN := $(foreach p,sega github.com golang.org filippo.io,-gcflags=$(p)/...=-l)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
+GOTEST ?= go test
 TESTFLAGS ?=
+TESTPACKAGES ?= ./...
 ONLY ?=
 
 BIN ?= bin
@@ -40,12 +42,12 @@ demo:
 
 test:
 	scripts/deps test
-	go test $(TESTFLAGS) -timeout 25m ./...
+	$(GOTEST) $(TESTFLAGS) -timeout 25m $(TESTPACKAGES)
 	CGO_ENABLED=1 go test $(TESTFLAGS) -tags pkcs11 -run 'SoftHSM' ./sshca/signer ./cmd/segad/dev/attack
 
 soak:
 	scripts/deps test
-	SEGA_SOAK=1 go test $(TESTFLAGS) -timeout 120m -count=1 ./cmd/segad/dev/... ./audit/...
+	SEGA_SOAK=1 go test $(TESTFLAGS) -timeout 120m -count=1 ./cmd/segad/dev/... ./audit/... ./broker/...
 
 bench:
 	scripts/deps test
