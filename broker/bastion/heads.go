@@ -14,6 +14,9 @@ import (
 
 const kindHeads = "recording.heads"
 
+// headsBatch is how many recordings one report names: some 150 KiB, while the broker takes 1 MiB a request.
+const headsBatch = 1000
+
 // openHead is the state of a recording that still grows.
 type openHead struct {
 	ID       string `json:"id"`
@@ -51,7 +54,17 @@ func (b *Bastion) witnessHeads(ctx context.Context) error {
 	}
 }
 
+// reportHeads tells of all recordings, up to its first failure.
 func (b *Bastion) reportHeads(ctx context.Context, heads []openHead) error {
+	for part := range slices.Chunk(heads, headsBatch) {
+		if err := b.reportSome(ctx, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Bastion) reportSome(ctx context.Context, heads []openHead) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.CallTimeout)
 	defer cancel()
 	return b.cfg.Control.Report(ctx, []api.Report{{ID: newEventID(), Time: b.cfg.Now().UTC(), Kind: kindHeads,
