@@ -106,7 +106,11 @@ func hostBlocked(ctx context.Context, q state.Querier, host string) (*api.Proble
 	} else if err != nil {
 		return nil, err
 	}
-	return api.Errorf(api.KindRevoked, "host %s was revoked: %s", host, b.Reason).WithHint("ask the security staff; who did not revoke it lifts that by: sega unblock host %s", host), nil
+	return blockedProblem(b), nil
+}
+
+func blockedProblem(b state.HostBlock) *api.Problem {
+	return api.Errorf(api.KindRevoked, "host %s was revoked: %s", b.Host, b.Reason).WithHint("ask the security staff; who did not revoke it lifts that by: sega unblock host %s", b.Host)
 }
 
 // unblockHost lets people reach a host again; somebody else than whoever revoked it must ask. Certificates that were

@@ -86,6 +86,9 @@ func TestRevokeHost(t *testing.T) {
 		}
 	}
 	denied(403, api.KindRevoked)
+	if v := read[api.Hosts](t, alice.do("GET", api.RouteHosts, nil)).Hosts[0]; v.Allowed || len(v.Logins) > 0 || v.Why != "host web-1 was revoked: owned" {
+		t.Errorf("listed as %+v", v)
+	}
 	if p := problemOf(t, bastion.do("POST", api.RouteFront, api.FrontRequest{PublicKey: sshca.MarshalLine(sshKey(t)), Host: "web-1"})); p.Kind != api.KindRevoked {
 		t.Errorf("a mask: %+v", p)
 	}
@@ -112,6 +115,9 @@ func TestRevokeHost(t *testing.T) {
 		t.Errorf("event %+v", e)
 	}
 	denied(200, "")
+	if v := read[api.Hosts](t, alice.do("GET", api.RouteHosts, nil)).Hosts[0]; !v.Allowed || v.Why != "" {
+		t.Errorf("listed as %+v", v)
+	}
 	bastion.start(403, opening.SessionID, "")
 	if !w.krl().list.Revokes(shown(t, w.config.CAs.Host[0], serial)) {
 		t.Error("its old certificate is good again")

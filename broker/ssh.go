@@ -19,11 +19,24 @@ import (
 	"sega/sshca"
 )
 
-// hosts lists the hosts that exist, and for each which logins policy gives the caller.
-func (s *Server) hosts(_ context.Context, c *call) (any, error) {
+// hosts lists the hosts that exist, and for each which logins policy gives the caller. One that was revoked has none.
+func (s *Server) hosts(ctx context.Context, c *call) (any, error) {
+	var blocked map[string]state.HostBlock
+	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) (err error) {
+		blocked, err = state.HostBlocks(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return nil, unavailable(err)
+	}
 	out := api.Hosts{Hosts: []api.Host{}}
 	for _, h := range s.allHosts() {
 		v := api.Host{Name: h.Name, Labels: h.Labels, Logins: []string{}}
+		if b, is := blocked[h.Name]; is {
+			v.Why = blockedProblem(b).Detail
+			out.Hosts = append(out.Hosts, v)
+			continue
+		}
 		for _, login := range loginsFor(h, c.session) {
 			d := s.Policy.Decide(*s.request(c.session, policy.ActionConnect, hostResource(h), policy.Context{Login: login, Source: c.source.String()}))
 			if d.Allow {

@@ -34,6 +34,22 @@ func HostBlockOf(ctx context.Context, q Querier, host string) (HostBlock, error)
 	return b, one(err)
 }
 
+// HostBlocks returns the blocks of all hosts, by host.
+func HostBlocks(ctx context.Context, q Querier) (map[string]HostBlock, error) {
+	rows, err := q.QueryContext(ctx, `SELECT host, idx, blocked_iss, blocked_sub, reason, at FROM blocked_hosts`)
+	all, err := collect(rows, err, func(r *sql.Rows) (b HostBlock, err error) {
+		var at int64
+		err = r.Scan(&b.Host, &b.Index, &b.Issuer, &b.Subject, &b.Reason, &at)
+		b.At = Time(at)
+		return b, err
+	})
+	out := map[string]HostBlock{}
+	for _, b := range all {
+		out[b.Host] = b
+	}
+	return out, err
+}
+
 // UnblockHost lifts the block of an index, and none that came since: then it answers ErrNotFound.
 func UnblockHost(ctx context.Context, q Querier, host string, index int64) error {
 	res, err := q.ExecContext(ctx, `DELETE FROM blocked_hosts WHERE host=? AND idx=?`, host, index)

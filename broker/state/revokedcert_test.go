@@ -154,6 +154,7 @@ func TestBlockedHosts(t *testing.T) {
 			t.Errorf("the newer block was lifted: %v", err)
 		}
 		want(d, of, second)
+		want(d, state.HostBlocks, map[string]state.HostBlock{"web-1": second})
 		if err := lift(9); err != nil {
 			t.Error(err)
 		}
