@@ -137,7 +137,7 @@ func (s *Server) Sweep(ctx context.Context) error {
 	_, err := s.Log.Append(ctx, nil, func(ctx context.Context, tx store.Tx) error {
 		now := s.Now()
 		return errors.Join(state.DropExpired(ctx, tx, now.Add(-24*time.Hour)), state.DropReports(ctx, tx, now.Add(-reportMemory), now),
-			state.DropHopKeys(ctx, tx, now.Add(-reportMemory)),
+			state.DropHopKeys(ctx, tx, now.Add(-reportMemory)), state.DropHostTokens(ctx, tx, now.Add(-24*time.Hour)),
 			state.DropAnswers(ctx, tx, now.Add(-answerMemory)))
 	})
 	return err

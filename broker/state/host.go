@@ -51,6 +51,17 @@ func HostTermsOf(ctx context.Context, q Querier, hash []byte) (t HostTerms, err 
 	return t, json.Unmarshal([]byte(text), &t)
 }
 
+// DropHostTokens forgets the join tokens of hosts that expired before a time, spent or not, and what they were for. Those of
+// other machines stay: their operator's file may make them anew, and one that was spent must not be good again.
+func DropHostTokens(ctx context.Context, q Querier, before time.Time) error {
+	const old = `SELECT j.hash FROM join_tokens AS j JOIN host_terms AS t ON t.hash=j.hash WHERE j.expires<?`
+	if _, err := q.ExecContext(ctx, `DELETE FROM join_tokens WHERE hash IN (`+old+`)`, Millis(before)); err != nil {
+		return err
+	}
+	_, err := q.ExecContext(ctx, `DELETE FROM host_terms WHERE NOT EXISTS (SELECT 1 FROM join_tokens AS j WHERE j.hash=host_terms.hash)`)
+	return err
+}
+
 // PutHost stores a host that has enrolled, in the place of one of that name. The version of its bundle goes on.
 func PutHost(ctx context.Context, q Querier, h EnrolledHost) error {
 	terms, err := json.Marshal(h.Terms)

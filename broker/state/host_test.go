@@ -75,6 +75,35 @@ func TestHostTermsAndInstances(t *testing.T) {
 	})
 }
 
+// TestHostTokensGo: those of hosts that have expired, with their terms, and no others.
+func TestHostTokensGo(t *testing.T) {
+	onEach(t, func(t *testing.T, open opener) {
+		d := open(t)
+		for hash, expires := range map[string]time.Time{"old": noon.Add(-time.Hour), "good": noon.Add(time.Hour), "bastion": noon.Add(-time.Hour)} {
+			d.write(func(ctx context.Context, q state.Querier) error {
+				err := state.AddJoinToken(ctx, q, state.JoinToken{Hash: []byte(hash), Name: hash, Kind: hash, Expires: expires})
+				if hash != "bastion" {
+					err = errors.Join(err, state.AddHostTerms(ctx, q, []byte(hash), state.HostTerms{Address: hash + ":22"}))
+				}
+				return err
+			})
+		}
+		d.write(func(ctx context.Context, q state.Querier) error { return state.DropHostTokens(ctx, q, noon) })
+		left := func(table string, hashes ...string) {
+			want(d, func(ctx context.Context, q state.Querier) (n int, err error) {
+				return n, q.QueryRowContext(ctx, `SELECT count(*) FROM `+table).Scan(&n)
+			}, len(hashes))
+			for _, hash := range hashes {
+				want(d, func(ctx context.Context, q state.Querier) (n int, err error) {
+					return n, q.QueryRowContext(ctx, `SELECT count(*) FROM `+table+` WHERE hash=?`, []byte(hash)).Scan(&n)
+				}, 1)
+			}
+		}
+		left("host_terms", "good")
+		left("join_tokens", "good", "bastion") // a spent one that came back would be good again
+	})
+}
+
 // TestRevokedOnHost finds the sessions of one host that a revocation has ended, and no others.
 func TestRevokedOnHost(t *testing.T) {
 	onEach(t, func(t *testing.T, open opener) {
