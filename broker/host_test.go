@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/ssh"
 
 	"sega/audit/store"
 	"sega/broker/api"
@@ -323,14 +325,75 @@ func TestAccountsOfGroups(t *testing.T) {
 	if diff := cmp.Diff(want, b.Accounts); diff != "" {
 		t.Errorf("accounts (-want +got):\n%s", diff)
 	}
-	bob := state.Session{Email: "bob@example.com", Groups: []string{"engineering"}}
 	found, _ := w.s.host("db-1")
-	if diff := cmp.Diff([]string{"root", "bob"}, loginsFor(found, bob)); diff != "" {
-		t.Error(diff)
+	for name, m := range map[string]state.Member{"no name": {Groups: []string{"engineering"}}, "no group": {Login: "bob", Groups: []string{"others"}}, "the host's own": {Login: "root", Groups: []string{"engineering"}}} {
+		if diff := cmp.Diff([]string{"root"}, loginsFor(found, m)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
 	}
-	if diff := cmp.Diff([]string{"root"}, loginsFor(found, state.Session{Email: "bob@example.com", Groups: []string{"others"}})); diff != "" {
-		t.Error(diff)
+}
+
+// TestAccountNamesAreForGood: an account name stays that person's, who is away and whose e-mail changes; nobody else of that name
+// gets into it, in the bundle, in the list of hosts or by a hop.
+func TestAccountNamesAreForGood(t *testing.T) {
+	w := newHostWorld(t)
+	h, _ := w.enrolledHost(func(r *api.HostTokenRequest) { r.Groups, r.Logins = []string{"engineering"}, []string{"root"} })
+	bastion := w.bastion()
+	person := func(subject, email string) func(*state.Session) {
+		return func(s *state.Session) { s.Subject, s.Email = subject, email }
 	}
+	accounts := func(want ...string) {
+		t.Helper()
+		got := []string{}
+		for _, a := range read[api.HostBundle](t, h.opened().do("GET", api.RouteHostBundle, nil)).Accounts {
+			if a.Login != "alice" { // who has made the token
+				got = append(got, a.Login+" of "+a.Person)
+			}
+		}
+		if diff := cmp.Diff(append([]string{}, want...), got); diff != "" {
+			t.Errorf("accounts (-want +got):\n%s", diff)
+		}
+	}
+	may := func(p caller, login string, want bool) {
+		t.Helper()
+		listed := false
+		for _, v := range read[api.Hosts](t, p.do("GET", api.RouteHosts, nil)).Hosts {
+			listed = listed || v.Name == "db-1" && slices.Contains(v.Logins, login)
+		}
+		key := signer(t).PublicKey()
+		cert := read[api.Certificate](t, p.do("POST", api.RouteCertificate, api.CertificateRequest{PublicKey: sshca.MarshalLine(key)}))
+		rec := bastion.do("POST", api.RouteHop, api.HopRequest{AccessSerial: cert.Serial, AccessKey: ssh.FingerprintSHA256(key), Host: "db-1", Login: login,
+			Source: "192.0.2.7", HopKey: sshca.MarshalLine(signer(t).PublicKey()), Route: "direct"})
+		if listed != want || (rec.Code == 200) != want {
+			t.Errorf("%s as %s: listed %v, hop %d %s, want %v", p.session.Subject, login, listed, rec.Code, rec.Body, want)
+		}
+	}
+	digest := func(subject string) string { return personDigest(state.Member{Issuer: issuer, Subject: subject}) }
+	first := w.login(person("a1", "pat@example.com"))
+	may(first, "pat", false) // nobody has made an account yet
+	accounts("pat of " + digest("a1"))
+	may(first, "pat", true)
+	twin := w.login(person("a2", "pat@other.example"))
+	may(twin, "pat", false)
+	accounts("pat of " + digest("a1"))
+	w.clock.add(12*time.Hour + memberFor + time.Minute)
+	twin, bastion = w.login(person("a2", "pat@other.example")), w.bastion()
+	may(twin, "pat", false)
+	accounts()
+	renamed := w.login(person("a1", "patricia@example.com"))
+	may(renamed, "pat", true)
+	may(renamed, "patricia", false)
+	accounts("pat of " + digest("a1"))
+	w.clock.add(time.Second)
+	squatter := w.login(person("a2", "patricia@other.example")) // nobody's name
+	accounts("pat of "+digest("a1"), "patricia of "+digest("a2"))
+	may(squatter, "patricia", true)
+
+	// An older login that has the group does not open what the host has shut by the newest.
+	w.clock.add(time.Second)
+	w.login(person("a1", "pat@example.com"), func(s *state.Session) { s.Groups = []string{"others"} })
+	accounts("patricia of " + digest("a2"))
+	may(renamed, "pat", false)
 }
 
 // TestForwardsToEnrolledHosts: the sshd of a host that has enrolled is one of the inventory's.

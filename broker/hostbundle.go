@@ -104,14 +104,22 @@ func (s *Server) bundleNow(ctx context.Context, c *call) (b api.HostBundle, err 
 		return b, err
 	}
 	var h state.EnrolledHost
-	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
-		var err error
-		if h, err = s.stillHost(ctx, tx, c); err != nil {
+	look := func() (nameless []state.Member, err error) {
+		err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) (err error) {
+			if h, err = s.stillHost(ctx, tx, c); err != nil {
+				return err
+			}
+			b, nameless, err = s.makeBundle(ctx, tx, h)
 			return err
+		})
+		return nameless, err
+	}
+	nameless, err := look()
+	if err == nil && len(nameless) > 0 {
+		if err = s.giveNames(ctx, nameless); err == nil {
+			_, err = look()
 		}
-		b, err = s.makeBundle(ctx, tx, h)
-		return err
-	})
+	}
 	if err != nil {
 		return b, unavailable(err)
 	}
@@ -146,83 +154,21 @@ func bundleDigest(b api.HostBundle) (string, error) {
 	return hex.EncodeToString(sum[:]), err
 }
 
-// makeBundle gathers a bundle, without its version.
-func (s *Server) makeBundle(ctx context.Context, q state.Querier, h state.EnrolledHost) (api.HostBundle, error) {
+// makeBundle gathers a bundle, without its version, and says who is to be given an account name first.
+func (s *Server) makeBundle(ctx context.Context, q state.Querier, h state.EnrolledHost) (b api.HostBundle, nameless []state.Member, err error) {
 	trust := s.trust()
-	b := api.HostBundle{Name: h.Name, HostID: h.Name, HopCAs: trust.HopCAs, HostCAs: trust.HostCAs, Trust: trust.Version, Logins: h.Terms.Logins,
+	b = api.HostBundle{Name: h.Name, HostID: h.Name, HopCAs: trust.HopCAs, HostCAs: trust.HostCAs, Trust: trust.Version, Logins: h.Terms.Logins,
 		Accounts: []api.HostAccount{}, PlainKeys: h.Terms.PlainKeys}
 	now := s.Now()
-	var err error
 	// A hop certificate of a session that began before then has expired by anybody's clock.
 	if b.Revoked, err = state.RevokedOnHost(ctx, q, h.Name, now.Add(-s.Times.HopCert-10*time.Minute)); err != nil {
-		return b, err
+		return b, nil, err
 	}
 	if len(h.Terms.Groups) == 0 {
-		return b, nil
+		return b, nil, nil
 	}
-	b.Accounts, err = s.accounts(ctx, q, h)
-	return b, err
-}
-
-// accounts are the people of a host's groups, each under an account name of his own.
-func (s *Server) accounts(ctx context.Context, q state.Querier, h state.EnrolledHost) ([]api.HostAccount, error) {
-	members, err := state.Members(ctx, q, s.Now().Add(-24*time.Hour))
-	out := []api.HostAccount{}
-	for _, m := range members {
-		groups := shared(m.Groups, h.Terms.Groups)
-		login, ok := accountName(m)
-		if len(groups) == 0 || !ok {
-			continue
-		}
-		if _, err := sshca.HopPrincipal(login, h.Name); err != nil {
-			continue
-		}
-		out = append(out, api.HostAccount{Login: login, Person: personDigest(m), Name: printable(m.Name, 64), Groups: groups})
-	}
-	return unambiguous(out, h.Terms.Logins), err
-}
-
-// personDigest tells people apart on hosts, where everybody may read the bundle.
-func personDigest(m state.Member) string {
-	sum := sha256.Sum256([]byte(m.Issuer + "\x00" + m.Subject))
-	return hex.EncodeToString(sum[:16])
-}
-
-// shared returns the groups of a person that a host makes accounts for.
-func shared(of, wanted []string) (out []string) {
-	for _, g := range of {
-		for _, w := range wanted {
-			if g == w {
-				out = append(out, g)
-			}
-		}
-	}
-	return out
-}
-
-// accountName is the part of a person's e-mail before the @, in lower case. Where that is no name of an
-// account, there is none.
-func accountName(m state.Member) (string, bool) {
-	login, _, found := strings.Cut(strings.ToLower(m.Email), "@")
-	return login, found && sshca.CheckLogin(login) == nil
-}
-
-// unambiguous leaves out the accounts that two people would share, or that are one of the host's own.
-func unambiguous(all []api.HostAccount, logins []string) []api.HostAccount {
-	count := map[string]int{}
-	for _, l := range logins {
-		count[l]++
-	}
-	for _, a := range all {
-		count[a.Login]++
-	}
-	out := []api.HostAccount{}
-	for _, a := range all {
-		if count[a.Login] == 1 {
-			out = append(out, a)
-		}
-	}
-	return out
+	b.Accounts, nameless, err = s.accounts(ctx, q, enrolledHost(h))
+	return b, nameless, err
 }
 
 // hostCertificate signs a certificate of the host CA for the one name that the asking host has.

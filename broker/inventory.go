@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"sega/audit/store"
@@ -121,15 +120,4 @@ func (s *Server) unmoved(ctx context.Context, q state.Querier, h Host) error {
 		err = api.Errorf(api.KindConflict, "host %q has enrolled anew meanwhile", h.Name).WithHint("repeat the command")
 	}
 	return err
-}
-
-// loginsFor returns the accounts of a host that a person may ask for: those for people, and his own where the
-// host has one for him.
-func loginsFor(h Host, person state.Session) []string {
-	m := state.Member{Email: person.Email, Groups: person.Groups}
-	own, ok := accountName(m)
-	if !ok || len(shared(m.Groups, h.groups)) == 0 || slices.Contains(h.Logins, own) {
-		return h.Logins
-	}
-	return append(slices.Clone(h.Logins), own)
 }

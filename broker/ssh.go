@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
@@ -22,8 +21,11 @@ import (
 // hosts lists the hosts that exist, and for each which logins policy gives the caller. One that was revoked has none.
 func (s *Server) hosts(ctx context.Context, c *call) (any, error) {
 	var blocked map[string]state.HostBlock
+	var member state.Member
 	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) (err error) {
-		blocked, err = state.HostBlocks(ctx, tx)
+		if blocked, err = state.HostBlocks(ctx, tx); err == nil {
+			member, err = s.member(ctx, tx, c.session)
+		}
 		return err
 	})
 	if err != nil {
@@ -37,7 +39,7 @@ func (s *Server) hosts(ctx context.Context, c *call) (any, error) {
 			out.Hosts = append(out.Hosts, v)
 			continue
 		}
-		for _, login := range loginsFor(h, c.session) {
+		for _, login := range loginsFor(h, member) {
 			d := s.Policy.Decide(*s.request(c.session, policy.ActionConnect, hostResource(h), policy.Context{Login: login, Source: c.source.String()}))
 			if d.Allow {
 				v.Logins = append(v.Logins, login)
@@ -190,7 +192,9 @@ func (s *Server) hop(ctx context.Context, c *call) (any, error) {
 	op.decide = s.request(person, policy.ActionConnect, hostResource(host), policy.Context{Login: r.Login, Source: r.Source, Reason: access.Reason, Ticket: access.Ticket,
 		HardwareKey: access.Hardware, UserVerified: access.Verified})
 	op.act = func(ctx context.Context, d policy.Decision, _ string) (effect, error) {
-		if !slices.Contains(loginsFor(host, person), r.Login) {
+		if ok, err := s.opens(ctx, host, person, r.Login); err != nil {
+			return effect{}, unavailable(err)
+		} else if !ok {
 			return effect{denied: api.Errorf(api.KindDenied, "host %q has no login %q for people", host.Name, printable(r.Login, 64)).WithHint("run: sega hosts")}, nil
 		}
 		end := s.endOf(person)

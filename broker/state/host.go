@@ -145,31 +145,6 @@ func RevokedOnHost(ctx context.Context, q Querier, host string, after time.Time)
 	return collect(rows, err, func(r *sql.Rows) (id string, err error) { return id, r.Scan(&id) })
 }
 
-// Member is a person who has logged in of late, with the groups of his newest login.
-type Member struct {
-	Issuer, Subject, Email, Name string
-	Groups                       []string
-}
-
-// Members returns everybody who has a login that had not ended by a time and is not blocked, each once, by issuer and subject.
-func Members(ctx context.Context, q Querier, since time.Time) ([]Member, error) {
-	rows, err := q.QueryContext(ctx, `SELECT s.iss, s.sub, s.email, s.name, s.groups FROM sessions AS s
-		WHERE s.kind='login' AND s.not_after>? AND s.ended_why<>'revoked'
-			AND NOT EXISTS (SELECT 1 FROM sessions AS n WHERE n.kind='login' AND n.iss=s.iss AND n.sub=s.sub AND (n.created>s.created OR (n.created=s.created AND n.id>s.id)))
-			AND NOT EXISTS (SELECT 1 FROM subjects AS b WHERE b.iss=s.iss AND b.sub=s.sub AND b.blocked<>0)
-		ORDER BY s.iss, s.sub`, Millis(since))
-	return collect(rows, err, func(r *sql.Rows) (Member, error) {
-		var m Member
-		var groups string
-		if err := r.Scan(&m.Issuer, &m.Subject, &m.Email, &m.Name, &groups); err != nil {
-			return m, err
-		}
-		var err error
-		m.Groups, err = decodeGroups(groups)
-		return m, err
-	})
-}
-
 // UseInstance records that a cloud's instance has enrolled by its identity document; ErrExists where it has before.
 func UseInstance(ctx context.Context, q Querier, instance string, now time.Time) error {
 	return insert(ctx, q, `INSERT INTO enrolled_instances (instance, at) VALUES (?, ?)`, instance, Millis(now))

@@ -199,3 +199,39 @@ func TestHopKeys(t *testing.T) {
 		})
 	})
 }
+
+// TestAccountNames are one person's each, and each person has one.
+func TestAccountNames(t *testing.T) {
+	onEach(t, func(t *testing.T, open opener) {
+		d := open(t)
+		for _, sub := range []string{"a", "b"} {
+			s := login("ses_" + sub)
+			s.Subject, s.TokenHash, s.Groups = sub, []byte(sub), []string{"sre"}
+			d.write(func(ctx context.Context, q state.Querier) error { return state.AddSession(ctx, q, s) })
+		}
+		for _, give := range []struct{ login, sub string }{{"pat", "a"}, {"pat", "b"}, {"patricia", "a"}} {
+			d.write(func(ctx context.Context, q state.Querier) error {
+				return state.GiveAccountName(ctx, q, give.login, issuer, give.sub, noon)
+			})
+		}
+		names := map[string]string{}
+		members, err := read(d, func(ctx context.Context, q state.Querier) ([]state.Member, error) {
+			return state.Members(ctx, q, noon.Add(-time.Hour))
+		})
+		for _, m := range members {
+			names[m.Subject] = m.Login
+			want(d, func(ctx context.Context, q state.Querier) (state.Member, error) {
+				return state.MemberByID(ctx, q, issuer, m.Subject, noon.Add(-time.Hour))
+			}, m)
+		}
+		if diff := cmp.Diff(map[string]string{"a": "pat", "b": ""}, names); err != nil || diff != "" {
+			t.Errorf("%v, names (-want +got):\n%s", err, diff)
+		}
+		for login, taken := range map[string]bool{"pat": true, "patricia": false} {
+			want(d, func(ctx context.Context, q state.Querier) (bool, error) { return state.AccountNameTaken(ctx, q, login) }, taken)
+		}
+		wantErr(d, func(ctx context.Context, q state.Querier) (state.Member, error) {
+			return state.MemberByID(ctx, q, issuer, "c", noon.Add(-time.Hour))
+		}, state.ErrNotFound)
+	})
+}

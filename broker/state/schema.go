@@ -136,4 +136,7 @@ var Schema = []string{
 	// Of version 4: nothing counted the sessions that are open.
 	`CREATE INDEX IF NOT EXISTS ssh_sessions_open ON ssh_sessions (iss, sub) WHERE state<>'ended'`,
 	`CREATE INDEX IF NOT EXISTS ssh_sessions_open_host ON ssh_sessions (host) WHERE state<>'ended'`,
+	// Of version 4: an account name was whoever's e-mail made it up.
+	`CREATE TABLE IF NOT EXISTS account_names (
+		login TEXT PRIMARY KEY, iss TEXT NOT NULL, sub TEXT NOT NULL, at INTEGER NOT NULL, UNIQUE (iss, sub)) STRICT`,
 }
