@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -33,14 +34,20 @@ type LabelLimits struct {
 // DefaultSessionLimits stop what runs away, and nobody at work.
 func DefaultSessionLimits() SessionLimits { return SessionLimits{PerPerson: 1000, PerHost: 2000} }
 
+var errNegativeLimit = errors.New("broker: a session limit is negative")
+
 func (l SessionLimits) check() error {
-	rules := append([]LabelLimits{{PerPerson: l.PerPerson, PerHost: l.PerHost, Labels: map[string]string{"": ""}}}, l.ByLabel...)
-	for _, r := range rules {
-		if len(r.Labels) == 0 {
-			return fmt.Errorf("broker: a session limit by label names no label")
-		}
-		if r.PerPerson < 0 || r.PerHost < 0 {
-			return fmt.Errorf("broker: a session limit is negative")
+	if l.PerPerson < 0 || l.PerHost < 0 {
+		return errNegativeLimit
+	}
+	for _, r := range l.ByLabel {
+		switch {
+		case len(r.Labels) == 0:
+			return errors.New("broker: a session limit by label names no label")
+		case r.PerPerson < 0 || r.PerHost < 0:
+			return errNegativeLimit
+		case r.PerPerson == 0 && r.PerHost == 0: // it would hold nobody back, and look as if it did
+			return fmt.Errorf("broker: the session limit of hosts %s has neither per_person nor per_host", r.which())
 		}
 	}
 	return nil

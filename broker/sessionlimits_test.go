@@ -63,6 +63,7 @@ func TestSessionLimitsJudge(t *testing.T) {
 func TestSessionLimitsAreChecked(t *testing.T) {
 	for name, l := range map[string]SessionLimits{
 		"negative":          {PerPerson: -1},
+		"without a number":  {ByLabel: []LabelLimits{{Labels: map[string]string{"a": "b"}, PerHost: 1}, {Labels: map[string]string{"env": "prod"}}}},
 		"negative by label": {ByLabel: []LabelLimits{{Labels: map[string]string{"a": "b"}, PerHost: -1}}},
 		"no label":          {ByLabel: []LabelLimits{{PerHost: 1}}},
 	} {

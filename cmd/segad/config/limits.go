@@ -14,7 +14,7 @@ type SessionLimits struct {
 	ByLabel   []LabelLimits `yaml:"by_label,omitempty"`
 }
 
-// LabelLimits hold beside the others for the hosts that have all of the labels.
+// LabelLimits hold beside the others for the hosts that have all of the labels. One of the two numbers is needed.
 type LabelLimits struct {
 	Labels    map[string]string `yaml:"labels"`
 	PerPerson int               `yaml:"per_person,omitempty"` // on all of these hosts together
