@@ -30,10 +30,5 @@ func (e startError) code() int {
 // runChild runs a child beside us, on our terminal, and returns its exit code as an error.
 func runChild(ctx context.Context, c *exec.Cmd) error {
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-	err := superviseChild(ctx, c)
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return childError(childCode(exit))
-	}
-	return err
+	return superviseChild(ctx, c)
 }

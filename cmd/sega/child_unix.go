@@ -29,8 +29,8 @@ func takeOver(ctx context.Context, path string, argv, env []string) error {
 	return startError{argv[0], err}
 }
 
-// superviseChild waits for a child that shares our terminal: what the terminal signals goes to the
-// child by itself, what is sent to us alone is passed on.
+// superviseChild waits for a child that shares our terminal, and returns its exit code as an error: what the terminal
+// signals goes to the child by itself, what is sent to us alone is passed on.
 func superviseChild(_ context.Context, c *exec.Cmd) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP)
@@ -53,16 +53,46 @@ func superviseChild(_ context.Context, c *exec.Cmd) error {
 			}
 		}
 	}()
-	err := c.Wait()
+	status, err := waitChild(c.Process.Pid)
 	close(done)
 	<-passed
+	_ = c.Process.Release()
+	if err == nil && status != 0 {
+		return childError(childCode(status))
+	}
 	return err
 }
 
+// waitChild waits until a child has ended. While it is stopped, as by ssh's ~^Z, so are we: the shell waits for us, and
+// would leave the person with a terminal that nobody reads. What continues us continues the child.
+func waitChild(pid int) (syscall.WaitStatus, error) {
+	continued := make(chan os.Signal, 1)
+	signal.Notify(continued, syscall.SIGCONT)
+	defer signal.Stop(continued)
+	for {
+		var status syscall.WaitStatus
+		_, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case err != nil || !status.Stopped():
+			return status, os.NewSyscallError("wait4", err)
+		}
+		select {
+		case <-continued: // of an earlier stop
+		default:
+		}
+		if err := syscall.Kill(os.Getpid(), status.StopSignal()); err == nil {
+			<-continued
+		}
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+}
+
 // childCode is a shell's convention: 128+n for a child that a signal ended.
-func childCode(e *exec.ExitError) int {
-	if s, ok := e.Sys().(syscall.WaitStatus); ok && s.Signaled() {
+func childCode(s syscall.WaitStatus) int {
+	if s.Signaled() {
 		return 128 + int(s.Signal())
 	}
-	return e.ExitCode()
+	return s.ExitStatus()
 }

@@ -19,19 +19,13 @@ func takeOver(ctx context.Context, path string, argv, env []string) error {
 	}
 	c := &exec.Cmd{Path: path, Args: argv, Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	err := superviseChild(ctx, c)
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &exit):
-		return childError(childCode(exit))
-	case c.Process == nil:
+	if err != nil && c.Process == nil {
 		return startError{argv[0], err}
 	}
 	return err
 }
 
-// superviseChild waits for a child that ends when we are ended.
+// superviseChild waits for a child that ends when we are ended, and returns its exit code, all 32 bits of it, as an error.
 func superviseChild(_ context.Context, c *exec.Cmd) error {
 	job, err := newJob()
 	if err != nil {
@@ -51,7 +45,12 @@ func superviseChild(_ context.Context, c *exec.Cmd) error {
 		_ = c.Wait()
 		return err
 	}
-	return c.Wait()
+	err = c.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return childError(exit.ExitCode())
+	}
+	return err
 }
 
 // over reports whether the child has ended already, which a job does not take any more.
@@ -76,6 +75,3 @@ func newJob() (windows.Handle, error) {
 	}
 	return job, nil
 }
-
-// childCode is all 32 bits, which GetExitCodeProcess of our caller sees again.
-func childCode(e *exec.ExitError) int { return e.ExitCode() }
