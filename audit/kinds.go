@@ -59,6 +59,7 @@ const (
 	KindCAWithdraw      = "ca.withdraw"
 	KindCASwitch        = "ca.switch"
 	KindCARetire        = "ca.retire"
+	KindCAAdopt         = "ca.adopt"
 	KindLogRecovery     = "log.recovery"
 	KindRequestRefuse   = "request.refuse"
 	KindRetentionDelete = "retention.delete"
@@ -79,7 +80,7 @@ func Kinds() []string {
 		KindForwardOpen, KindForwardClose, KindKeyAdd, KindKeyRemove,
 		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
 		KindNodeEnroll, KindNodeSession, KindPolicyReload,
-		KindCAConfigure, KindCAPublish, KindCAWithdraw, KindCASwitch, KindCARetire, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
+		KindCAConfigure, KindCAPublish, KindCAWithdraw, KindCASwitch, KindCARetire, KindCAAdopt, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
 		KindHostToken, KindHostEnroll, KindHostCert, KindHostBypass,
 	}
 	slices.Sort(kinds)
@@ -97,7 +98,7 @@ func KnownKind(kind string) bool {
 		KindForwardOpen, KindForwardClose, KindKeyAdd, KindKeyRemove,
 		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
 		KindNodeEnroll, KindNodeSession, KindPolicyReload,
-		KindCAConfigure, KindCAPublish, KindCAWithdraw, KindCASwitch, KindCARetire, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
+		KindCAConfigure, KindCAPublish, KindCAWithdraw, KindCASwitch, KindCARetire, KindCAAdopt, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
 		KindHostToken, KindHostEnroll, KindHostCert, KindHostBypass:
 		return true
 	}

@@ -24,13 +24,22 @@ func (s *Server) openCAs(ctx context.Context) error {
 			err = s.RefreshCAs(ctx)
 		}
 		if err == nil {
-			return s.caReadiness()
+			s.sayUnready()
+			return nil
 		}
 		if !errors.Is(err, state.ErrExists) && !errors.Is(err, state.ErrNotFound) {
 			return err
 		}
 	}
 	return errors.New("broker: the keys of the CAs change all the time")
+}
+
+// sayUnready says what no certificate will come of. A broker that lacks the key that signs starts all the same: it is not ready, and
+// an operator asks it to adopt another where that key is lost.
+func (s *Server) sayUnready() {
+	if err := s.caReadiness(); err != nil {
+		s.Logger.Error("nothing of a CA is issued", "error", err, "next", "segad ca list")
+	}
 }
 
 // caChange is a difference between configuration and database.

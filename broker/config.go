@@ -98,6 +98,7 @@ type Bastion struct {
 type CAs struct {
 	Access, Hop, Front, Host                 []ssh.Signer
 	MoreAccess, MoreHop, MoreFront, MoreHost []ssh.PublicKey // never sign: offline, for emergencies
+	Unopened                                 []string        // names of the CAs of which a configured key does not open
 }
 
 // Times are the lifetimes of design.md §5.

@@ -36,12 +36,13 @@ func (s *Server) Operators() http.Handler {
 	mux.Handle("GET "+api.RouteCAs, s.operated(func(context.Context, Operator, *http.Request) error { return nil }))
 	for route, step := range map[string]struct {
 		kind string
-		plan planner
+		plan func(ctx context.Context, ca string) planner
 	}{
-		api.RouteCAPublish:  {audit.KindCAPublish, nil},
-		api.RouteCAWithdraw: {audit.KindCAWithdraw, s.planWithdraw},
-		api.RouteCARotate:   {audit.KindCASwitch, s.planSwitch},
-		api.RouteCARetire:   {audit.KindCARetire, s.planRetire},
+		api.RouteCAPublish:  {audit.KindCAPublish, func(ctx context.Context, ca string) planner { return s.planPublish(s.rereadCAs(ctx, ca, newKeys)) }},
+		api.RouteCAWithdraw: {audit.KindCAWithdraw, always(s.planWithdraw)},
+		api.RouteCARotate:   {audit.KindCASwitch, always(s.planSwitch)},
+		api.RouteCARetire:   {audit.KindCARetire, always(s.planRetire)},
+		api.RouteCAAdopt:    {audit.KindCAAdopt, func(ctx context.Context, ca string) planner { return s.planAdopt(s.rereadCAs(ctx, ca, adoptable)) }},
 	} {
 		mux.Handle("POST "+route, s.operated(func(ctx context.Context, who Operator, r *http.Request) error {
 			ca := r.PathValue("ca")
@@ -52,14 +53,15 @@ func (s *Server) Operators() http.Handler {
 			if err := decode(&call{request: r}, &asked); err != nil {
 				return err
 			}
-			plan := step.plan
-			if step.kind == audit.KindCAPublish {
-				plan = s.rereadCAs(ctx, ca).plan(s)
-			}
-			return s.stepCA(ctx, who, step.kind, ca, asked, plan)
+			return s.stepCA(ctx, who, step.kind, ca, asked, step.plan(ctx, ca))
 		}))
 	}
 	return mux
+}
+
+// always plans a step for which the configuration is not looked at.
+func always(p planner) func(context.Context, string) planner {
+	return func(context.Context, string) planner { return p }
 }
 
 // operated does what an operator asks for and answers with where the CAs stand.
@@ -86,16 +88,15 @@ func (s *Server) operated(act func(ctx context.Context, who Operator, r *http.Re
 	})
 }
 
-// rereadCAs takes up keys that the configuration names by now, and says which of a CA's do not sign.
-func (s *Server) rereadCAs(ctx context.Context, ca string) *candidates {
+// rereadCAs takes up keys that the configuration names by now, and says which of those that a step may be about do not sign.
+func (s *Server) rereadCAs(ctx context.Context, ca string, keys chooser) *candidates {
 	if s.ReloadCAs != nil {
 		s.cas.mu.Lock()
 		s.reloadCAs(ctx)
 		s.cas.mu.Unlock()
 	}
-	c := &candidates{ring: *s.cas.ring.Load(), fails: map[string]error{}}
-	now := s.cas.now.Load()
-	for _, line := range newKeys(c.ring, ca, now.keys) {
+	c := &candidates{ca: ca, ring: *s.cas.ring.Load(), keys: keys, fails: map[string]error{}}
+	for _, line := range keys(c.ring, ca, s.cas.now.Load().keys) {
 		c.fails[line] = sshca.TrySigner(c.ring.find(ca, line))
 	}
 	return c
@@ -135,9 +136,13 @@ func (s *Server) viewCA(ctx context.Context, q store.Querier, name string, keys 
 		if k.CA != name {
 			continue
 		}
+		if k.Phase == state.CACurrent && s.cas.ring.Load().find(name, k.Key) == nil {
+			ca.Next = "adopt"
+		}
 		ca.Keys = append(ca.Keys, api.CAKey{Line: k.Key, Fingerprint: fingerprint(k.Key), Phase: k.Phase, Version: k.Version,
 			Published: k.Published, Replaced: k.Replaced, Until: k.Until, Retired: k.Retired})
 		switch {
+		case ca.Next == "adopt": // before all else
 		case k.Phase == state.CAOld: // before another one signs
 			ca.Next, ca.NotYet = "retire", k.Until
 		case k.Phase == state.CANext:

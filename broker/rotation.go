@@ -128,18 +128,23 @@ func caOf(ctx context.Context, q store.Querier, ca string) (all []state.CAKey, b
 // candidates are the keys that may be published, and which of them were tried in vain. To try one may be slow, so that is done
 // before a transaction.
 type candidates struct {
+	ca    string
 	ring  CAs
+	keys  chooser
 	fails map[string]error // by key; nil: it signs
 }
 
-func (c *candidates) plan(s *Server) planner {
+// chooser says which of a CA's configured keys a step may be about.
+type chooser func(ring CAs, ca string, known []state.CAKey) (lines []string)
+
+// planPublish puts a configured key into the bundles, beside the one that signs.
+func (s *Server) planPublish(may *candidates) planner {
 	return func(ctx context.Context, q store.Querier, ca string, r api.CAStep) (caPlan, error) {
-		return s.planPublish(ctx, q, ca, r, c)
+		return s.planNext(ctx, q, ca, r, may)
 	}
 }
 
-// planPublish puts a configured key into the bundles, beside the one that signs.
-func (s *Server) planPublish(ctx context.Context, q store.Querier, ca string, r api.CAStep, may *candidates) (caPlan, error) {
+func (s *Server) planNext(ctx context.Context, q store.Querier, ca string, r api.CAStep, may *candidates) (caPlan, error) {
 	all, by, err := caOf(ctx, q, ca)
 	if err != nil {
 		return caPlan{}, err
@@ -173,9 +178,9 @@ func (s *Server) planPublish(ctx context.Context, q store.Querier, ca string, r 
 	return p, nil
 }
 
-// pick is the key that a publication is about.
+// pick is the one key that a step may be about, and signs.
 func (c *candidates) pick(ca, wanted string, known []state.CAKey) (line string, problem *api.Problem) {
-	found := newKeys(c.ring, ca, known)
+	found := c.keys(c.ring, ca, known)
 	if wanted != "" {
 		found = slices.DeleteFunc(found, func(line string) bool { return fingerprint(line) != wanted })
 	}

@@ -10,12 +10,13 @@ const (
 	RouteCAWithdraw = "/ca/{ca}/withdraw" // POST CAStep
 	RouteCARotate   = "/ca/{ca}/rotate"   // POST CAStep
 	RouteCARetire   = "/ca/{ca}/retire"   // POST CAStep
+	RouteCAAdopt    = "/ca/{ca}/adopt"    // POST CAStep
 )
 
-// CAStep is a step of the rotation of a CA.
+// CAStep is a step of the rotation of a CA, or the adoption of a key.
 type CAStep struct {
-	Key    string `json:"key,omitempty"`     // SHA256: fingerprint of the key to publish; empty: the only one that is configured and new
-	Force  bool   `json:"force,omitempty"`   // although somebody has not seen the key, or what the old one signed still lives
+	Key    string `json:"key,omitempty"`     // SHA256: fingerprint of the key to publish or adopt; empty: the only one that is configured and new
+	Force  bool   `json:"force,omitempty"`   // although somebody has not seen the key, or what the old one signed still lives, or another broker may have the one that is lost
 	ByHand bool   `json:"by_hand,omitempty"` // hosts that are not enrolled have the key: somebody has seen to it
 	Reason string `json:"reason,omitempty"`
 	Ticket string `json:"ticket,omitempty"`
@@ -27,7 +28,8 @@ type CAs struct {
 	CAs     []CA  `json:"cas"`
 }
 
-// CA is one CA. Next is the step that a rotation takes next, publish where none is under way.
+// CA is one CA. Next is the step that a rotation takes next, publish where none is under way, and adopt where this broker does not have the
+// key that signs.
 type CA struct {
 	Name    string    `json:"ca"`
 	Keys    []CAKey   `json:"keys"` // in the order in which they were published

@@ -57,6 +57,9 @@ func (k keyring) openCAs(ctx context.Context, path string, file config.CA, log *
 		if *ca.to, err = k.openKeys(ctx, ca.places, where, log.With("ca", ca.name)); err != nil {
 			return cas, fmt.Errorf("%s CA: %w", ca.name, err)
 		}
+		if len(*ca.to) < len(ca.places) {
+			cas.Unopened = append(cas.Unopened, ca.name)
+		}
 		bundle, err := sshca.ParseBundle(ca.lines)
 		if err != nil {
 			return cas, fmt.Errorf("more_%s: %w", ca.name, err)

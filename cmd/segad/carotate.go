@@ -47,6 +47,12 @@ front CA until every laptop has it; what the old key has signed stays good.`, ap
 has expired.`, api.RouteCARetire, func(c *cobra.Command, o *stepOptions) {
 		c.Flags().BoolVar(&o.Force, "force", false, "although what it has signed is refused from then on: where the key was stolen")
 	}},
+	{"adopt", "Sign with a configured key in place of one that is lost", `Have a CA sign with a key that the configuration names, in place of the one that signs by the database and that the broker does not have: where that
+one is lost, or where the database was restored to before a rotation whose old key was destroyed. The lost key is retired for good, and goes onto the revocation
+list; nothing that it has signed is trusted any more, unless the configuration names it in more_CA. It is refused while the broker has the key that signs.`, api.RouteCAAdopt, func(c *cobra.Command, o *stepOptions) {
+		c.Flags().StringVar(&o.Key, "key", "", "SHA256: fingerprint of the key that is to sign, where the configuration names several")
+		c.Flags().BoolVar(&o.Force, "force", false, "although another broker runs: none of them has the key")
+	}},
 }
 
 func newCASteps() (all []*cobra.Command) {
