@@ -130,6 +130,7 @@ func (r *rig) machine(name string, marks *marks) *member {
 type identity struct {
 	signer ssh.Signer
 	cert   *ssh.Certificate
+	plain  ssh.Signer // of the key alone
 }
 
 // certify asks for an access certificate for a fresh key.
@@ -138,11 +139,11 @@ func (m *member) certify(ctx context.Context) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	signer, err := ssh.NewSignerFromKey(private)
+	plain, err := ssh.NewSignerFromKey(private)
 	if err != nil {
 		return identity{}, err
 	}
-	answer, err := m.Certificate(ctx, api.CertificateRequest{PublicKey: sshca.MarshalLine(signer.PublicKey())})
+	answer, err := m.Certificate(ctx, api.CertificateRequest{PublicKey: sshca.MarshalLine(plain.PublicKey())})
 	if err != nil {
 		return identity{}, err
 	}
@@ -150,8 +151,8 @@ func (m *member) certify(ctx context.Context) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	signer, err = ssh.NewCertSigner(cert, signer)
-	return identity{signer, cert}, err
+	signer, err := ssh.NewCertSigner(cert, plain)
+	return identity{signer, cert, plain}, err
 }
 
 func parseCert(line string) (*ssh.Certificate, error) {

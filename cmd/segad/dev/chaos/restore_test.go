@@ -147,13 +147,23 @@ func (x *restoring) logSize() int64 {
 	return b.next
 }
 
-// putBack restores the copy. Unless it is marked, the broker's own mark is lost with what the copy is restored for.
+// putBack restores the copy and starts the broker. Unless it is marked, the broker's own mark is lost with what the copy is restored for.
 func (x *restoring) putBack(files map[string][]byte, marked bool) {
+	x.t.Helper()
+	before := x.setBack(files, marked)
+	x.startBroker()
+	if x.size = x.logSize(); x.size >= before && !x.bastion.running() {
+		x.t.Fatalf("the copy is not older: %d and %d events", x.size, before)
+	}
+}
+
+// setBack stops the broker and restores the copy; it returns the size of the log that is lost.
+func (x *restoring) setBack(files map[string][]byte, marked bool) (before int64) {
 	x.t.Helper()
 	if code := x.broker.stop(); code != 0 {
 		x.t.Fatalf("stop the broker: exit %d", code)
 	}
-	before := x.logSize()
+	before = x.logSize()
 	if mark := x.file.MarkFile(x.path("broker.yaml")); !marked {
 		if err := os.Remove(mark); err != nil {
 			x.t.Fatal(err)
@@ -167,10 +177,7 @@ func (x *restoring) putBack(files map[string][]byte, marked bool) {
 			writeFile(x.t, x.file.Database+suffix, data)
 		}
 	}
-	x.startBroker()
-	if x.size = x.logSize(); x.size >= before && !x.bastion.running() {
-		x.t.Fatalf("the copy is not older: %d and %d events", x.size, before)
-	}
+	return before
 }
 
 // outgrow makes the restored log longer than the lost one was.
