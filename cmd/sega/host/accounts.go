@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,20 +21,34 @@ import (
 	"sega/sshca"
 )
 
-// accountMark stands in the comment of every account that we have made.
+// accountMark stands in the comment of every account that we have made, for people to read: where chfn is open they may change it.
 const accountMark = "made by sega host"
 
 // accountTime bounds a run of useradd or usermod.
 const accountTime = 20 * time.Second
 
-// book is the accounts that this host has made. An account is ours that stands in it and has our mark in its comment:
-// others are never touched, whatever their names.
+// book is the accounts that this host has made, in a file of root's. An account is ours that stands in it by name and
+// number: others are never touched, whatever their names.
 type book map[string]entry
 
 // entry is an account of the book. It stays that person's: who comes later by the same e-mail does not get his files.
 type entry struct {
 	Person string `json:"person"`
+	UID    int    `json:"uid,omitempty"` // 0: not known yet, as where we died while it was made
 	Locked bool   `json:"locked"`
+}
+
+// found is an account as the system has it; UID 0 is root's, or none.
+type found struct {
+	uid    int
+	marked bool
+	exists bool
+}
+
+// ours reports whether what was found is the account of an entry. Before its number is known nobody has been let into it, and
+// the mark is as we made it.
+func (e entry) ours(f found) bool {
+	return f.exists && f.uid > 0 && (e.UID == f.uid || e.UID == 0 && f.marked)
 }
 
 // keeper makes and locks Unix accounts. Locking is all that happens to one that goes: its files may be evidence.
@@ -88,7 +103,10 @@ func (k *keeper) sync(ctx context.Context, wanted []api.HostAccount) []api.HostA
 var errForeign = errors.New("the account exists and was not made by sega: nobody is let into it as his own")
 
 // errOther is for an account that was made for somebody else, whom the broker knew by the same name.
-var errOther = errors.New("the account was made for another person, and his files are in it\nto give the name to whoever has it now: userdel --remove LOGIN")
+var errOther = errors.New("the account was made for another person, whose files may still be here: the name stays his")
+
+// errHome is for a home that somebody has left.
+var errHome = errors.New("there is a home of that name already, and it is not known whose files are in it")
 
 // open sees that an account is there and not locked.
 func (k *keeper) open(ctx context.Context, a api.HostAccount) error {
@@ -96,25 +114,37 @@ func (k *keeper) open(ctx context.Context, a api.HostAccount) error {
 		return err
 	}
 	was, known := k.book[a.Login]
-	exists, ours, err := k.look(ctx, a.Login)
+	if known && was.Person != a.Person {
+		return errOther
+	}
+	f, err := k.look(ctx, a.Login)
 	switch {
 	case err != nil:
 		return err
-	case exists && (!known || !ours):
+	case f.exists && !(known && was.ours(f)):
 		return errForeign
-	case exists && was.Person != a.Person:
-		return errOther
-	case exists && !was.Locked:
-		return nil
-	case exists:
+	case f.exists && was.Locked:
 		if err := k.run(ctx, "usermod", "--unlock", "--expiredate", "", "--groups", strings.Join(k.UnixGroups, ","), a.Login); err != nil {
 			return err
 		}
-		return k.note(a.Login, entry{Person: a.Person})
+	case !f.exists:
+		if f, err = k.make(ctx, a, known); err != nil {
+			return err
+		}
+	}
+	return k.note(a.Login, entry{Person: a.Person, UID: f.uid})
+}
+
+// make makes an account. One that this person had, and that root has deleted, may find its home again.
+func (k *keeper) make(ctx context.Context, a api.HostAccount, had bool) (found, error) {
+	if !had {
+		if err := k.homeless(a.Login); err != nil {
+			return found{}, err
+		}
 	}
 	// The book first: an account that is made and not in it would be nobody's.
 	if err := k.note(a.Login, entry{Person: a.Person}); err != nil {
-		return err
+		return found{}, err
 	}
 	// No password at all, rather than a locked one, which sshd without PAM takes for a locked account.
 	args := []string{"--create-home", "--password", "*", "--comment", comment(a.Name)}
@@ -124,7 +154,36 @@ func (k *keeper) open(ctx context.Context, a api.HostAccount) error {
 	if len(k.UnixGroups) > 0 {
 		args = append(args, "--groups", strings.Join(k.UnixGroups, ","))
 	}
-	return k.run(ctx, "useradd", append(args, a.Login)...)
+	if err := k.run(ctx, "useradd", append(args, a.Login)...); err != nil {
+		return found{}, err
+	}
+	f, err := k.look(ctx, a.Login)
+	if err == nil && !f.exists {
+		err = errors.New("useradd has made it, and it is not there")
+	}
+	return f, err
+}
+
+// homeless refuses an account whose home is there: useradd would give it to whoever comes, or to whom its number was given. Where
+// homes are says useradd(8)'s own file.
+func (k *keeper) homeless(login string) error {
+	defaults, err := os.ReadFile(filepath.Join(k.prefix, "/etc/default/useradd"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	home := "/home"
+	for line := range strings.Lines(string(defaults)) {
+		if dir, is := strings.CutPrefix(strings.TrimSpace(line), "HOME="); is {
+			home = dir
+		}
+	}
+	path := filepath.Join(k.prefix, home, login)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s", errHome, path)
 }
 
 // comment is what stands in the account's GECOS field: a colon or a comma there would begin another.
@@ -140,11 +199,13 @@ func comment(name string) string {
 
 // lock shuts an account, and takes its groups away.
 func (k *keeper) lock(ctx context.Context, login string) error {
-	exists, ours, err := k.look(ctx, login)
+	was := k.book[login]
+	f, err := k.look(ctx, login)
 	if err != nil {
 		return err
 	}
-	if exists && ours {
+	if was.ours(f) {
+		was.UID = f.uid
 		if err := k.run(ctx, "usermod", "--lock", "--expiredate", "1", "--groups", "", login); err != nil {
 			return err
 		}
@@ -152,7 +213,8 @@ func (k *keeper) lock(ctx context.Context, login string) error {
 			_ = exec.CommandContext(ctx, "pkill", "-KILL", "-u", login).Run() // 1: nothing ran
 		}
 	}
-	return k.note(login, entry{Person: k.book[login].Person, Locked: true})
+	was.Locked = true
+	return k.note(login, was)
 }
 
 // note enters an account in the book. One that is not on the disk is not in memory either: after a restart an account
@@ -186,17 +248,21 @@ func (k *keeper) run(ctx context.Context, program string, args ...string) error 
 	return nil
 }
 
-// look finds an account, of whatever directory the system asks, and whether it bears our mark.
-func (k *keeper) look(ctx context.Context, login string) (exists, ours bool, err error) {
+// look finds an account, of whatever directory the system asks.
+func (k *keeper) look(ctx context.Context, login string) (found, error) {
 	line, err := k.entry(ctx, login)
 	if err != nil || line == "" {
-		return false, false, err
+		return found{}, err
 	}
 	fields := strings.Split(line, ":")
 	if len(fields) < 7 || fields[0] != login {
-		return false, false, fmt.Errorf("the entry of %q is none", login)
+		return found{}, fmt.Errorf("the entry of %q is none", login)
 	}
-	return true, strings.Contains(fields[4], accountMark), nil
+	uid, err := strconv.Atoi(fields[2])
+	if err != nil {
+		return found{}, fmt.Errorf("the entry of %q has no number: %w", login, err)
+	}
+	return found{uid: uid, marked: strings.Contains(fields[4], accountMark), exists: true}, nil
 }
 
 func (k *keeper) entry(ctx context.Context, login string) (string, error) {

@@ -136,3 +136,100 @@ func TestForeignAccountOfAKnownName(t *testing.T) {
 		t.Errorf("it was touched: %q", now)
 	}
 }
+
+// rewrite changes an account's line in the files, as other programs do.
+func (k *keeper) rewrite(t *testing.T, file string, change func(string) string) {
+	t.Helper()
+	path := filepath.Join(k.prefix, "etc", file)
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, []byte(change(string(data))), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// without takes an account's line away.
+func without(login string) func(string) string {
+	return func(text string) (out string) {
+		for line := range strings.Lines(text) {
+			if !strings.HasPrefix(line, login+":") {
+				out += line
+			}
+		}
+		return out
+	}
+}
+
+// TestRenamedAccountIsLocked: whoever has changed his comment by chfn is locked out all the same, and comes back.
+func TestRenamedAccountIsLocked(t *testing.T) {
+	k, said := newTestKeeper(t)
+	alice := []api.HostAccount{{Login: "alice", Person: "a", Name: "Alice"}}
+	if ready := k.sync(t.Context(), alice); len(ready) != 1 {
+		t.Fatalf("not made: %v", said)
+	}
+	k.rewrite(t, "passwd", func(text string) string { return strings.Replace(text, "Alice ("+accountMark+")", "me", 1) })
+	k.sync(t.Context(), nil)
+	if got := k.line(t, "shadow", "alice"); !strings.HasPrefix(got, "alice:!*:") {
+		t.Errorf("not locked: %q", got)
+	}
+	if ready := k.sync(t.Context(), alice); len(ready) != 1 || !strings.HasPrefix(k.line(t, "shadow", "alice"), "alice:*:") {
+		t.Errorf("not back: %v", said)
+	}
+	k.rewrite(t, "passwd", func(text string) string { // somebody has made it anew, under another number
+		return without("alice")(text) + "alice:x:1777:1777:A (" + accountMark + "):/home/a:/bin/sh\n"
+	})
+	before := k.line(t, "shadow", "alice")
+	if ready := k.sync(t.Context(), alice); len(ready) != 0 || !errors.Is(said["alice"], errForeign) {
+		t.Errorf("ready %v, said %v", ready, said)
+	}
+	k.sync(t.Context(), nil)
+	if now := k.line(t, "shadow", "alice"); now != before {
+		t.Errorf("it was touched: %q", now)
+	}
+}
+
+// TestInterruptedAccount: one that was made while we died is taken over by its mark, and then known by its number.
+func TestInterruptedAccount(t *testing.T) {
+	k, said := newTestKeeper(t)
+	alice := []api.HostAccount{{Login: "alice", Person: "a"}}
+	k.sync(t.Context(), alice)
+	k.book["alice"] = entry{Person: "a"}
+	if ready := k.sync(t.Context(), alice); len(ready) != 1 || k.book["alice"].UID == 0 {
+		t.Errorf("ready %v, said %v, book %v", ready, said, k.book)
+	}
+}
+
+// TestNobodyGetsAnothersHome: neither the name of somebody whose account root has deleted, nor a home that lies there.
+func TestNobodyGetsAnothersHome(t *testing.T) {
+	k, said := newTestKeeper(t)
+	alice := api.HostAccount{Login: "alice", Person: "a"}
+	if ready := k.sync(t.Context(), []api.HostAccount{alice}); len(ready) != 1 {
+		t.Fatalf("not made: %v", said)
+	}
+	for _, file := range []string{"passwd", "shadow", "group", "gshadow"} {
+		k.rewrite(t, file, without("alice"))
+	}
+	twin := alice
+	twin.Person = "b"
+	if ready := k.sync(t.Context(), []api.HostAccount{twin}); len(ready) != 0 || !errors.Is(said["alice"], errOther) || k.line(t, "passwd", "alice") != "" {
+		t.Errorf("somebody else of that name has got the account: %v", said)
+	}
+	if ready := k.sync(t.Context(), []api.HostAccount{alice}); len(ready) != 1 {
+		t.Errorf("not back: %v", said)
+	}
+	home := filepath.Join(k.prefix, "home", "carol")
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if ready := k.sync(t.Context(), []api.HostAccount{{Login: "carol", Person: "c"}}); len(ready) != 0 || !errors.Is(said["carol"], errHome) || k.line(t, "passwd", "carol") != "" {
+		t.Errorf("a home that was there has got an account: %v", said)
+	}
+	if err := os.Remove(home); err != nil {
+		t.Fatal(err)
+	}
+	if ready := k.sync(t.Context(), []api.HostAccount{{Login: "carol", Person: "c"}}); len(ready) != 1 {
+		t.Errorf("not made: %v", said)
+	}
+}
