@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
-	"strings"
-	"time"
 
 	"sega/audit"
 	"sega/audit/query"
@@ -34,25 +32,13 @@ func (s *Server) hostAudit(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	out := api.HostVerdicts{Verdicts: []api.HostVerdict{}}
-	used := map[string]string{} // session: the line of its login
-	for _, l := range r.Logins {
-		v, err := s.covers(ctx, h, l)
-		if err != nil {
+	verdicts := make([]api.HostVerdict, len(r.Logins))
+	for i, l := range r.Logins {
+		if verdicts[i], err = s.covers(ctx, h, l); err != nil {
 			return nil, unavailable(err)
 		}
-		if line, again := used[v.SessionID]; v.Covered && again && line != l.Line {
-			v.Covered, v.Why = false, "the certificate or key of the session was used before"
-		}
-		used[v.SessionID] = l.Line
-		if !v.Covered {
-			if err := s.bypass(ctx, c, h, l, v); err != nil {
-				return nil, err
-			}
-		}
-		out.Verdicts = append(out.Verdicts, v)
 	}
-	return out, nil
+	return s.noteLogins(ctx, c, h, r.Logins, verdicts)
 }
 
 // covers holds a login against what the log says of the session that it names: the hop that was permitted, for
@@ -133,34 +119,4 @@ func (s *Server) lastOf(ctx context.Context, kind, session string) (*audit.Event
 		return &e, nil
 	}
 	return nil, nil
-}
-
-// bypass records a login that no recording covers. What came before has no effect.
-func (s *Server) bypass(ctx context.Context, c *call, h state.EnrolledHost, l api.HostLogin, v api.HostVerdict) error {
-	op := operation{kind: audit.KindHostBypass, name: "host/" + h.Name, reason: v.Why}
-	if strings.HasPrefix(v.SessionID, api.IDSSH) {
-		op.session = v.SessionID
-	}
-	e := s.newEvent(c, op)
-	e.Outcome, e.Node, e.Source = audit.Success, h.Name, printable(l.Source, 64)
-	if t := l.Time.UTC(); !l.Time.IsZero() && t.Year() > 1970 && t.Before(e.Time.Add(time.Minute)) {
-		e.Time = t // the host's word, but for the future
-	}
-	err := setDetails(&e, map[string]any{"login": printable(l.Login, 64), "method": printable(l.Method, 40), "fingerprint": printable(l.Fingerprint, 100),
-		"key_id": printable(l.KeyID, 200), "serial": strconv.FormatUint(l.Serial, 10), "line": printable(l.Line, 64)})
-	if err != nil {
-		return err
-	}
-	_, err = s.Log.Append(ctx, []audit.Event{e}, func(ctx context.Context, tx store.Tx) error {
-		if err := state.UseReport(ctx, tx, "bypass/"+h.Name+"/"+printable(l.Line, 64), s.Now()); errors.Is(err, state.ErrExists) {
-			return errRepeat
-		} else if err != nil {
-			return err
-		}
-		return nil
-	})
-	if errors.Is(err, errRepeat) {
-		return nil
-	}
-	return unavailable(err)
 }

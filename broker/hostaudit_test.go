@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -90,7 +91,7 @@ func TestHostAudit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := api.HostLogin{Line: "1", Time: w.clock.now(), Login: "deploy", Source: "192.0.2.9", Method: "publickey", Fingerprint: ssh.FingerprintSHA256(cert.Key), KeyID: cert.KeyId, Serial: cert.Serial}
+	good := api.HostLogin{Line: "1", Connection: "c1", Time: w.clock.now(), Login: "deploy", Source: "192.0.2.9", Method: "publickey", Fingerprint: ssh.FingerprintSHA256(cert.Key), KeyID: cert.KeyId, Serial: cert.Serial}
 	unstarted, _ := w.hopTo(bastion, "db-1", "deploy")
 	elsewhere, _ := w.hopTo(bastion, "web-1", "deploy")
 	unrecorded, _ := w.hopTo(bastion, "db-1", "deploy")
@@ -149,11 +150,89 @@ func TestHostAudit(t *testing.T) {
 			}
 		})
 	}
-	again := good
-	again.Line = "another line"
-	twice := read[api.HostVerdicts](t, h.do("POST", api.RouteHostAudit, api.HostLogins{Logins: []api.HostLogin{good, good, again}})).Verdicts
-	if !twice[0].Covered || !twice[1].Covered || twice[2].Covered || !strings.Contains(twice[2].Why, "used before") {
-		t.Errorf("a certificate that was used twice: %+v", twice)
+	// The same login is covered in whatever form of the log it comes, another one of that certificate is not, whenever it comes.
+	again, journal := good, good
+	again.Line, again.Connection, journal.Line = "another line", "c2", "the same in the journal"
+	for name, batch := range map[string][]api.HostLogin{"at once": {good, journal, again}, "alone": {again}, "before": {again, good}} {
+		got := read[api.HostVerdicts](t, h.do("POST", api.RouteHostAudit, api.HostLogins{Logins: batch})).Verdicts
+		for i, l := range batch {
+			if twice := l.Connection == "c2"; got[i].Covered == twice || twice && !strings.Contains(got[i].Why, "used before") {
+				t.Errorf("%s: %+v", name, got)
+			}
+		}
 	}
 	refused(t, h.do("POST", api.RouteHostAudit, api.HostLogins{Logins: make([]api.HostLogin, api.MaxHostLogins+1)}), api.KindInvalid, "at once")
+}
+
+// TestBypassesAreRationed: a host that says that anything has come in does not fill the log, and what is left out is told.
+func TestBypassesAreRationed(t *testing.T) {
+	w := newHostWorld(t)
+	h, _ := w.enrolledHost()
+	other, _ := w.enrolledHost(func(r *api.HostTokenRequest) { r.Name = "db-2" })
+	next := 0
+	flood := func(p caller, n int) (leftOut int) {
+		t.Helper()
+		logins := make([]api.HostLogin, n)
+		for i := range logins {
+			next++
+			logins[i] = api.HostLogin{Line: strconv.Itoa(next), Login: "root", Source: "192.0.2.66", Method: "password"}
+		}
+		v := read[api.HostVerdicts](t, p.do("POST", api.RouteHostAudit, api.HostLogins{Logins: logins}))
+		if len(v.Verdicts) != n || v.Verdicts[n-1].Covered {
+			t.Errorf("verdicts %+v", v)
+		}
+		return v.LeftOut
+	}
+	logged := func(host string) (events, told int) {
+		for _, e := range w.events() {
+			var d struct {
+				Left int `json:"left_out"`
+			}
+			if e.Kind != audit.KindHostBypass || e.Resource != "host/"+host {
+				continue
+			}
+			if err := json.Unmarshal(e.Details, &d); err != nil {
+				t.Fatal(err)
+			}
+			events, told = events+1, told+d.Left
+		}
+		return events, told
+	}
+	check := func(step, host string, events, told int) {
+		t.Helper()
+		if gotEvents, gotTold := logged(host); gotEvents != events || gotTold != told {
+			t.Errorf("%s: %s has %d events that tell of %d more, want %d and %d", step, host, gotEvents, gotTold, events, told)
+		}
+	}
+	sweep := func() {
+		t.Helper()
+		if err := w.s.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if flood(h, bypassEvents) != 0 {
+		t.Error("left out of what fits")
+	}
+	check("what fits", "db-1", bypassEvents, 0)
+	if got := flood(h, 30); got != 30 {
+		t.Errorf("%d left out", got)
+	}
+	check("the first too many", "db-1", bypassEvents+1, 30)
+	for range 5 {
+		flood(h, api.MaxHostLogins)
+	}
+	flood(other, 1)
+	sweep()
+	check("a flood", "db-1", bypassEvents+1, 30)
+	check("a flood", "db-2", 1, 0)
+	w.clock.add(bypassWhile)
+	flood(h, 1)
+	check("the next while", "db-1", bypassEvents+3, 30+5*api.MaxHostLogins)
+	flood(h, bypassEvents)
+	flood(h, 7)
+	check("once more", "db-1", 2*bypassEvents+3, 30+5*api.MaxHostLogins+1)
+	w.clock.add(bypassWhile + time.Second)
+	sweep() // it asks no more
+	sweep()
+	check("silence", "db-1", 2*bypassEvents+4, 30+5*api.MaxHostLogins+1+7)
 }

@@ -132,15 +132,16 @@ func (s *Server) Settle(ctx context.Context) error {
 // until they have our answer; one that was cut off for longer may be in the log twice.
 const reportMemory = 30 * 24 * time.Hour
 
-// Sweep forgets what expired a day ago and reports of a month ago.
+// Sweep forgets what expired a day ago and reports of a month ago, and tells of logins that were left out of the log.
 func (s *Server) Sweep(ctx context.Context) error {
 	_, err := s.Log.Append(ctx, nil, func(ctx context.Context, tx store.Tx) error {
 		now := s.Now()
 		return errors.Join(state.DropExpired(ctx, tx, now.Add(-24*time.Hour)), state.DropReports(ctx, tx, now.Add(-reportMemory), now),
 			state.DropHopKeys(ctx, tx, now.Add(-reportMemory)), state.DropHostTokens(ctx, tx, now.Add(-24*time.Hour)),
+			state.DropLogins(ctx, tx, now.Add(-reportMemory)),
 			state.DropAnswers(ctx, tx, now.Add(-answerMemory)))
 	})
-	return err
+	return errors.Join(err, s.tellLeftOut(ctx))
 }
 
 func containsFold(s, sub string) bool { return strings.Contains(strings.ToLower(s), sub) }

@@ -114,7 +114,8 @@ type HostKey struct {
 
 // HostLogin is a login that a host's sshd has accepted, as its log has it.
 type HostLogin struct {
-	Line        string    `json:"line"` // digest of the line, so that none is reported twice
+	Line        string    `json:"line"`       // digest of the line, so that none is reported twice
+	Connection  string    `json:"connection"` // digest of what it says and of the process that said it: the same in each form of the log
 	Time        time.Time `json:"time"`
 	Login       string    `json:"login"`
 	Source      string    `json:"source"`      // address
@@ -135,6 +136,7 @@ const MaxHostLogins = 500
 // HostVerdicts answers HostLogins, in its order.
 type HostVerdicts struct {
 	Verdicts []HostVerdict `json:"verdicts"`
+	LeftOut  int           `json:"left_out,omitempty"` // that nothing covers and that are in no event yet: too many in a while
 }
 
 // HostVerdict says whether a recording covers a login.

@@ -235,3 +235,55 @@ func TestAccountNames(t *testing.T) {
 		}, state.ErrNotFound)
 	})
 }
+
+// TestHostLogins: a session is used once, and a count is stored by whoever has read the one before.
+func TestHostLogins(t *testing.T) {
+	onEach(t, func(t *testing.T, open opener) {
+		d := open(t)
+		use := func(session, connection string) error {
+			return d.try(func(ctx context.Context, q state.Querier) error {
+				return state.UseSession(ctx, q, session, connection, noon)
+			})
+		}
+		of := func(ctx context.Context, q state.Querier) (string, error) {
+			return state.LoginOfSession(ctx, q, "ssh_1")
+		}
+		want(d, of, "")
+		if err := use("ssh_1", "a"); err != nil {
+			t.Fatal(err)
+		}
+		if err := use("ssh_1", "b"); !errors.Is(err, state.ErrExists) {
+			t.Errorf("used twice: %v", err)
+		}
+		want(d, of, "a")
+		d.write(func(ctx context.Context, q state.Querier) error {
+			return errors.Join(state.DropLogins(ctx, q, noon.Add(time.Second)), state.UseReport(ctx, q, "x", noon))
+		})
+		want(d, of, "")
+		for id, used := range map[string]bool{"x": true, "y": false} {
+			want(d, func(ctx context.Context, q state.Querier) (bool, error) { return state.ReportUsed(ctx, q, id) }, used)
+		}
+
+		none, some := state.Bypasses{Host: "db-1"}, state.Bypasses{Host: "db-1", Since: noon, Events: 5, LeftOut: 2}
+		count := func(was, now state.Bypasses) error {
+			return d.try(func(ctx context.Context, q state.Querier) error { return state.CountBypasses(ctx, q, was, now) })
+		}
+		if err := count(none, some); err != nil {
+			t.Fatal(err)
+		}
+		if err := count(none, some); !errors.Is(err, state.ErrNotFound) {
+			t.Errorf("counted on what is no more: %v", err)
+		}
+		want(d, func(ctx context.Context, q state.Querier) (state.Bypasses, error) {
+			return state.BypassesOf(ctx, q, "db-1")
+		}, some)
+		for before, n := range map[time.Time]int{noon: 0, noon.Add(time.Millisecond): 1} {
+			got, err := read(d, func(ctx context.Context, q state.Querier) ([]state.Bypasses, error) {
+				return state.UntoldBypasses(ctx, q, before)
+			})
+			if err != nil || len(got) != n {
+				t.Errorf("before %v: %+v, %v", before, got, err)
+			}
+		}
+	})
+}

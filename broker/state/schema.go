@@ -139,4 +139,9 @@ var Schema = []string{
 	// Of version 4: an account name was whoever's e-mail made it up.
 	`CREATE TABLE IF NOT EXISTS account_names (
 		login TEXT PRIMARY KEY, iss TEXT NOT NULL, sub TEXT NOT NULL, at INTEGER NOT NULL, UNIQUE (iss, sub)) STRICT`,
+	// Of version 4: a certificate that was used twice was found where both logins were asked about at once, and each login past a
+	// bastion was an event.
+	`CREATE TABLE IF NOT EXISTS host_logins (session_id TEXT PRIMARY KEY, connection TEXT NOT NULL, at INTEGER NOT NULL) STRICT`,
+	`CREATE INDEX IF NOT EXISTS host_logins_time ON host_logins (at)`,
+	`CREATE TABLE IF NOT EXISTS host_bypasses (host TEXT PRIMARY KEY, since INTEGER NOT NULL, events INTEGER NOT NULL, left_out INTEGER NOT NULL) STRICT`,
 }
