@@ -179,11 +179,17 @@ func newHostAudit(a *app, dir *string) *cobra.Command {
 			"It reads systemd's journal, or a file of syslog's, - for standard input. Each is an event of the broker's log, once. Exit code 1 where there are any.",
 		Example: "  sega host audit --since yesterday\n  sega host audit /var/log/auth.log",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			logins, bypasses, err := a.auditHost(cmd.Context(), *dir, since, args)
+			v, bypasses, err := a.auditHost(cmd.Context(), *dir, since, args)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.err, "%d logins, %d that no recording covers\n", logins, bypasses)
+			fmt.Fprintf(a.err, "%d logins, %d that no recording covers\n", v.Logins, bypasses)
+			if v.Unread > 0 {
+				fmt.Fprintf(a.err, "sega: warning: %d lines look like logins and are of no form that is known: they were not asked about\n", v.Unread)
+			}
+			if v.LeftOut > 0 {
+				fmt.Fprintf(a.err, "sega: warning: %d of them are not in the broker's log yet, which takes so many of a host in a while: repeat the command later\n", v.LeftOut)
+			}
 			if bypasses > 0 {
 				return fmt.Errorf("%d logins have come in past the bastion", bypasses)
 			}
@@ -194,10 +200,10 @@ func newHostAudit(a *app, dir *string) *cobra.Command {
 }
 
 // auditHost shows the logins that nothing covers.
-func (a *app) auditHost(ctx context.Context, dir, since string, args []string) (logins, bypasses int, err error) {
+func (a *app) auditHost(ctx context.Context, dir, since string, args []string) (v host.Audited, bypasses int, err error) {
 	var rows [][]string
 	read := func(r io.Reader) (err error) {
-		logins, err = host.Audit(ctx, dir, userAgent(), r, func(b host.Bypass) error {
+		v, err = host.Audit(ctx, dir, userAgent(), r, func(b host.Bypass) error {
 			bypasses++
 			if a.json {
 				return writeJSON(a.out, b)
@@ -228,7 +234,7 @@ func (a *app) auditHost(ctx context.Context, dir, since string, args []string) (
 	if err == nil && len(rows) > 0 {
 		err = table(a.out, []string{"TIME", "LOGIN", "FROM", "BY", "KEY ID", "WHY IT IS NOT COVERED"}, rows)
 	}
-	return logins, bypasses, err
+	return v, bypasses, err
 }
 
 // sayAsHost writes a line to the system's log, and to whoever runs it by hand.

@@ -23,20 +23,28 @@ type Bypass struct {
 	Why string `json:"why"`
 }
 
-// Audit reads sshd's log and hands on each login that no recording covers. It returns how many logins there were.
+// Audited says what a reading of a log has come to.
+type Audited struct {
+	Logins  int
+	LeftOut int // that nothing covers, and that the broker's log does not have yet: of a host it takes so many in a while
+	Unread  int // lines about logins, it seems, in a form that is not known
+}
+
+// Audit reads sshd's log and hands on each login that no recording covers.
 // The daemon asks the broker where it runs, for a session of its own would end the daemon's.
-func Audit(ctx context.Context, dir, userAgent string, log io.Reader, found func(Bypass) error) (logins int, err error) {
+func Audit(ctx context.Context, dir, userAgent string, log io.Reader, found func(Bypass) error) (a Audited, err error) {
 	c, err := Load(dir)
 	if err != nil {
-		return 0, err
+		return a, err
 	}
-	err = newLogReader().read(log, func(batch []api.HostLogin) error {
-		logins += len(batch)
-		verdicts, err := c.covered(ctx, userAgent, batch)
+	a.Unread, err = newLogReader().read(log, func(batch []api.HostLogin) error {
+		a.Logins += len(batch)
+		v, err := c.covered(ctx, userAgent, batch)
 		if err != nil {
 			return err
 		}
-		for i, v := range verdicts {
+		a.LeftOut += v.LeftOut
+		for i, v := range v.Verdicts {
 			if v.Covered {
 				continue
 			}
@@ -46,44 +54,43 @@ func Audit(ctx context.Context, dir, userAgent string, log io.Reader, found func
 		}
 		return nil
 	})
-	return logins, err
+	return a, err
 }
 
 // covered asks about a batch, by the daemon or without it.
-func (c Config) covered(ctx context.Context, userAgent string, batch []api.HostLogin) ([]api.HostVerdict, error) {
+func (c Config) covered(ctx context.Context, userAgent string, batch []api.HostLogin) (v api.HostVerdicts, err error) {
 	owner, err := ownerOf(c.file(configName))
 	if err != nil {
-		return nil, err
+		return v, err
 	}
 	r, err := ask(c.Socket, owner, request{Op: opAudit, Logins: batch}, auditTime)
 	var gone *net.OpError
 	switch {
 	case err == nil && r.Why != "":
-		return nil, errors.New(r.Why)
+		return v, errors.New(r.Why)
 	case err == nil && len(r.Verdicts) == len(batch):
-		return r.Verdicts, nil
+		return api.HostVerdicts{Verdicts: r.Verdicts, LeftOut: r.LeftOut}, nil
 	case err == nil:
-		return nil, errors.New("the daemon has answered about other logins")
+		return v, errors.New("the daemon has answered about other logins")
 	case !errors.As(err, &gone) || gone.Op != "dial":
-		return nil, fmt.Errorf("ask the daemon: %w", err)
+		return v, fmt.Errorf("ask the daemon: %w", err)
 	}
 	key, err := machineKey(c.file(keyName))
 	if err != nil {
-		return nil, err
+		return v, err
 	}
 	m, err := newMachine(c, key, userAgent)
 	if err != nil {
-		return nil, err
+		return v, err
 	}
 	defer m.client.Close()
 	return m.audit(ctx, batch)
 }
 
-func (m *machine) audit(ctx context.Context, batch []api.HostLogin) ([]api.HostVerdict, error) {
-	v, err := with(ctx, m, func(ctx context.Context) (api.HostVerdicts, error) {
+func (m *machine) audit(ctx context.Context, batch []api.HostLogin) (api.HostVerdicts, error) {
+	return with(ctx, m, func(ctx context.Context) (api.HostVerdicts, error) {
 		return m.client.HostAudit(ctx, api.HostLogins{Logins: batch})
 	})
-	return v.Verdicts, err
 }
 
 // Journal reads what sshd has written to systemd's journal, since a time as journalctl takes it; "" for all. Only what root

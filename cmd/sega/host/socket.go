@@ -47,6 +47,7 @@ type response struct {
 	Why       string            `json:"why,omitempty"` // why not
 	Keys      []api.HostKey     `json:"keys,omitempty"`
 	Verdicts  []api.HostVerdict `json:"verdicts,omitempty"`
+	LeftOut   int               `json:"left_out,omitempty"`
 }
 
 // listen takes the socket. That another daemon has it shows by its answer.
@@ -144,7 +145,7 @@ func (d *Daemon) audit(ctx context.Context, logins []api.HostLogin) response {
 	if err != nil {
 		return response{Why: err.Error()}
 	}
-	return response{Verdicts: v}
+	return response{Verdicts: v.Verdicts, LeftOut: v.LeftOut}
 }
 
 // ask asks the daemon at a socket, which must be one of owner's.

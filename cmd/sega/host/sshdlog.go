@@ -27,44 +27,78 @@ const (
 
 // logReader finds the logins that sshd has accepted. Its patterns are made once for a reading.
 type logReader struct {
-	program *regexp.Regexp // what stands before sshd's message in syslog's and journalctl's lines
-	login   *regexp.Regexp // sshd's auth_log(): "Accepted METHOD for USER from ADDRESS port PORT ssh2[: KEY]"
-	cert    *regexp.Regexp // format_key(): "TYPE FINGERPRINT ID KEY-ID (serial N) CA TYPE FINGERPRINT"
+	header   *regexp.Regexp // what stands before a message in syslog's (RFC 3164, with a year or without) and journalctl's lines
+	rfc5424  *regexp.Regexp // in syslog's newer form: <PRI>1 TIME HOST APP-NAME PROCID MSGID SD MSG
+	login    *regexp.Regexp // sshd's auth_log(): "Accepted METHOD for USER from ADDRESS port PORT ssh2[: KEY]"
+	cert     *regexp.Regexp // format_key(): "TYPE FINGERPRINT ID KEY-ID (serial N) CA TYPE FINGERPRINT"
+	likeness *regexp.Regexp // of a login, in whatever stands around it
 }
 
 func newLogReader() logReader {
 	return logReader{
-		program: regexp.MustCompile(`^([^\[\]]{0,300}? )?(?:sshd|sshd-session)(?:\[[0-9]+\])?: (Accepted .*)$`),
-		login:   regexp.MustCompile(`^Accepted ([!-~]+) for (.+) from ([!-~]+) port [0-9]+ ssh2(?:: (.*))?$`),
-		cert:    regexp.MustCompile(`^[!-~]+ (SHA256:[A-Za-z0-9+/]+) ID (.*) \(serial ([0-9]+)\) CA [!-~]+ SHA256:[A-Za-z0-9+/]+$`),
+		header:   regexp.MustCompile(`^(?:<[0-9]{1,3}>)?([^\[\]]{0,300}? )?([!-Z^-~]{1,128}?)(?:\[([0-9]+)\])?: (.*)$`),
+		rfc5424:  regexp.MustCompile(`^(?:<[0-9]{1,3}>)?1 ([!-~]+) [!-~]+ ([!-~]+) ([!-~]+) [!-~]+ (?:-|(?:\[(?:[^\]\\]|\\.)*\])+) \x{FEFF}?(.*)$`),
+		login:    regexp.MustCompile(`^Accepted ([!-~]+) for (.+) from ([!-~]+) port [0-9]+ ssh2(?:: (.*))?$`),
+		cert:     regexp.MustCompile(`^[!-~]+ (SHA256:[A-Za-z0-9+/]+) ID (.*) \(serial ([0-9]+)\) CA [!-~]+ SHA256:[A-Za-z0-9+/]+$`),
+		likeness: regexp.MustCompile(`Accepted [!-~]+ for .+ from [!-~]+ port [0-9]+`),
 	}
 }
 
-// parse reads a line of sshd's log; false where it is of no login that was accepted. What a line cannot be read as is
-// no login of a session, and comes out as one that nothing covers.
-func (p logReader) parse(line string) (api.HostLogin, bool) {
+// What a line of a log is.
+type lineKind int
+
+const (
+	lineOther  lineKind = iota
+	lineLogin           // that sshd has accepted
+	lineUnread          // of sshd's about a login, it seems, in a form that is not known
+)
+
+// said is a line without what syslog puts around a message.
+type said struct{ stamp, program, process, message string }
+
+// split takes a line apart; false where it is of no form that is known.
+func (p logReader) split(line string) (said, bool) {
+	if strings.HasPrefix(line, "Accepted ") {
+		return said{program: "sshd", message: line}, true // of sshd -e
+	}
+	if m := p.rfc5424.FindStringSubmatch(line); m != nil {
+		return said{m[1], m[2], m[3], m[4]}, true
+	}
+	if m := p.header.FindStringSubmatch(line); m != nil {
+		return said{m[1], m[2], m[3], m[4]}, true
+	}
+	return said{}, false
+}
+
+// parse reads a line of a log. What of a login's line cannot be read as its certificate is no login of a session, and comes out as
+// one that nothing covers.
+func (p logReader) parse(line string) (api.HostLogin, lineKind) {
 	line = strings.TrimRight(line, "\r\n")
-	message, stamp := line, ""
-	if m := p.program.FindStringSubmatch(line); m != nil {
-		stamp, message = m[1], m[2]
+	s, known := p.split(line)
+	switch {
+	case !known && p.likeness.MatchString(line),
+		known && s.program != "sshd" && s.program != "sshd-session" && strings.Contains(s.program, "ssh") && p.login.MatchString(s.message):
+		return api.HostLogin{}, lineUnread
+	case s.program != "sshd" && s.program != "sshd-session" || !strings.HasPrefix(s.message, "Accepted "):
+		return api.HostLogin{}, lineOther
+	case strings.HasPrefix(s.message, "Accepted certificate ID "), strings.HasPrefix(s.message, "Accepted key "):
+		return api.HostLogin{}, lineOther // comes before the login, and says no more
 	}
-	if !strings.HasPrefix(message, "Accepted ") {
-		return api.HostLogin{}, false
-	}
-	m := p.login.FindStringSubmatch(message[:min(len(message), maxMessage)])
+	message := s.message[:min(len(s.message), maxMessage)]
+	m := p.login.FindStringSubmatch(message)
 	if m == nil {
-		return api.HostLogin{}, false // "Accepted certificate ID …" comes before the login, and says no more
+		return api.HostLogin{}, lineUnread
 	}
-	l := api.HostLogin{Line: digestOf(line), Time: timeOf(stamp), Method: m[1], Login: m[2], Source: m[3]}
+	l := api.HostLogin{Line: digestOf(line), Connection: digestOf(s.process + " " + message), Time: timeOf(s.stamp), Method: m[1], Login: m[2], Source: m[3]}
 	if c := p.cert.FindStringSubmatch(m[4]); c != nil {
 		l.Fingerprint, l.KeyID = c[1], strings.Trim(c[2], `"`)
 		l.Serial, _ = strconv.ParseUint(c[3], 10, 64) // 0 is no certificate's
-		return l, true
+		return l, lineLogin
 	}
 	if _, fingerprint, found := strings.Cut(m[4], " "); found {
 		l.Fingerprint, _, _ = strings.Cut(fingerprint, " ")
 	}
-	return l, true
+	return l, lineLogin
 }
 
 // digestOf tells lines apart: their time, their process and the port of the client are in it.
@@ -84,14 +118,18 @@ func timeOf(stamp string) time.Time {
 	return time.Time{}
 }
 
-// read hands on the logins of a log, in batches.
-func (p logReader) read(r io.Reader, each func([]api.HostLogin) error) error {
+// read hands on the logins of a log, in batches, and counts the lines of sshd's that it cannot read.
+func (p logReader) read(r io.Reader, each func([]api.HostLogin) error) (unread int, err error) {
 	lines := bufio.NewReaderSize(r, maxLogLine)
 	var batch []api.HostLogin
 	size := 0
 	for {
 		line, err := lines.ReadSlice('\n')
-		if l, ok := p.parse(string(line)); ok {
+		l, kind := p.parse(string(line))
+		switch kind {
+		case lineUnread:
+			unread++
+		case lineLogin:
 			batch = append(batch, l)
 			size += len(l.Login) + len(l.Source) + len(l.Method) + len(l.Fingerprint) + len(l.KeyID)
 		}
@@ -100,15 +138,15 @@ func (p logReader) read(r io.Reader, each func([]api.HostLogin) error) error {
 		}
 		if len(batch) == api.MaxHostLogins || size >= maxBatch || err != nil && len(batch) > 0 {
 			if sendErr := each(batch); sendErr != nil {
-				return sendErr
+				return unread, sendErr
 			}
 			batch, size = nil, 0
 		}
 		if errors.Is(err, io.EOF) {
-			return nil
+			return unread, nil
 		}
 		if err != nil {
-			return fmt.Errorf("read the log: %w", err)
+			return unread, fmt.Errorf("read the log: %w", err)
 		}
 	}
 }

@@ -28,17 +28,23 @@ func TestLogLines(t *testing.T) {
 		line string
 		want *api.HostLogin
 	}{
-		"sshd -e":        {certLine, &cert},
-		"syslog":         {"Nov 22 18:15:42 db-1 sshd[4711]: " + certLine, &cert},
-		"syslog of 9.8":  {"Nov 22 18:15:42 db-1 sshd-session[4711]: " + certLine, &cert},
-		"with a year":    {"2026-11-22T18:15:42.123456+01:00 db-1 sshd[4711]: " + certLine, ptr(at(cert, "2026-11-22T18:15:42.123456+01:00"))},
-		"journalctl":     {"2026-11-22T18:15:42+0000 db-1 sshd[4711]: " + certLine + "\r\n", ptr(at(cert, "2026-11-22T18:15:42Z"))},
-		"a quoted ID":    {strings.Replace(strings.Replace(certLine, "ID ssh_", `ID "ssh_`, 1), ".com (", `.com" (`, 1), &cert},
-		"a plain key":    {"Accepted publickey for root from ::1 port 22 ssh2: ED25519 " + fingerprintA, &api.HostLogin{Login: "root", Source: "::1", Method: "publickey", Fingerprint: fingerprintA}},
-		"a password":     {"Accepted password for bob from 192.0.2.1 port 22 ssh2", &api.HostLogin{Login: "bob", Source: "192.0.2.1", Method: "password"}},
-		"PAM":            {"Accepted keyboard-interactive/pam for bob from 192.0.2.1 port 22 ssh2", &api.HostLogin{Login: "bob", Source: "192.0.2.1", Method: "keyboard-interactive/pam"}},
-		"before a login": {`Accepted certificate ID "ssh_a b" (serial 1) signed by ED25519 CA SHA256:x via /etc/ca`, nil},
-		"refused":        {"sshd[1]: Failed password for root from 192.0.2.1 port 22 ssh2", nil},
+		"sshd -e":                     {certLine, &cert},
+		"syslog":                      {"Nov 22 18:15:42 db-1 sshd[4711]: " + certLine, &cert},
+		"syslog of 9.8":               {"Nov 22 18:15:42 db-1 sshd-session[4711]: " + certLine, &cert},
+		"with a year":                 {"2026-11-22T18:15:42.123456+01:00 db-1 sshd[4711]: " + certLine, ptr(at(cert, "2026-11-22T18:15:42.123456+01:00"))},
+		"journalctl":                  {"2026-11-22T18:15:42+0000 db-1 sshd[4711]: " + certLine + "\r\n", ptr(at(cert, "2026-11-22T18:15:42Z"))},
+		"RFC 5424":                    {"<38>1 2026-11-22T18:15:42.123456+01:00 db-1 sshd 4711 - - " + certLine, ptr(at(cert, "2026-11-22T18:15:42.123456+01:00"))},
+		"with structured data":        {`<38>1 2026-11-22T18:15:42Z db-1 sshd-session 4711 ID47 [a@1 b="x\]y"][c d="e"] ` + "\ufeff" + certLine, ptr(at(cert, "2026-11-22T18:15:42Z"))},
+		"RFC 5424 of another program": {"<38>1 2026-11-22T18:15:42Z db-1 cron 1 - - " + certLine, nil},
+		"RFC 5424, refused":           {"<38>1 2026-11-22T18:15:42Z db-1 sshd 1 - - Invalid user Accepted password for root from 192.0.2.1 port 22 ssh2", nil},
+		"RFC 5424 in structured data": {`<38>1 2026-11-22T18:15:42Z db-1 cron 1 - [a b="x] sshd[1]: ` + certLine + `"] m`, nil},
+		"with a priority":             {"<38>Nov 22 18:15:42 db-1 sshd[4711]: " + certLine, &cert},
+		"a quoted ID":                 {strings.Replace(strings.Replace(certLine, "ID ssh_", `ID "ssh_`, 1), ".com (", `.com" (`, 1), &cert},
+		"a plain key":                 {"Accepted publickey for root from ::1 port 22 ssh2: ED25519 " + fingerprintA, &api.HostLogin{Login: "root", Source: "::1", Method: "publickey", Fingerprint: fingerprintA}},
+		"a password":                  {"Accepted password for bob from 192.0.2.1 port 22 ssh2", &api.HostLogin{Login: "bob", Source: "192.0.2.1", Method: "password"}},
+		"PAM":                         {"Accepted keyboard-interactive/pam for bob from 192.0.2.1 port 22 ssh2", &api.HostLogin{Login: "bob", Source: "192.0.2.1", Method: "keyboard-interactive/pam"}},
+		"before a login":              {`Accepted certificate ID "ssh_a b" (serial 1) signed by ED25519 CA SHA256:x via /etc/ca`, nil},
+		"refused":                     {"sshd[1]: Failed password for root from 192.0.2.1 port 22 ssh2", nil},
 		"a name that looks like a line": {
 			"Nov 22 18:15:42 db-1 sshd[1]: Invalid user sshd[2]: Accepted password for root from 192.0.2.1 port 22 ssh2 from 192.0.2.9 port 1", nil},
 		"another program": {"Nov 22 18:15:42 db-1 cron[1]: Accepted password for root from 192.0.2.1 port 22 ssh2", nil},
@@ -48,18 +54,60 @@ func TestLogLines(t *testing.T) {
 		"empty":              {"", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, ok := newLogReader().parse(tt.line)
-			if ok != (tt.want != nil) {
-				t.Fatalf("read %+v, %v", got, ok)
+			got, kind := newLogReader().parse(tt.line)
+			if want := map[bool]lineKind{true: lineLogin, false: lineOther}[tt.want != nil]; kind != want {
+				t.Fatalf("read %+v, %v", got, kind)
 			}
-			if !ok {
+			if tt.want == nil {
 				return
 			}
-			got.Line = ""
+			got.Line, got.Connection = "", ""
 			if diff := cmp.Diff(*tt.want, got); diff != "" {
 				t.Errorf("-want +got\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestUnreadLines: a login in a form that is not known is no login, and is not passed over in silence.
+func TestUnreadLines(t *testing.T) {
+	password := "Accepted password for bob from 192.0.2.1 port 22 ssh2"
+	for name, line := range map[string]string{
+		"JSON":                  `{"SYSLOG_IDENTIFIER":"sshd","MESSAGE":"` + password + `"}`,
+		"another name":          "Nov 22 18:15:42 db-1 sshd-next[1]: " + password,
+		"another protocol":      "Nov 22 18:15:42 db-1 sshd[1]: " + strings.Replace(password, "ssh2", "ssh3", 1),
+		"RFC 5424 of version 2": "<38>2 2026-11-22T18:15:42Z db-1 sshd 4711 - - " + password,
+		"another word":          "sshd[1]: Accepted bob",
+	} {
+		t.Run(name, func(t *testing.T) {
+			unread, err := newLogReader().read(strings.NewReader(line+"\n"), func(b []api.HostLogin) error { t.Errorf("read as %+v", b); return nil })
+			if err != nil || unread != 1 {
+				t.Errorf("%d lines, %v", unread, err)
+			}
+		})
+	}
+}
+
+// TestConnectionOfALogin: a login is the same in the journal and in files of syslog's, and another one by its process or port.
+func TestConnectionOfALogin(t *testing.T) {
+	of := func(line string) string {
+		t.Helper()
+		l, kind := newLogReader().parse(line)
+		if kind != lineLogin {
+			t.Fatalf("%q is no login", line)
+		}
+		return l.Connection
+	}
+	want := of("Nov 22 18:15:42 db-1 sshd[4711]: " + certLine)
+	for _, same := range []string{"2026-11-22T18:15:42+0000 db-1 sshd[4711]: " + certLine + "\r\n", "<38>1 2026-11-22T18:15:42Z db-1 sshd 4711 - - " + certLine} {
+		if of(same) != want {
+			t.Errorf("%q is another login", same)
+		}
+	}
+	for _, other := range []string{"Nov 22 18:15:42 db-1 sshd[4712]: " + certLine, "Nov 22 18:15:42 db-1 sshd[4711]: " + strings.Replace(certLine, "44972", "44973", 1)} {
+		if of(other) == want {
+			t.Errorf("%q is the same login", other)
+		}
 	}
 }
 
@@ -69,7 +117,7 @@ func ptr[T any](v T) *T { return &v }
 func TestLogIsReadWhole(t *testing.T) {
 	log := strings.Repeat(certLine+"\n"+strings.Repeat("x", maxLogLine+7)+"\nsshd[1]: Failed\n", api.MaxHostLogins+3) + certLine
 	var sizes []int
-	if err := newLogReader().read(strings.NewReader(log), func(b []api.HostLogin) error { sizes = append(sizes, len(b)); return nil }); err != nil {
+	if _, err := newLogReader().read(strings.NewReader(log), func(b []api.HostLogin) error { sizes = append(sizes, len(b)); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]int{api.MaxHostLogins, 4}, sizes); diff != "" {
@@ -82,7 +130,7 @@ func TestForgedLinesFitARequest(t *testing.T) {
 	forged := strings.Replace(certLine, "alice@example.com", strings.Repeat("<", maxLogLine-len(certLine)-10), 1)
 	long := strings.Replace(certLine, "alice@example.com", strings.Repeat("<", 600), 1)
 	logins := 0
-	err := newLogReader().read(strings.NewReader(strings.Repeat(forged+"\n"+long+"\n", api.MaxHostLogins)+certLine), func(b []api.HostLogin) error {
+	_, err := newLogReader().read(strings.NewReader(strings.Repeat(forged+"\n"+long+"\n", api.MaxHostLogins)+certLine), func(b []api.HostLogin) error {
 		logins += len(b)
 		r, err := json.Marshal(request{Op: opAudit, Logins: b})
 		if len(r) > maxRequest {
@@ -97,13 +145,13 @@ func TestForgedLinesFitARequest(t *testing.T) {
 
 // FuzzLogLine: of whatever stands in a log, what is read is on the line, and one line is one login.
 func FuzzLogLine(f *testing.F) {
-	for _, seed := range []string{certLine, "Nov 22 18:15:42 db-1 sshd[4711]: " + certLine, "Accepted password for a from b port 1 ssh2", "sshd: Accepted  for  from  port  ssh2: ", "\x00\xff"} {
+	for _, seed := range []string{certLine, "Nov 22 18:15:42 db-1 sshd[4711]: " + certLine, "Accepted password for a from b port 1 ssh2", "sshd: Accepted  for  from  port  ssh2: ", "<38>1 2026-11-22T18:15:42Z db-1 sshd 4711 - [a b=\"\\]\"] " + certLine, "\x00\xff"} {
 		f.Add(seed)
 	}
 	p := newLogReader()
 	f.Fuzz(func(t *testing.T, line string) {
-		l, ok := p.parse(line)
-		if !ok {
+		l, kind := p.parse(line)
+		if kind != lineLogin {
 			return
 		}
 		for _, part := range []string{l.Login, l.Source, l.Method, l.Fingerprint, l.KeyID} {
