@@ -146,6 +146,7 @@ type Config struct {
 	ReloadCAs             func(context.Context) (CAs, error) // reads the configuration anew, when the database knows a key that CAs lacks; may be nil
 	Roles                 []Role
 	Hosts                 []Host
+	HostDomains           []string // under which hosts may enrol by names with a dot
 	Instances             Instances
 	Bastions              []Bastion
 	Indexers              []string // names, as enrolled
@@ -205,7 +206,15 @@ func (c *Config) validateNames() error {
 		}
 		seen[name] = true
 	}
+	for _, domain := range c.HostDomains {
+		if err := sshca.CheckHostName(domain); err != nil {
+			return fmt.Errorf("broker: host_domains: %w", err)
+		}
+	}
 	for _, h := range c.Hosts {
+		if whose := reserved(h.Name); whose != "" {
+			return fmt.Errorf("broker: host %q has the name of %s", h.Name, whose)
+		}
 		// R7: a mask or an enrolled host must not pose as a bastion.
 		if seen[h.Name] || seen[h.ID] {
 			return fmt.Errorf("broker: host %q has the name of a bastion or of another host", h.Name)

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -144,7 +145,7 @@ func TestHostEnrols(t *testing.T) {
 
 // TestHostTokens tries to get a token for what must not be, and to spend one for something else (R6, R7).
 func TestHostTokens(t *testing.T) {
-	w := newHostWorld(t, func(c *Config) { c.Indexers = []string{"indexer-1"} })
+	w := newHostWorld(t, func(c *Config) { c.Indexers, c.HostDomains = []string{"indexer-1"}, []string{"corp.example"} })
 	alice := w.login()
 	for name, tt := range map[string]struct {
 		change func(*api.HostTokenRequest)
@@ -155,6 +156,13 @@ func TestHostTokens(t *testing.T) {
 		"an indexer's name":         {func(r *api.HostTokenRequest) { r.Name = "indexer-1" }, api.KindConflict, "an indexer"},
 		"a configured host's name":  {func(r *api.HostTokenRequest) { r.Name = "web-1" }, api.KindConflict, "configuration"},
 		"a configured host's ID":    {func(r *api.HostTokenRequest) { r.Name = "host-1" }, api.KindConflict, "configuration"},
+		"a public name":             {func(r *api.HostTokenRequest) { r.Name = "github.com" }, api.KindConflict, "host_domains"},
+		"an address as a name":      {func(r *api.HostTokenRequest) { r.Name = "10.0.0.1" }, api.KindConflict, "host_domains"},
+		"beside a domain":           {func(r *api.HostTokenRequest) { r.Name = "evilcorp.example" }, api.KindConflict, "host_domains"},
+		"a domain itself":           {func(r *api.HostTokenRequest) { r.Name = "corp.example" }, api.KindConflict, "host_domains"},
+		"a domain's end is another": {func(r *api.HostTokenRequest) { r.Name = "db-1.corp.example.evil" }, api.KindConflict, "host_domains"},
+		"the alias of bastions":     {func(r *api.HostTokenRequest) { r.Name = "sega-bastion" }, api.KindConflict, "ssh_config"},
+		"everybody's machine":       {func(r *api.HostTokenRequest) { r.Name = "localhost" }, api.KindConflict, "every machine"},
 		"a wildcard":                {func(r *api.HostTokenRequest) { r.Name = "*" }, api.KindInvalid, "name"},
 		"a wildcard below":          {func(r *api.HostTokenRequest) { r.Name = "*.example" }, api.KindInvalid, "name"},
 		"two names":                 {func(r *api.HostTokenRequest) { r.Name = "a,b" }, api.KindInvalid, "name"},
@@ -413,5 +421,49 @@ func TestForwardsToEnrolledHosts(t *testing.T) {
 	_ = w.db.Close()
 	if !w.s.isSSH("other", 5432, from) {
 		t.Error("without the inventory a forward is no sshd's")
+	}
+}
+
+// TestHostsOfDeclaredNames: a name with a dot is under a domain of the configuration, or the host that has it is no host:
+// everybody's ssh_config would lead that name to it.
+func TestHostsOfDeclaredNames(t *testing.T) {
+	w := newHostWorld(t, func(c *Config) { c.HostDomains = []string{"corp.example", "internal"} })
+	for _, name := range []string{"db-1", "db-2.corp.example", "db-3.prod.corp.example", "db-4.internal"} {
+		_, v := w.enrolledHost(func(r *api.HostTokenRequest) { r.Name, r.Address = name, "10.0.0.1:22" })
+		if v.HostID != name {
+			t.Errorf("%s enrolled as %q", name, v.HostID)
+		}
+	}
+	h, _ := w.enrolledHost(func(r *api.HostTokenRequest) { r.Name, r.Address = "db-5.internal", "10.0.0.1:22" })
+	w.s.HostDomains = []string{"corp.example"} // as a broker that starts without the domain
+	refused(t, h.do("GET", api.RouteHostBundle, nil), api.KindConflict, "host_domains")
+	var names []string
+	for _, h := range w.s.allHosts() {
+		names = append(names, h.Name)
+	}
+	if diff := cmp.Diff([]string{"web-1", "db-1", "db-2.corp.example", "db-3.prod.corp.example"}, names); diff != "" {
+		t.Errorf("inventory (-want +got):\n%s", diff)
+	}
+	if _, ok := w.s.host("db-5.internal"); ok {
+		t.Error("a host of an undeclared name is found")
+	}
+}
+
+func TestHostNamesAreChecked(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"a wildcard as a domain":   func(c *Config) { c.HostDomains = []string{"*.corp.example"} },
+		"a domain with a dot more": func(c *Config) { c.HostDomains = []string{".corp.example"} },
+		"the alias of bastions":    func(c *Config) { c.Hosts = append(c.Hosts, Host{Name: "sega-bastion", ID: "x"}) },
+		"a prefix with a dot": func(c *Config) {
+			c.Instances = Instances{Certificates: []*x509.Certificate{{}}, Rules: []InstanceRule{{Account: "1", Region: "r", Port: 22, Prefix: "web.corp.example"}}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			change(&w.config)
+			if _, err := New(t.Context(), w.config); err == nil || !strings.Contains(err.Error(), "broker: ") {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"sega/audit/store"
@@ -44,6 +45,9 @@ func (c *Config) validateInstances() error {
 	for i, r := range c.Instances.Rules {
 		if r.Account == "" || r.Region == "" || r.Port < 1 || r.Port > 65535 || r.MaxAge < 0 {
 			return fmt.Errorf("broker: rule %d for instances needs an account, a region and a port", i+1)
+		}
+		if strings.Contains(r.Prefix, ".") {
+			return fmt.Errorf("broker: rule %d for instances: a name_prefix has no dot, for the names end with the instance's ID and lie under no domain", i+1)
 		}
 	}
 	return nil

@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"sega/audit/store"
@@ -33,8 +35,15 @@ func (s *Server) static(name string) (Host, bool) {
 }
 
 // taken says whose name a host must not enrol under, "" where it is free (R7): that of a bastion, another
-// machine, or a host of the configuration, by which it would be found no more.
+// machine, or a host of the configuration, by which it would be found no more; and what means something else to
+// people, whose ssh_config leads every name of the inventory to sega's bastions.
 func (s *Server) taken(name string) string {
+	if whose := reserved(name); whose != "" {
+		return whose
+	}
+	if !s.declared(name) {
+		return "somebody else, for all that host_domains of the broker's configuration says"
+	}
 	if _, ok := s.bastion(name); ok {
 		return "a bastion"
 	}
@@ -49,6 +58,24 @@ func (s *Server) taken(name string) string {
 		}
 	}
 	return ""
+}
+
+// reserved says what a name stands for on every laptop, "" where for nothing: no host has it.
+func reserved(name string) string {
+	switch name {
+	case "sega-bastion": // so sega configure --ssh calls them
+		return "the bastions in people's ssh_config"
+	case "localhost":
+		return "every machine itself"
+	}
+	return ""
+}
+
+// declared reports whether a name may be one of the organisation's: it has no dot, so that it is nobody's on the
+// internet, or it lies under a domain of the configuration. Else whoever may enrol a host could have everybody's
+// ssh to github.com.
+func (c *Config) declared(name string) bool {
+	return !strings.Contains(name, ".") || slices.ContainsFunc(c.HostDomains, func(domain string) bool { return strings.HasSuffix(name, "."+domain) })
 }
 
 // hostIn finds a host of the configuration, else one that has enrolled and whose name nobody else has.

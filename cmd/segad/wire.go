@@ -41,7 +41,7 @@ type parts struct {
 func openBroker(ctx context.Context, path string, file config.Broker, log *slog.Logger) (p parts, err error) {
 	p.config = broker.Config{Origin: file.Origin, Node: file.Node, Version: version, Issuer: file.IDP.Issuer, ClientID: file.IDP.ClientID,
 		Scopes: file.IDP.Scopes, ACRValues: file.IDP.ACRValues, RedirectPorts: file.IDP.RedirectPorts, RedirectPath: file.IDP.RedirectPath,
-		DeviceGrant: file.IDP.DeviceGrant, TrustEmail: file.IDP.TrustEmail, Roles: roles(file), Hosts: hosts(file), Bastions: bastions(file), Indexers: indexers(file), Redactions: redactions(file), Times: times(file), Sessions: sessionLimits(file.SessionLimits), Now: time.Now, Logger: log}
+		DeviceGrant: file.IDP.DeviceGrant, TrustEmail: file.IDP.TrustEmail, Roles: roles(file), Hosts: hosts(file), HostDomains: file.HostDomains, Bastions: bastions(file), Indexers: indexers(file), Redactions: redactions(file), Times: times(file), Sessions: sessionLimits(file.SessionLimits), Now: time.Now, Logger: log}
 	if p.config.TrustedProxies, err = prefixes(file.TrustedProxies); err != nil {
 		return p, err
 	}

@@ -36,6 +36,7 @@ type Broker struct {
 	Recordings     string        `yaml:"recordings"` // where bastions write to: ParseRecordings
 	Roles          []Role        `yaml:"roles"`
 	Hosts          []Host        `yaml:"hosts"`
+	HostDomains    []string      `yaml:"host_domains,omitempty"` // under which hosts may enrol by names with a dot
 	Instances      *Instances    `yaml:"instances,omitempty"`
 	Bastions       []Bastion     `yaml:"bastions"`
 	Indexers       []Indexer     `yaml:"indexers,omitempty"`
