@@ -123,6 +123,9 @@ func (a *app) ask(ctx context.Context, prompt string) (string, error) {
 	}
 }
 
+// pinnedFile is changed by one process at a time, whose turn it is by this name.
+const pinnedFile = "broker.json"
+
 // pinned is what is remembered of a broker, in the clear: nothing of it is secret.
 type pinned struct {
 	Configuration api.Configuration `json:"configuration"`
@@ -158,7 +161,7 @@ func (a *app) pinned() (pinned, error) {
 	if err != nil {
 		return p, err
 	}
-	path := filepath.Join(dir, "broker.json") // whose folder is not made by looking
+	path := filepath.Join(dir, pinnedFile) // whose folder is not made by looking
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return p, err

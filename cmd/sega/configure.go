@@ -219,8 +219,12 @@ func (a *app) renewSSH(ctx context.Context, o sshOptions) error {
 		return err
 	}
 	q.Reason, q.Ticket = o.reason, o.ticket
+	p, err := a.pinned()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if reply, err := a.askAgent(ctx, q); err == nil {
-		return a.learnFront(reply.FrontCAs)
+		return a.learnFront(ctx, p.Configuration.Origin, reply.FrontCAs)
 	} else if !errors.Is(err, errNoAgent) {
 		return err
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,19 +10,22 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"sega/broker/api"
 )
 
 // TestFrontCAsComeWithCertificates: while the front CA rotates, what trusts bastions follows the certificates, and takes no
 // more than keys from a broker.
 func TestFrontCAsComeWithCertificates(t *testing.T) {
+	const origin = "https://sega.example"
 	const first, next = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAII4OlQtyGPoQ21hAjkEuyVl/rCWSOyOh3irdzB/pYtZK", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1kYJ6RBPqQ3dYxjwmFvCjZQ9yS2fdbFZmOG0RsZfXo"
 	s := fakeBroker(t, nil)
-	s.pin(t, api.Configuration{Bastion: "bastion.example:2222", BastionName: "bastion-1", FrontCAs: []string{first}})
+	s.pin(t, api.Configuration{Origin: origin, Bastion: "bastion.example:2222", BastionName: "bastion-1", FrontCAs: []string{first}})
 	if err := s.app.writeFile("ssh/known_hosts", []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.app.learnFront([]string{first, next}); err != nil {
+	if err := s.app.learnFront(t.Context(), origin, []string{first, next}); err != nil {
 		t.Fatal(err)
 	}
 	path, err := s.app.path("ssh", "known_hosts")
@@ -32,13 +37,39 @@ func TestFrontCAsComeWithCertificates(t *testing.T) {
 		t.Errorf("known_hosts: %v\n%s", err, got)
 	}
 	for name, lines := range map[string][]string{"a line more": {first + "\n* " + next}, "no key": {"canary"}, "none": nil} {
-		err := s.app.learnFront(lines)
+		err := s.app.learnFront(t.Context(), origin, lines)
 		if (err == nil) != (lines == nil) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if p, err := s.app.pinned(); err != nil || !slices.Equal(p.Configuration.FrontCAs, []string{first, next}) {
 			t.Errorf("%s: %v %v", name, err, p.Configuration.FrontCAs)
 		}
+	}
+}
+
+// TestPinnedIsWrittenInTurn: what one process remembers of a broker no other one takes back.
+func TestPinnedIsWrittenInTurn(t *testing.T) {
+	const front = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAII4OlQtyGPoQ21hAjkEuyVl/rCWSOyOh3irdzB/pYtZK"
+	s := fakeBroker(t, nil)
+	s.pin(t, api.Configuration{Origin: "https://new.example"})
+	before, err := s.app.pinned()
+	must(t, err)
+	must(t, s.app.learnFront(t.Context(), "https://old.example", []string{front})) // certified before the login to the new one
+	done, err := s.app.turn(t.Context(), pinnedFile)
+	must(t, err)
+	defer done()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel() // nobody waits for long here
+	if err := s.app.learnFront(ended, "https://new.example", []string{front}); !errors.Is(err, context.Canceled) {
+		t.Errorf("front CAs are learnt out of turn: %v", err)
+	}
+	if err := s.app.keep(ended, s.saved(), api.Configuration{Origin: "https://third.example"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a login is kept out of turn: %v", err)
+	}
+	now, err := s.app.pinned()
+	must(t, err)
+	if diff := cmp.Diff(before, now); diff != "" {
+		t.Error(diff)
 	}
 }
 

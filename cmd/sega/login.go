@@ -84,7 +84,7 @@ func (a *app) login(ctx context.Context, o loginOptions) error {
 		return err
 	}
 	old, _ := a.load()
-	if err := a.keep(s, config); err != nil {
+	if err := a.keep(ctx, s, config); err != nil {
 		return err
 	}
 	a.tellAgent(ctx, agent.OpReload)
@@ -217,7 +217,12 @@ func (a *app) loginDevice(ctx context.Context, c *client.Client) (api.Session, e
 }
 
 // keep stores the session, drops what belonged to the last one, and pins the broker.
-func (a *app) keep(s saved, config api.Configuration) error {
+func (a *app) keep(ctx context.Context, s saved, config api.Configuration) error {
+	done, err := a.turn(ctx, pinnedFile)
+	if err != nil {
+		return err
+	}
+	defer done()
 	store, err := a.secrets()
 	if err != nil {
 		return err
@@ -241,7 +246,7 @@ func (a *app) keep(s saved, config api.Configuration) error {
 	if err != nil {
 		return err
 	}
-	return a.writeFile("broker.json", append(data, '\n'), 0o600)
+	return a.writeFile(pinnedFile, append(data, '\n'), 0o600)
 }
 
 // logoutOld ends the session that the new one replaces, where it still lives; that it does not is

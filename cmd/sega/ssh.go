@@ -161,22 +161,35 @@ func (s *session) certify(ctx context.Context, key ssh.PublicKey, o sshOptions, 
 	if !ok {
 		return nil, errors.New("the broker answered with a key that is no certificate")
 	}
-	return cert, s.app.learnFront(answer.FrontCAs)
+	return cert, s.app.learnFront(ctx, s.saved().Origin, answer.FrontCAs)
 }
 
-// learnFront takes over the front CAs that come with each certificate: while one rotates, bastions show what the login did not know yet.
-func (a *app) learnFront(lines []string) error {
-	p, err := a.pinned()
-	if err != nil || len(lines) == 0 || slices.Equal(lines, p.Configuration.FrontCAs) {
+// learnFront takes over the front CAs that come with each certificate of a broker: while one rotates, bastions show what the
+// login did not know yet. A login to another broker may end meanwhile, in another process: its word stays.
+func (a *app) learnFront(ctx context.Context, origin string, lines []string) error {
+	known := func() (p pinned, yes bool, err error) {
+		p, err = a.pinned()
+		return p, err != nil || len(lines) == 0 || p.Configuration.Origin != origin || slices.Equal(lines, p.Configuration.FrontCAs), err
+	}
+	if _, yes, err := known(); yes {
 		return err
 	}
 	if _, err := sshca.ParseBundle(lines); err != nil { // or the broker would write more than keys into known_hosts
 		return fmt.Errorf("the broker's front CAs: %w", err)
 	}
+	done, err := a.turn(ctx, pinnedFile)
+	if err != nil {
+		return err
+	}
+	defer done()
+	p, yes, err := known()
+	if yes {
+		return err
+	}
 	p.Configuration.FrontCAs = lines
 	data, err := json.Marshal(p)
 	if err == nil {
-		err = a.writeFile("broker.json", append(data, '\n'), 0o600)
+		err = a.writeFile(pinnedFile, append(data, '\n'), 0o600)
 	}
 	if path, at := a.path("ssh", "known_hosts"); err == nil && at == nil {
 		if _, missing := os.Stat(path); missing == nil {
