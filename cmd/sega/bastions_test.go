@@ -88,7 +88,7 @@ func TestSSHBlockChooses(t *testing.T) {
 	}
 	dir := t.TempDir()
 	asked := filepath.Join(dir, "asked")
-	probe := filepath.Join(dir, "it's a probe") // takes the place of sega: what is up stands in its folder
+	probe := filepath.Join(dir, "a probe") // takes the place of sega: what is up stands in its folder
 	script := "#!/bin/sh\necho \"$3\" >>'" + asked + "'\ntest -e '" + dir + "'/\"$3\"\n"
 	if err := os.WriteFile(probe, []byte(script), 0o700); err != nil {
 		t.Fatal(err)

@@ -123,7 +123,7 @@ func (s *session) sshConfig(ctx context.Context, own ownKeyOptions) (string, err
 	if err != nil {
 		return "", err
 	}
-	if err := nameable(dir, self, socket); err != nil {
+	if err := commandable(dir, self, socket); err != nil {
 		return "", err
 	}
 	var b strings.Builder
@@ -160,24 +160,40 @@ func (s *session) sshConfig(ctx context.Context, own ownKeyOptions) (string, err
 	return b.String(), nil
 }
 
-// nameable refuses paths that ssh_config(5) has no way to write.
+// nameable refuses paths that ssh_config(5) has no way to write. In its double quotes a backslash before a quote or another
+// backslash goes (argv_split in OpenSSH's misc.c).
 func nameable(paths ...string) error {
+	return without(paths, []string{`"`, "\r", "\n", "${", `\\`, `\'`})
+}
+
+// commandable refuses what nameable does, and what there is no one way to write in the command of `Match exec`: OpenSSH 9.9
+// takes the backslashes out there, too, that an apostrophe needs for the shell, and those before it do not.
+func commandable(paths ...string) error {
+	if err := nameable(paths...); err != nil {
+		return err
+	}
+	return without(paths, []string{"'"})
+}
+
+func without(paths, parts []string) error {
 	for _, p := range paths {
-		if strings.ContainsAny(p, "\"\r\n") || strings.Contains(p, "${") {
-			return withKind(kindConfig, withHint(fmt.Errorf("ssh_config cannot name %q: it holds a double quote, a line's end or ${", p), "set SEGA_HOME to another folder"))
+		for _, part := range parts {
+			if strings.Contains(p, part) || strings.HasSuffix(p, `\`) { // the last one would meet a quote
+				return withKind(kindConfig, withHint(fmt.Errorf("ssh_config cannot name %q: it holds %q, or ends with a backslash", p, part), "move it, or set SEGA_HOME to another folder"))
+			}
 		}
 	}
 	return nil
 }
 
 // renewCommand is run by ssh through the shell, inside double quotes of ssh_config, where % starts a
-// token; its paths are nameable.
+// token; its paths are commandable.
 func renewCommand(dir, self string) string {
 	return "SEGA_HOME=" + quoteInConf(dir) + " " + quoteInConf(self) + " ssh --renew"
 }
 
-func quoteInConf(s string) string {
-	return "'" + strings.NewReplacer("'", `'\''`, "%", "%%").Replace(s) + "'"
+func quoteInConf(commandable string) string {
+	return "'" + strings.ReplaceAll(commandable, "%", "%%") + "'"
 }
 
 // freshIdentity is for key and certificate in the agent, and for files where there is none.

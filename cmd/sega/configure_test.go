@@ -84,7 +84,7 @@ func TestConfigThroughSSH(t *testing.T) {
 	if _, err := exec.LookPath("ssh"); err != nil {
 		t.Fatal("the OpenSSH client is needed")
 	}
-	for _, name := range []string{"plain", "with space", "per%cent", "%h%%d", "it's", "dollar$HOME", "semi;colon", "hash#tag", "star*", "back\\slash", "~tilde", "ünïcode"} {
+	for _, name := range []string{"plain", "with space", "per%cent", "%h%%d", "dollar$HOME", "semi;colon", "hash#tag", "star*", "back\\slash", "~tilde", "ünïcode"} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), name)
 			if err := os.MkdirAll(filepath.Join(dir, "ssh"), 0o700); err != nil {
@@ -95,7 +95,9 @@ func TestConfigThroughSSH(t *testing.T) {
 				t.Fatal(err)
 			}
 			config := filepath.Join(t.TempDir(), "config")
-			text := fmt.Sprintf("Match originalhost web-1 exec \"%s\"\n    HostName 127.0.0.1\n%sMatch all\n", renewCommand(dir, self), sshCommon(dir, freshIdentity(dir, filepath.Join(dir, "agent", "ssh"))))
+			renew := renewCommand(dir, self)
+			// SetEnv has been read for years as OpenSSH 9.9 and later read the command of Match.
+			text := fmt.Sprintf("SetEnv \"RENEW=%s\"\nMatch originalhost web-1 exec \"%s\"\n    HostName 127.0.0.1\n%sMatch all\n", renew, renew, sshCommon(dir, freshIdentity(dir, filepath.Join(dir, "agent", "ssh"))))
 			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -109,7 +111,7 @@ func TestConfigThroughSSH(t *testing.T) {
 				t.Errorf("the renewing command ran with %q, %v", got, err)
 			}
 			lines := strings.Split(string(out), "\n")
-			for _, option := range []string{"hostname 127.0.0.1", "stricthostkeychecking true", "globalknownhostsfile /dev/null", "identitiesonly no", "updatehostkeys false"} {
+			for _, option := range []string{"setenv RENEW=" + renew, "hostname 127.0.0.1", "stricthostkeychecking true", "globalknownhostsfile /dev/null", "identitiesonly no", "updatehostkeys false"} {
 				if !contains(lines, option) {
 					t.Errorf("no %q in\n%s", option, out)
 				}
@@ -127,9 +129,12 @@ func TestConfigThroughSSH(t *testing.T) {
 
 // TestNameable: what the block could not name is refused, and not written as something else.
 func TestNameable(t *testing.T) {
-	for path, ok := range map[string]bool{"/home/me/.config/sega": true, `C:\Users\me\sega`: true, "/a b/%h/it's": true, `/quo"te`: false, "/a\nProxyCommand x": false, "/a\rb": false, "/${HOME}": false, "/$HOME": true} {
-		if err := nameable("/bin/sega", path); (err == nil) != ok {
-			t.Errorf("%q: %v", path, err)
+	for path, want := range map[string][2]bool{ // nameable, commandable
+		"/home/me/.config/sega": {true, true}, `C:\Users\me\sega`: {true, true}, "/$HOME": {true, true}, "/a b/%h": {true, true}, "/it's": {true, false},
+		`/quo"te`: {}, "/a\nProxyCommand x": {}, "/a\rb": {}, "/${HOME}": {}, `/two\\slashes`: {}, `/slash\`: {}, `/it\'s`: {},
+	} {
+		if got := [2]bool{nameable("/bin/sega", path) == nil, commandable("/bin/sega", path) == nil}; got != want {
+			t.Errorf("%q: %v, want %v", path, got, want)
 		}
 	}
 }

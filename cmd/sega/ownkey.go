@@ -225,7 +225,7 @@ func (s *session) ownConfig(ctx context.Context, dir string, o ownKeyOptions) (l
 	if err != nil {
 		return nil, "", err
 	}
-	if err := nameable(k.path, k.agent); err != nil {
+	if err := commandable(k.path, k.agent); err != nil {
 		return nil, "", err
 	}
 	lines = []string{"IdentityFile " + confQuote(k.path), "CertificateFile " + confQuote(filepath.Join(dir, "ssh", ownCert(k))), "IdentitiesOnly yes"}
