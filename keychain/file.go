@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"sega/keychain/atomicfile"
 )
 
 const (
@@ -38,7 +40,7 @@ type diskFile interface {
 }
 
 func realDisk() disk {
-	return disk{create: createPrivate, rename: os.Rename, syncDir: syncDir}
+	return disk{create: createPrivate, rename: os.Rename, syncDir: atomicfile.SyncDir}
 }
 
 // createPrivate makes a new file of mode 0600, over whatever a dead process has left there.
@@ -47,18 +49,6 @@ func createPrivate(path string) (diskFile, error) {
 		return nil, err
 	}
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-}
-
-// syncDir makes a rename durable. Windows cannot open a directory for it and does not need it.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // replace puts data in the place of the sealed file, whole or not at all. Under the lock.

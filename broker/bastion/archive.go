@@ -9,6 +9,7 @@ import (
 
 	"sega/audit/recording"
 	"sega/audit/recording/bucket"
+	"sega/keychain/atomicfile"
 )
 
 const (
@@ -165,7 +166,7 @@ func (b *Bastion) setAsideSpool(id string) {
 	}
 	b.quotas.forget(id)
 	b.cfg.Log.Error("spool set aside in quarantine: look whether it is the only true copy of the recording", "session", id,
-		"file", filepath.Join(b.quarantine, id+spoolSuffix), "error", syncDir(b.quarantine))
+		"file", filepath.Join(b.quarantine, id+spoolSuffix), "error", atomicfile.SyncDir(b.quarantine))
 }
 
 // salvage recovers a spool that was not closed properly. One that is no recording any more is set

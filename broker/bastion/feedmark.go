@@ -8,11 +8,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"sega/broker/api"
+	"sega/keychain/atomicfile"
 )
 
 // feedMark is how far the feed has been handled, and the last checkpoint that the witness accepted.
@@ -50,7 +50,7 @@ func (s feedStore) save(m feedMark) error {
 	if err != nil {
 		return err
 	}
-	return writeAtomically(s.path, raw)
+	return atomicfile.Replace(s.path, raw, 0o600)
 }
 
 // keepMark saves the mark while it moves, and once more at the end.
@@ -75,39 +75,6 @@ func (f *feed) saveMark() {
 	if err := f.store.save(mark); err != nil {
 		f.log.Error("feed position not saved: revocations will be repeated after a restart", "error", err)
 	}
-}
-
-// writeAtomically replaces a file by rename, mode 0600. It returns when file and name are on disk: a
-// rename alone may survive a loss of power without the bytes.
-func writeAtomically(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // ackQueue sends acknowledgements in order, and repeats what the broker did not take.

@@ -14,6 +14,7 @@ import (
 	"sega/audit/recording"
 	"sega/audit/recording/bucket"
 	"sega/broker/api"
+	"sega/keychain/atomicfile"
 )
 
 // sessions lists the IDs of all sessions that have a file in the spool.
@@ -91,7 +92,7 @@ func (b *Bastion) recoverMeta(id string) (spoolMeta, error) {
 		return meta, nil
 	}
 	meta = spoolMeta{SessionID: id, EndID: newEventID()}
-	return meta, errors.Join(err, writeAtomically(filepath.Join(b.spool.dir, id+metaSuffix), details(meta)))
+	return meta, errors.Join(err, atomicfile.Replace(filepath.Join(b.spool.dir, id+metaSuffix), details(meta), 0o600))
 }
 
 // errUncut means that a spool is a recording with more behind it, for which there is no room elsewhere.
@@ -150,7 +151,7 @@ func (b *Bastion) keepTail(id string, f *os.File, from int64) error {
 	if _, err = f.Seek(from, io.SeekStart); err == nil {
 		_, err = io.Copy(out, f)
 	}
-	if err = errors.Join(err, out.Sync(), out.Close(), syncDir(b.quarantine)); err != nil {
+	if err = errors.Join(err, out.Sync(), out.Close(), atomicfile.SyncDir(b.quarantine)); err != nil {
 		err = errors.Join(err, os.Remove(out.Name()))
 	}
 	return err

@@ -16,6 +16,7 @@ import (
 
 	"sega/audit"
 	"sega/broker/api"
+	"sega/keychain/atomicfile"
 )
 
 const (
@@ -121,7 +122,7 @@ func (q *reportQueue) write(r api.Report) string {
 	path := filepath.Join(q.dir, r.ID+".json")
 	raw, err := json.Marshal(r)
 	if err == nil {
-		err = writeAtomically(path, raw)
+		err = atomicfile.Replace(path, raw, 0o600)
 	}
 	if err != nil {
 		q.log.Error("report not durable", "kind", r.Kind, "session", r.SessionID, "error", err)

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"time"
+
+	"sega/keychain/atomicfile"
 )
 
 const (
@@ -77,7 +79,7 @@ func (s *spool) create(m spoolMeta) (SpoolFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spool: %w", errors.Join(err, s.root.Remove(m.SessionID+metaSuffix)))
 	}
-	if err := syncDir(s.dir); err != nil {
+	if err := atomicfile.SyncDir(s.dir); err != nil {
 		return nil, fmt.Errorf("spool: %w", errors.Join(err, f.Close(), s.remove(m.SessionID)))
 	}
 	if s.wrap != nil {

@@ -25,6 +25,7 @@ import (
 	"sega/broker/client"
 	"sega/cmd/sega/inherited"
 	"sega/keychain"
+	"sega/keychain/atomicfile"
 )
 
 // app is what every command works with.
@@ -178,19 +179,7 @@ func (a *app) writeFile(name string, data []byte, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp.Name())
-	}
-	return err
+	return atomicfile.Replace(path, data, mode)
 }
 
 // roots is the trust in the broker's certificate: the system's, or SEGA_CA_FILE alone.

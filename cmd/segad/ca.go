@@ -14,6 +14,7 @@ import (
 	"sega/audit"
 	"sega/broker/api"
 	"sega/cmd/segad/config"
+	"sega/keychain/atomicfile"
 	"sega/keychain/secret"
 	"sega/sshca"
 	"sega/sshca/softkey"
@@ -84,7 +85,7 @@ func newCALogKey() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := config.WriteFile(out, key.Reveal(), 0o600); err != nil {
+			if err := atomicfile.Replace(out, key.Reveal(), 0o600); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), key.VerifierKey())

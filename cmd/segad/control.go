@@ -18,6 +18,7 @@ import (
 	"sega/broker/api/dpop"
 	"sega/broker/client"
 	"sega/cmd/segad/config"
+	"sega/keychain/atomicfile"
 	"sega/keychain/secret"
 )
 
@@ -89,7 +90,7 @@ func openWitness(c controlConfig, prover *client.Client) (*audit.Witness, error)
 	return audit.NewWitness(audit.WitnessConfig{Verifier: verifier, Latest: latest,
 		Prove: prove(prover),
 		Remember: func(msg []byte) error {
-			if err := config.WriteFile(path, msg, 0o600); err != nil {
+			if err := atomicfile.Replace(path, msg, 0o600); err != nil {
 				// It is still held against what comes. Were this an error, a full disk would keep the
 				// reports from the broker whose delivery frees the disk.
 				c.log.Error("checkpoint not saved", "error", err)
@@ -124,7 +125,7 @@ func machineKey(path string) (dpop.Key, error) {
 	if err != nil {
 		return key, err
 	}
-	return key, config.WriteFile(path, key.Marshal().Reveal(), 0o600)
+	return key, atomicfile.Replace(path, key.Marshal().Reveal(), 0o600)
 }
 
 func (c *control) current() secret.Secret {

@@ -20,6 +20,7 @@ import (
 	"sega/broker"
 	"sega/broker/api"
 	"sega/cmd/segad/config"
+	"sega/keychain/atomicfile"
 	"sega/keychain/secret"
 	"sega/sshca/softkey"
 )
@@ -102,7 +103,7 @@ func newIssuerPublish() *cobra.Command {
 				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 					return err
 				}
-				if err := config.WriteFile(path, doc.Body, 0o644); err != nil {
+				if err := atomicfile.Replace(path, doc.Body, 0o644); err != nil {
 					return err
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s\t%s\n", path, issuer.URL()+doc.Path)

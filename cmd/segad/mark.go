@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"sega/audit/store"
-	"sega/cmd/segad/config"
+	"sega/keychain/atomicfile"
 )
 
 // markEvery is how much of the log a broker that dies at once may not have noted.
@@ -43,7 +43,7 @@ func (m *mark) note() error {
 	if bytes.Equal(checkpoint, m.written) {
 		return nil
 	}
-	if err := config.WriteFile(m.path, checkpoint, markMode); err != nil {
+	if err := atomicfile.Replace(m.path, checkpoint, markMode); err != nil {
 		return fmt.Errorf("note the newest checkpoint: %w\nname a file in a folder that the broker can write to: mark", err)
 	}
 	m.written = checkpoint

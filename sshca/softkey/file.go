@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"sega/keychain/atomicfile"
 )
 
 const maxFile = 64 << 10
@@ -56,7 +58,7 @@ func writeNew(path string, data []byte) error {
 	} else if err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return atomicfile.SyncDir(dir)
 }
 
 func fill(f *os.File, data []byte) error {
@@ -65,12 +67,4 @@ func fill(f *os.File, data []byte) error {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

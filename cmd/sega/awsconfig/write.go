@@ -9,7 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
+
+	"sega/keychain/atomicfile"
 )
 
 // ErrChanged is returned where somebody else has changed the file between reading and writing.
@@ -33,19 +34,7 @@ type temporary interface {
 
 func realDisk() disk {
 	create := func(dir string) (temporary, error) { return os.CreateTemp(dir, ".sega-*") }
-	return disk{create, os.Rename, os.Link, syncDir}
-}
-
-// syncDir makes a rename durable. Windows cannot open a directory for it and does not need it.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return disk{create, os.Rename, os.Link, atomicfile.SyncDir}
 }
 
 // Edit changes a file under a lock that keeps other sega processes out. It is replaced whole, by

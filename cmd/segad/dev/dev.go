@@ -24,9 +24,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"sega/broker/api"
-	"sega/cmd/segad/config"
 	"sega/cmd/segad/dev/provider"
 	"sega/cmd/segad/dev/sts"
+	"sega/keychain/atomicfile"
 	"sega/keychain/secret"
 )
 
@@ -370,7 +370,7 @@ func (e *environment) announce() error {
 	if err != nil {
 		return err
 	}
-	return config.WriteFile(e.file("dev.json"), append(data, '\n'), 0o600)
+	return atomicfile.Replace(e.file("dev.json"), append(data, '\n'), 0o600)
 }
 
 // Read reads the dev.json of a running environment.

@@ -24,6 +24,7 @@ import (
 	"sega/audit"
 	"sega/broker/api"
 	"sega/cmd/segad/config"
+	"sega/keychain/atomicfile"
 	"sega/keychain/secret"
 	"sega/sshca"
 	"sega/sshca/softkey"
@@ -64,7 +65,7 @@ func (e *environment) makeKeys() error {
 		file string
 		make func(path string) error
 	}{
-		{"tls.key", e.makeTLS}, {"log.key", e.makeLogKey}, {"ca.passphrase", func(p string) error { return config.WriteFile(p, []byte(randomText(24)+"\n"), 0o600) }},
+		{"tls.key", e.makeTLS}, {"log.key", e.makeLogKey}, {"ca.passphrase", func(p string) error { return atomicfile.Replace(p, []byte(randomText(24)+"\n"), 0o600) }},
 		{"issuer.key", e.makeIssuerKey}, {"bastion.join", makeJoinToken}, {"indexer.join", makeJoinToken},
 		{"policy/access.cedar", e.makePolicies},
 	}
@@ -91,7 +92,7 @@ func (e *environment) makeIssuerKey(path string) error {
 }
 
 func makeJoinToken(path string) error {
-	return config.WriteFile(path, []byte("sega_join_"+randomText(32)+"\n"), 0o600)
+	return atomicfile.Replace(path, []byte("sega_join_"+randomText(32)+"\n"), 0o600)
 }
 
 func (e *environment) makeLogKey(path string) error {
@@ -100,7 +101,7 @@ func (e *environment) makeLogKey(path string) error {
 		return err
 	}
 	e.saved.LogVerifierKey = key.VerifierKey()
-	return errors.Join(config.WriteFile(path, key.Reveal(), 0o600), e.save())
+	return errors.Join(atomicfile.Replace(path, key.Reveal(), 0o600), e.save())
 }
 
 func (e *environment) makePolicies(string) error {
@@ -113,7 +114,7 @@ func (e *environment) makePolicies(string) error {
 		if err != nil {
 			return err
 		}
-		if err := config.WriteFile(e.file("policy", entry.Name()), data, 0o600); err != nil {
+		if err := atomicfile.Replace(e.file("policy", entry.Name()), data, 0o600); err != nil {
 			return err
 		}
 	}
@@ -139,7 +140,7 @@ func (e *environment) openCAs() error {
 		return err
 	}
 	e.hopCA = hop.PublicKey()
-	return config.WriteFile(e.file("host", "hop_ca.pub"), []byte(sshca.MarshalLine(e.hopCA)+"\n"), 0o600)
+	return atomicfile.Replace(e.file("host", "hop_ca.pub"), []byte(sshca.MarshalLine(e.hopCA)+"\n"), 0o600)
 }
 
 func makeCA(path string, pass secret.Secret) error {
@@ -178,9 +179,9 @@ func (e *environment) makeTLS(keyPath string) error {
 		return err
 	}
 	return errors.Join(
-		config.WriteFile(e.file("ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), 0o600),
-		config.WriteFile(e.file("tls.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
-		config.WriteFile(keyPath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
+		atomicfile.Replace(e.file("ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), 0o600),
+		atomicfile.Replace(e.file("tls.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		atomicfile.Replace(keyPath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
 }
 
 // writeConfigs writes the servers' configuration files for the ports of this run.
@@ -202,7 +203,7 @@ func (e *environment) writeConfigs() error {
 		Data: "indexer", JoinToken: "indexer.join", Identity: "reviewer.age"}
 	credentials := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", e.saved.AWSKeyID, e.saved.AWSSecret)
 	return errors.Join(writeYAML(e.file("broker.yaml"), broker), writeYAML(e.file("bastion.yaml"), bastion), writeYAML(e.file("indexer.yaml"), indexer),
-		config.WriteFile(e.file("aws", "credentials"), []byte(credentials), 0o600))
+		atomicfile.Replace(e.file("aws", "credentials"), []byte(credentials), 0o600))
 }
 
 // database is what stands in the broker's file: a path from where this was started is made absolute.
@@ -236,7 +237,7 @@ func writeYAML(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	return config.WriteFile(path, data, 0o600)
+	return atomicfile.Replace(path, data, 0o600)
 }
 
 func (e *environment) file(elem ...string) string {

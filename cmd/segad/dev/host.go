@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"sega/cmd/segad/config"
 	"sega/cmd/segad/dev/host"
+	"sega/keychain/atomicfile"
 	"sega/sshca"
 )
 
@@ -63,7 +63,7 @@ func (e *environment) makeHostKey() (ssh.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = errors.Join(config.WriteFile(e.file("host", "key"), pem.EncodeToMemory(block), 0o600), config.WriteFile(e.file("host", "key-cert.pub"), []byte(sshca.MarshalLine(cert)+"\n"), 0o600))
+	err = errors.Join(atomicfile.Replace(e.file("host", "key"), pem.EncodeToMemory(block), 0o600), atomicfile.Replace(e.file("host", "key-cert.pub"), []byte(sshca.MarshalLine(cert)+"\n"), 0o600))
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ LogLevel VERBOSE
 AcceptEnv LANG LC_*
 Subsystem sftp internal-sftp
 `, e.ports["host"], e.data, e.login)
-	err = errors.Join(config.WriteFile(e.file("host", "principals"), []byte(principal+"\n"), 0o600), config.WriteFile(e.file("host", "sshd_config"), []byte(conf), 0o600))
+	err = errors.Join(atomicfile.Replace(e.file("host", "principals"), []byte(principal+"\n"), 0o600), atomicfile.Replace(e.file("host", "sshd_config"), []byte(conf), 0o600))
 	if err != nil {
 		return err
 	}

@@ -13,9 +13,9 @@ import (
 
 	"filippo.io/age"
 
-	"sega/cmd/segad/config"
 	"sega/cmd/segad/dev/freeport"
 	"sega/cmd/segad/dev/provider"
+	"sega/keychain/atomicfile"
 )
 
 // Person is somebody who can log in at the provider.
@@ -109,7 +109,7 @@ func (e *environment) save() error {
 	if err != nil {
 		return err
 	}
-	return config.WriteFile(e.file("saved.json"), data, 0o600)
+	return atomicfile.Replace(e.file("saved.json"), data, 0o600)
 }
 
 // port returns the port of a server: the one of the last run where it is free.
@@ -133,7 +133,7 @@ func makeAge(path string) (recipient string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return id.Recipient().String(), config.WriteFile(path, []byte("# public key: "+id.Recipient().String()+"\n"+id.String()+"\n"), 0o600)
+	return id.Recipient().String(), atomicfile.Replace(path, []byte("# public key: "+id.Recipient().String()+"\n"+id.String()+"\n"), 0o600)
 }
 
 func (e *environment) providerUsers() []provider.User {

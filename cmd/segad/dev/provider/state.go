@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"sega/keychain/atomicfile"
 )
 
 // state is the state file.
@@ -49,29 +50,8 @@ func (p *Provider) save() error {
 	if err != nil {
 		return fmt.Errorf("provider: encode the state: %w", err)
 	}
-	return replace(p.cfg.StateFile, data)
-}
-
-// replace writes data beside path, for the owner alone, and renames it.
-func replace(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".provider-*")
-	if err != nil {
+	if err := atomicfile.Replace(p.cfg.StateFile, data, 0o600); err != nil {
 		return fmt.Errorf("provider: write the state file: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-			err = fmt.Errorf("provider: write the state file: %w", err)
-		}
-	}()
-	if _, err = f.Write(data); err == nil {
-		err = f.Sync()
-	}
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+
+	"sega/keychain/atomicfile"
 )
 
 // WriteEndpointRules writes dir/sts/2011-06-15/endpoint-rule-set-1.json with one rule that sends
@@ -42,5 +44,8 @@ func WriteEndpointRules(dir, rawURL string) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return fmt.Errorf("sts: make the folder of the endpoint rules: %w", err)
 	}
-	return replace(filepath.Join(folder, "endpoint-rule-set-1.json"), data)
+	if err := atomicfile.Replace(filepath.Join(folder, "endpoint-rule-set-1.json"), data, 0o600); err != nil {
+		return fmt.Errorf("sts: write the endpoint rules: %w", err)
+	}
+	return nil
 }

@@ -11,10 +11,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"time"
 
+	"sega/keychain/atomicfile"
 	"sega/keychain/secret"
 )
 
@@ -138,27 +138,7 @@ func save(path string, sessions map[string]issued) error {
 	if err != nil {
 		return fmt.Errorf("sts: encode the state: %w", err)
 	}
-	return replace(path, data)
-}
-
-// replace writes a file of mode 0600 beside path, syncs it and moves it over path.
-func replace(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".sts-*")
-	if err != nil {
-		return fmt.Errorf("sts: write %s: %w", path, err)
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
+	if err := atomicfile.Replace(path, data, 0o600); err != nil {
 		return fmt.Errorf("sts: write %s: %w", path, err)
 	}
 	return nil
