@@ -59,6 +59,10 @@ func dial(ctx context.Context, path string) (conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return connect(ctx, connector)
+}
+
+func connect(ctx context.Context, connector driver.Connector) (conn, error) {
 	dc, err := connector.Connect(ctx)
 	if err != nil {
 		return nil, err
@@ -85,7 +89,7 @@ func openPool(path string, conns int, settings url.Values) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := sql.OpenDB(connector)
+	db := sql.OpenDB(keeping{connector})
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	return db, nil

@@ -33,7 +33,8 @@ type writer struct {
 
 // newWriter prepares the statements and loads the edge. It takes the connection over.
 func newWriter(ctx context.Context, c conn, known *backend.Known) (*writer, error) {
-	w := &writer{conn: c, known: known, lent: backend.Lend(c)}
+	k := newKeeper(c)
+	w := &writer{conn: k, known: known, lent: backend.Lend(k)}
 	err := checkDurable(ctx, w.lent.DB)
 	if err == nil {
 		err = w.prepare(ctx)
