@@ -208,7 +208,7 @@ func TestHandshakesAreBounded(t *testing.T) {
 // TestBufferedConnKeepsEverythingInOrder writes more than fits, in pieces of every size, to a slow reader.
 func TestBufferedConnKeepsEverythingInOrder(t *testing.T) {
 	here, there := net.Pipe()
-	b := newBufferedConn(here)
+	b := newBufferedConn(here, new(buffers))
 	var want bytes.Buffer
 	for i := range 2000 {
 		want.Write(bytes.Repeat([]byte{byte(i)}, i%1500+1))
@@ -239,7 +239,7 @@ func TestBufferedConnKeepsEverythingInOrder(t *testing.T) {
 func TestBufferedConnAbortsAStuckWriter(t *testing.T) {
 	here, there := net.Pipe() // nobody reads
 	defer there.Close()
-	b := newBufferedConn(here)
+	b := newBufferedConn(here, new(buffers))
 	failed := make(chan error, 1)
 	go func() {
 		for block := make([]byte, 64<<10); ; {

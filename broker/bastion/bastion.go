@@ -101,6 +101,7 @@ type Bastion struct {
 	attempts   *attempts
 	disk       *disk
 	quotas     *quotas
+	buffers    buffers
 	drains     atomic.Int64 // since when, in Unix nanoseconds; 0: it does not
 	proxyDoor  *door        // of connections of listed proxies, until their header has come
 

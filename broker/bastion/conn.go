@@ -10,8 +10,9 @@ import (
 
 const (
 	readBuffer    = 32 << 10
-	maxPending    = 512 << 10       // bytes that may wait for the network before Write blocks
-	keepBuffer    = 64 << 10        // larger write buffers are given back when so little flows
+	maxPending    = 512 << 10 // bytes that may wait for the network before Write blocks
+	keepBuffer    = 4 << 10   // of a connection's own, which holds keystrokes
+	sharedBuffer  = maxPending + 64<<10
 	flushDeadline = 2 * time.Second // how long Close waits for a peer that does not read
 )
 
@@ -26,6 +27,7 @@ type bufferedConn struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	pending []byte
+	shared  *buffers
 	err     error // of the network, sticky
 	closing bool
 	flushed chan struct{} // closed when the flusher has ended
@@ -33,8 +35,8 @@ type bufferedConn struct {
 }
 
 // newBufferedConn wraps c and starts its flusher, which Close and Abort wait for.
-func newBufferedConn(c net.Conn) *bufferedConn {
-	b := &bufferedConn{Conn: c, flushed: make(chan struct{}), began: time.Now()}
+func newBufferedConn(c net.Conn, shared *buffers) *bufferedConn {
+	b := &bufferedConn{Conn: c, shared: shared, flushed: make(chan struct{}), began: time.Now()}
 	b.r = bufio.NewReaderSize(heardConn{b}, readBuffer)
 	b.changed = sync.NewCond(&b.mu)
 	go b.flush()
@@ -74,7 +76,7 @@ func (b *bufferedConn) Write(p []byte) (int, error) {
 	if b.closing {
 		return 0, net.ErrClosed
 	}
-	b.pending = append(b.pending, p...)
+	b.pending = b.shared.extend(b.pending, p)
 	b.changed.Broadcast()
 	return len(p), nil
 }
@@ -91,9 +93,7 @@ func (b *bufferedConn) flush() {
 			b.fail(err)
 			return
 		}
-		if spare = out[:0]; cap(out) > keepBuffer && len(out) <= keepBuffer {
-			spare = nil // little flows again
-		}
+		spare = b.shared.release(out)
 	}
 }
 

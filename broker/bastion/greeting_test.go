@@ -84,7 +84,7 @@ func TestGreeting(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			here, there := net.Pipe()
-			c := newBufferedConn(there)
+			c := newBufferedConn(there, new(buffers))
 			t.Cleanup(func() { _ = here.Close(); c.Abort() })
 			sent := make(chan error, 1)
 			go func() {

@@ -199,7 +199,7 @@ func (b *Bastion) innerMask(ctx context.Context, host string, h *holder) (ssh.Si
 
 // serveInner proxies the inner connection, which must be signed by what has signed the outer one.
 func (b *Bastion) serveInner(ctx context.Context, outer *jump, conn net.Conn, mask ssh.Signer, host string) {
-	c, err := b.handshake(ctx, newBufferedConn(conn), mask, &authenticator{b: b, source: outer.source, outer: outer.holder})
+	c, err := b.handshake(ctx, newBufferedConn(conn, &b.buffers), mask, &authenticator{b: b, source: outer.source, outer: outer.holder})
 	if err != nil {
 		return
 	}

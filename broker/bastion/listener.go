@@ -54,7 +54,7 @@ func (b *Bastion) serveConn(ctx context.Context, nc net.Conn) {
 // authenticate runs the handshake within the login grace. To whoever holds no certificate it shows
 // the bastion's own key and nothing else.
 func (b *Bastion) authenticate(ctx context.Context, nc net.Conn) (*client, error) {
-	raw := newBufferedConn(nc)
+	raw := newBufferedConn(nc, &b.buffers)
 	source, err := b.source(ctx, raw)
 	if err != nil {
 		raw.Abort()

@@ -175,7 +175,7 @@ func TestFirstBytes(t *testing.T) {
 	for in, ok := range map[string]bool{"SSH-2.0-x\r\n": true, "SSH": true, "SSJ": false, "PROXY TCP4 192.0.2.1": false, "\r\nSSH-2.0-x\r\n": false, "x": false, "": true} {
 		for size := range 6 {
 			us, them := net.Pipe()
-			raw := newBufferedConn(us)
+			raw := newBufferedConn(us, new(buffers))
 			var sending sync.WaitGroup
 			sending.Go(func() {
 				for part := range slices.Chunk([]byte(in), size+1) {

@@ -75,7 +75,7 @@ func (b *Bastion) dialTarget(ctx context.Context, hop api.Hop, login string, sig
 	if err != nil {
 		return nil, dialError(ctx, err)
 	}
-	raw := newBufferedConn(nc)
+	raw := newBufferedConn(nc, &b.buffers)
 	stop := context.AfterFunc(ctx, raw.Abort)
 	config := algorithms()
 	config.RekeyThreshold = b.cfg.Rekey
