@@ -182,7 +182,7 @@ func (c *channel) clientRequest(r *ssh.Request) (ok, start bool) {
 		c.followCopy(req.event.Command)
 	}
 	if ok && req.event.Type == recording.EventShell && c.isPTY() {
-		c.say(terminalLines(c.s.b.cfg.MOTD) + recordedLine)
+		c.say(terminalLines(c.s.b.cfg.MOTD) + c.s.tellDeclined() + recordedLine)
 	}
 	if ok && req.start && c.isPTY() {
 		c.s.showsNotices(c)

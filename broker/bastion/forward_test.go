@@ -628,3 +628,63 @@ func TestForwardIsCut(t *testing.T) {
 		}
 	}
 }
+
+// TestTerminalReadsWhatIsNotForwarded: ssh says nothing of an agent that is not forwarded, and no reason for the rest.
+func TestTerminalReadsWhatIsNotForwarded(t *testing.T) {
+	asked := []string{"-A", "-o", "IdentityAgent=SSH_AUTH_SOCK", "-Y"}
+	for name, c := range map[string]struct {
+		forwards api.HopForwards
+		decide   func(api.ChannelRequest) (api.ChannelGrant, error)
+		want     []string
+	}{
+		"policy never permits it": {want: []string{"sega: policy permits no X11 forwarding here", "sega: policy permits no agent forwarding here"}},
+		"the broker refuses it": {forwards: everyForward, decide: func(r api.ChannelRequest) (api.ChannelGrant, error) {
+			return api.ChannelGrant{Allow: r.Type == api.ChannelShell, Reason: "not " + r.Type, Hint: "ask for it"}, nil
+		}, want: []string{"sega: not x11-req", "sega: ask for it", "sega: not auth-agent-req@openssh.com"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeControl(t)
+			f.forwards, f.onChannel = c.forwards, c.decide
+			f.startSSHD(t, "web-1", "host-web-1")
+			w := start(t, f)
+			socket := service(t, "unix", filepath.Join(t.TempDir(), "agent"), func(c net.Conn) { _ = agent.ServeAgent(agent.NewKeyring(), c) })
+			t.Setenv("SSH_AUTH_SOCK", socket.Addr().String())
+			t.Setenv("DISPLAY", "127.0.0.1:9")
+			t.Setenv("HOME", t.TempDir())
+			term := w.openssh(t, f.credential(t)).terminal(append(asked, currentLogin(t)+"%web-1@bastion")...)
+			got := term.expect(recordedLine)
+			if i := strings.Index(got, "sega: "); i < 0 || got[i:] != strings.Join(append(c.want, recordedLine), "\r\n") {
+				t.Errorf("the terminal shows %q", got)
+			}
+		})
+	}
+}
+
+// TestTerminalReadsOfRemoteForwards: the answer to -R carries no reason, so the next terminal does.
+func TestTerminalReadsOfRemoteForwards(t *testing.T) {
+	f := newFakeControl(t)
+	f.startSSHD(t, "web-1", "host-web-1")
+	c := start(t, f).direct(t)
+	if ok, _, err := c.SendRequest(api.ChannelListenTCP, true, ssh.Marshal(listenTCP{"127.0.0.1", 7})); ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	for _, want := range []string{"sega: policy permits no remote forwarding here\r\n" + recordedLine + "\r\n", recordedLine + "\r\n"} {
+		s, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told bytes.Buffer
+		s.Stderr = &told
+		s.Stdin = strings.NewReader("exit\n")
+		if err := s.RequestPty("xterm", 24, 80, ssh.TerminalModes{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Shell(); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.Wait()
+		if diff := cmp.Diff(want, told.String()); diff != "" {
+			t.Errorf("the terminal is told (-want +got):\n%s", diff)
+		}
+	}
+}

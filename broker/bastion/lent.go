@@ -1,7 +1,6 @@
 package bastion
 
 import (
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -47,10 +46,10 @@ func (l *lent) lendX11(single bool) {
 func (c *channel) lend(r *ssh.Request) bool {
 	var x x11Request
 	event := recording.Event{Type: recording.EventLend, Name: r.Type}
-	possible := c.s.hop.Forwards.Agent
+	what, possible := "agent", c.s.hop.Forwards.Agent
 	ok := len(r.Payload) == 0
 	if r.Type == api.ChannelX11Request {
-		possible = c.s.hop.Forwards.X11
+		what, possible = "X11", c.s.hop.Forwards.X11
 		ok = parsePayload(r.Payload, &x)
 		event.Value = string(r.Payload)
 	}
@@ -60,19 +59,19 @@ func (c *channel) lend(r *ssh.Request) bool {
 		return false
 	case !possible:
 		c.s.refuseForward(r.Type)
+		c.s.decline("sega: policy permits no " + what + " forwarding here")
 		return false
 	}
 	if _, err := c.s.ask(api.ChannelRequest{Channel: c.number, Type: r.Type}); err != nil {
 		c.s.record(c.number, recording.Event{Type: recording.EventRefuse, Name: r.Type, Reason: printable(err.Error())})
-		if c.isPTY() { // else it would stand in what a program reads
-			c.say(strings.Join(explain(err), "\r\n"))
-		}
+		c.s.decline(explain(err)...)
 		return false
 	}
 	if !c.s.record(c.number, event) {
 		return false
 	}
 	if ok, err := c.host.SendRequest(r.Type, true, r.Payload); !ok || err != nil {
+		c.s.decline("sega: the host allows no " + what + " forwarding")
 		return false
 	}
 	if r.Type == api.ChannelX11Request {

@@ -72,6 +72,7 @@ func (s *session) listen(r *ssh.Request) (ok bool, answer []byte) {
 	}
 	if !s.hop.Forwards.Ports {
 		s.refuseForward(r.Type)
+		s.decline("sega: policy permits no remote forwarding here")
 		return false, nil
 	}
 	l := &s.listeners
@@ -79,16 +80,19 @@ func (s *session) listen(r *ssh.Request) (ok bool, answer []byte) {
 	defer l.mu.Unlock()
 	if len(l.all) >= maxListeners || l.all[placeOf(ask)] != nil {
 		s.record(0, recording.Event{Type: recording.EventRefuse, Name: r.Type, Value: where(ask), Reason: errManyOpen.Error()})
+		s.decline("sega: " + printable(where(ask)) + " is forwarded already, or too much else is")
 		return false, nil
 	}
 	if _, err := s.askMetered(ask); err != nil {
 		s.record(0, recording.Event{Type: recording.EventRefuse, Name: r.Type, Value: where(ask), Reason: printable(err.Error())})
+		s.decline(explain(err)...)
 		return false, nil
 	}
 	one := &remoteListener{ask: ask, started: time.Now()}
 	if ok, answer = s.askHost(r, &one.ask); !ok {
 		s.record(0, recording.Event{Type: recording.EventRefuse, Name: r.Type, Value: where(ask), Reason: "refused by the host"})
 		s.stopped(one, audit.Failure, "refused by the host")
+		s.decline("sega: the host does not listen at " + printable(where(ask)))
 		return false, nil
 	}
 	l.all[placeOf(one.ask)] = one

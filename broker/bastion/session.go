@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,6 +78,7 @@ type session struct {
 	lastActive       atomic.Int64 // nanoseconds since started
 	noMore           atomic.Bool  // no-more-sessions@openssh.com
 	refused          []string     // kinds of forward that were refused, under mu
+	declined         []string     // lines about them for the next terminal, under mu
 	serving          bool         // the session has begun, under mu
 	in, out, errored atomic.Int64 // bytes of programs
 
@@ -197,6 +199,27 @@ func (s *session) refuseForward(kind string) {
 	if !seen && serving { // outside of the lock: a report goes to the disk, and a cut does not wait for it
 		s.reportForward(kind)
 	}
+}
+
+// decline keeps lines for the next shell on a terminal: SSH carries no reason for a refusal of the display, the agent or
+// -R, and says nothing at all of the agent's.
+func (s *session) decline(lines ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, line := range lines {
+		if !slices.Contains(s.declined, line) && len(s.declined) < 2*maxRefused {
+			s.declined = append(s.declined, line)
+		}
+	}
+}
+
+// tellDeclined returns the lines kept, once.
+func (s *session) tellDeclined() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lines := s.declined
+	s.declined = nil
+	return terminalLines(strings.Join(lines, "\n"))
 }
 
 // reportForwards catches up with what was asked for before the session had a name.
