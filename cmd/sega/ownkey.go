@@ -56,11 +56,16 @@ func (a *app) ownKey(ctx context.Context, o ownKeyOptions) (ownKey, error) {
 	if err != nil {
 		return ownKey{}, err
 	}
-	k := ownKey{path: path, agent: o.agent}
 	text, err := readKeyFile(path)
 	if err != nil {
 		return ownKey{}, err
 	}
+	if private := strings.TrimSuffix(path, ".pub"); private != path {
+		if _, err := os.Stat(private); err == nil { // ssh takes the file that it is given for the private half, where no agent has the key
+			path = private
+		}
+	}
+	k := ownKey{path: path, agent: o.agent}
 	if bytes.Contains(text, []byte("PRIVATE KEY-----")) {
 		if text, err = readKeyFile(path + ".pub"); errors.Is(err, os.ErrNotExist) {
 			text, err = a.keygen(ctx, k, "-y", "-f", path)

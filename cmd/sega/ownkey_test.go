@@ -47,6 +47,23 @@ func TestOwnKey(t *testing.T) {
 	}
 }
 
+// TestOwnKeyByPublicHalf: who names id.pub means id, where that is there; else the key is in an agent.
+func TestOwnKeyByPublicHalf(t *testing.T) {
+	a, _, _ := testApp(t)
+	dir := t.TempDir()
+	for _, name := range []string{"id", "id.pub", "agents.pub"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(onePublicKey+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for named, want := range map[string]string{"id": "id", "id.pub": "id", "agents.pub": "agents.pub"} {
+		k, err := a.ownKey(t.Context(), ownKeyOptions{file: filepath.Join(dir, named)})
+		if err != nil || k.path != filepath.Join(dir, want) {
+			t.Errorf("%s: %q, %v", named, k.path, err)
+		}
+	}
+}
+
 // TestDropSSH: with the login goes every certificate, and nothing that is not of a login.
 func TestDropSSH(t *testing.T) {
 	a, _, _ := testApp(t)

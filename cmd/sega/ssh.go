@@ -32,7 +32,8 @@ func newSSH(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "ssh [USER@]HOST [-- COMMAND...]", Short: "Open a recorded SSH session on a host", GroupID: groupAccess,
 		Example: "  sega ssh web-1\n  sega ssh root@web-1 -- uptime\n  sega ssh --key ~/.ssh/id_ed25519_sk web-1",
 		Long: "Open a session with your own OpenSSH client, through the bastion, which records it. The key lives in memory and its certificate for minutes.\n" +
-			"With --key it is one of your own, which your ssh uses as it always does: from its file, an SSH agent or a FIDO2 token.",
+			"With --key it is one of your own, which your ssh uses as it always does: from its file, an SSH agent or a FIDO2 token.\n" +
+			"Your ~/.ssh/config counts. For scp, sftp, rsync, git, and options of ssh like -L: sega configure --ssh, then ssh HOST.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 && !o.renew && o.reach == "" {
 				return usagef("HOST is missing; your hosts: sega hosts")
@@ -52,6 +53,9 @@ func newSSH(a *app) *cobra.Command {
 			command := args[1:]
 			if len(command) > 0 && command[0] == "--" { // kept by pflag behind the first argument
 				command = command[1:]
+			}
+			if len(command) > 0 && strings.HasPrefix(command[0], "-") { // which ssh would take for an option of its own
+				return usagef("behind HOST comes a command, and %q is none; for ssh's options: sega configure --ssh, then ssh %s … %s", command[0], command[0], args[0])
 			}
 			return a.ssh(cmd.Context(), args[0], command, o)
 		}}
