@@ -36,9 +36,12 @@ const caStale = 10 * time.Second
 // caTell is how often a broker says that it runs, and what it knows of the CAs.
 const caTell = 30 * time.Second
 
-// caReread is how often the configuration is read while it lacks a key: each of its keys that is a file takes a good part of a
-// second to decrypt.
-const caReread = 10 * time.Second
+// caReread is how often the configuration is read while it lacks a key that signs or will, and caRereadRest while it lacks another that the
+// database has: each of its keys that is a file takes a good part of a second to decrypt.
+const (
+	caReread     = 10 * time.Second
+	caRereadRest = time.Minute
+)
 
 // kindBroker is the kind of a broker among those who have seen a trust.
 const kindBroker = "broker"
@@ -54,22 +57,26 @@ type cas struct {
 
 	reread   int64 // version for which the configuration was read anew last
 	rereadAt time.Time
+	foreign  []string // keys of the database of which it was said last that they are not trusted
 }
 
 // caState is what one look at the database gave. It does not change.
 type caState struct {
-	trust   api.Trust
+	trust   *api.Trust            // the same as before where nothing in it has changed
+	version int64                 // of the bundles, by the database
 	keys    []state.CAKey         // retired ones too
+	foreign []state.CAKey         // those that this broker's configuration does not name: trusted by nobody
 	signing map[string]ssh.Signer // by CA: the key that is current; lacks those that this broker does not hold
 	missing map[string]string     // by CA: the next key, where this broker does not hold it
 	read    time.Time             // by the process's own clock
 }
 
-// of are the keys that a CA has in its bundle, the one that signs first.
-func (n *caState) of(ca string) (lines []string) {
+// of are the keys that a CA has in its bundle, the one that signs first. A key that stands in the database alone is none of them.
+func (n *caState) of(ca string, ring CAs) []string {
+	lines := []string{}
 	for _, phase := range []string{state.CACurrent, state.CANext, state.CAOld, state.CABeside} {
 		for _, k := range n.keys {
-			if k.CA == ca && k.Phase == phase {
+			if k.CA == ca && k.Phase == phase && ring.names(k) {
 				lines = append(lines, k.Key)
 			}
 		}
@@ -95,6 +102,12 @@ func (c CAs) find(ca, key string) ssh.Signer {
 		}
 	}
 	return nil
+}
+
+// names reports whether the configuration vouches for a key of the database, with what the database says that it is for. Whoever can write
+// there could else have hosts and bastions trust a key of his own.
+func (c CAs) names(k state.CAKey) bool {
+	return c.trustsBeside(k.CA, k.Key) || k.Phase != state.CABeside && c.find(k.CA, k.Key) != nil
 }
 
 // check refuses keys that stand for two CAs: their certificates would be good where the other's are.
@@ -126,7 +139,7 @@ func (c CAs) lines(ca string) (lines []string) {
 }
 
 // trust is the bundle that machines work with, as this broker knows it.
-func (s *Server) trust() api.Trust { return s.cas.now.Load().trust }
+func (s *Server) trust() *api.Trust { return s.cas.now.Load().trust }
 
 // authority returns the key that signs for a CA now, or why nothing is signed.
 func (s *Server) authority(ctx context.Context, ca string) (ssh.Signer, error) {
@@ -153,7 +166,7 @@ func (s *Server) RefreshCAs(ctx context.Context) error {
 	defer c.mu.Unlock()
 	next := &caState{read: time.Now()}
 	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) (err error) {
-		if next.trust.Version, err = state.TrustVersion(ctx, tx); err != nil {
+		if next.version, err = state.TrustVersion(ctx, tx); err != nil {
 			return err
 		}
 		next.keys, err = state.CAKeys(ctx, tx)
@@ -162,16 +175,41 @@ func (s *Server) RefreshCAs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if news := c.reread != next.trust.Version || time.Since(c.rereadAt) >= caReread; news && s.ReloadCAs != nil && !c.ring.Load().holds(next) {
+	if every := c.ring.Load().lacks(next); s.ReloadCAs != nil && every > 0 && (c.reread != next.version || time.Since(c.rereadAt) >= every) {
 		s.reloadCAs(ctx)
-		c.reread, c.rereadAt = next.trust.Version, time.Now()
+		c.reread, c.rereadAt = next.version, time.Now()
 	}
 	next.arrange(*c.ring.Load())
-	was := c.now.Swap(next)
-	if was == nil || was.trust.Version != next.trust.Version {
+	was := c.now.Load()
+	if was != nil && sameTrust(was.trust, next.trust) {
+		next.trust = was.trust
+	}
+	c.now.Store(next)
+	if was == nil || was.trust != next.trust {
 		s.hub.notify()
 	}
+	s.sayForeign(next)
 	return s.tellCAs(ctx, next)
+}
+
+// sameTrust reports whether two bundles say the same. They may differ within one version: of a key that this broker did not have yet.
+func sameTrust(a, b *api.Trust) bool {
+	return a.Version == b.Version && slices.Equal(a.AccessCAs, b.AccessCAs) && slices.Equal(a.HostCAs, b.HostCAs) && slices.Equal(a.FrontCAs, b.FrontCAs) && slices.Equal(a.HopCAs, b.HopCAs)
+}
+
+// sayForeign says which keys of the database are not trusted, when they change. It is called by one at a time.
+func (s *Server) sayForeign(n *caState) {
+	var lines []string
+	for _, k := range n.foreign {
+		lines = append(lines, k.CA+" "+k.Phase+" "+k.Key)
+	}
+	if slices.Equal(lines, s.cas.foreign) {
+		return
+	}
+	s.cas.foreign = lines
+	for _, k := range n.foreign {
+		s.Logger.Error("a key of a CA stands in the database and not in this broker's configuration: nobody is told to trust it", "ca", k.CA, "phase", k.Phase, "key", fingerprint(k.Key), "next", "segad ca list")
+	}
 }
 
 // reloadCAs reads the configuration anew. What it cannot open is as if it were not there.
@@ -187,22 +225,29 @@ func (s *Server) reloadCAs(ctx context.Context) {
 	s.cas.ring.Store(&ring)
 }
 
-// holds reports whether every key that signs, or will next, can be used here.
-func (c CAs) holds(n *caState) bool {
+// lacks returns how soon to look whether the configuration has what it lacks of the database's keys; 0 where it lacks nothing.
+func (c CAs) lacks(n *caState) (every time.Duration) {
 	for _, k := range n.keys {
-		if (k.Phase == state.CACurrent || k.Phase == state.CANext) && c.find(k.CA, k.Key) == nil {
-			return false
+		signs := k.Phase == state.CACurrent || k.Phase == state.CANext
+		switch {
+		case signs && c.find(k.CA, k.Key) == nil:
+			return caReread
+		case k.Phase != state.CARetired && !c.names(k):
+			every = caRereadRest
 		}
 	}
-	return true
+	return every
 }
 
 // arrange sorts the keys into bundles and signers.
 func (n *caState) arrange(ring CAs) {
-	n.trust.AccessCAs, n.trust.HostCAs, n.trust.FrontCAs, n.trust.HopCAs = n.of(caAccess), n.of(caHost), n.of(caFront), n.of(caHop)
+	n.trust = &api.Trust{Version: n.version, AccessCAs: n.of(caAccess, ring), HostCAs: n.of(caHost, ring), FrontCAs: n.of(caFront, ring), HopCAs: n.of(caHop, ring)}
 	n.signing, n.missing = map[string]ssh.Signer{}, map[string]string{}
 	for _, k := range n.keys {
 		signer := ring.find(k.CA, k.Key)
+		if k.Phase != state.CARetired && !ring.names(k) {
+			n.foreign = append(n.foreign, k)
+		}
 		switch {
 		case k.Phase == state.CACurrent && signer != nil:
 			n.signing[k.CA] = signer
@@ -214,7 +259,7 @@ func (n *caState) arrange(ring CAs) {
 
 // seen is the version that this broker has in force: that of before the first next key that it does not hold.
 func (n *caState) seen() int64 {
-	version := n.trust.Version
+	version := n.version
 	for _, k := range n.keys {
 		if k.Phase == state.CANext && n.missing[k.CA] == k.Key {
 			version = min(version, k.Version-1)

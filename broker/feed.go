@@ -54,10 +54,10 @@ type feeding struct {
 	out   *http.ResponseController
 	conn  int64
 	after int64
-	last  string    // event of the revocation that was sent last
-	keys  int64     // state of the registered keys that was sent last
-	told  time.Time // when the other brokers were told last that it is here
-	trust int64     // version that was sent last
+	last  string     // event of the revocation that was sent last
+	keys  int64      // state of the registered keys that was sent last
+	told  time.Time  // when the other brokers were told last that it is here
+	trust *api.Trust // that was sent last
 }
 
 func (f *feeding) run(ctx context.Context) error {
@@ -74,7 +74,7 @@ func (f *feeding) run(ctx context.Context) error {
 		if err := f.catchUp(ctx); err != nil {
 			return err
 		}
-		if trust := f.s.trust(); trust.Version != f.trust {
+		if trust := f.s.trust(); trust != f.trust {
 			if err := f.sendTrust(trust); err != nil {
 				return err
 			}
@@ -149,9 +149,9 @@ func (f *feeding) rewind(ctx context.Context, tx store.Querier) error {
 	return err
 }
 
-func (f *feeding) sendTrust(trust api.Trust) error {
-	f.trust = trust.Version
-	return f.send(api.FeedItem{Type: api.FeedTrust, Trust: &trust})
+func (f *feeding) sendTrust(trust *api.Trust) error {
+	f.trust = trust
+	return f.send(api.FeedItem{Type: api.FeedTrust, Trust: trust})
 }
 
 func (f *feeding) send(item api.FeedItem) error {

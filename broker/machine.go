@@ -91,7 +91,7 @@ func (s *Server) machineSession(ctx context.Context, c *call) (any, error) {
 		actor: &audit.Actor{Kind: "machine", Iss: machineIssuer, Sub: machine.ID, Email: machine.Name}}
 	op.act = func(context.Context, policy.Decision, string) (effect, error) {
 		reply := api.MachineSession{Token: token, SessionID: session.ID, Machine: api.Machine{ID: machine.ID, Name: machine.Name, Kind: machine.Kind},
-			Expires: session.Expires, Trust: s.trust(), LogKey: s.LogKey}
+			Expires: session.Expires, Trust: *s.trust(), LogKey: s.LogKey}
 		return effect{reply: reply, apply: func(ctx context.Context, tx store.Tx, _ audit.Event) error {
 			// Another key may have been enrolled for the name since we looked.
 			enrolled, err := state.MachineByKey(ctx, tx, c.proof.Thumbprint)

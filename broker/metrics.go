@@ -36,6 +36,9 @@ func newMetrics(r *prometheus.Registry, s *Server) *metrics {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sega_indexers", Help: "Indexers that answer searches for what screens showed."}, func() float64 {
 			return float64(s.screens.connected())
 		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sega_ca_foreign_keys", Help: "Keys of CAs that stand in the database and not in the configuration, and are not trusted."}, func() float64 {
+			return float64(len(s.cas.now.Load().foreign))
+		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sega_ready", Help: "1 while /readyz answers 200."}, func() float64 {
 			if s.readiness() == nil {
 				return 1

@@ -128,19 +128,20 @@ func (s *Server) viewCAs(ctx context.Context) (view api.CAs, err error) {
 }
 
 func (s *Server) viewCA(ctx context.Context, q store.Querier, name string, keys []state.CAKey) (api.CA, error) {
+	ring := *s.cas.ring.Load()
 	ca := api.CA{Name: name, Keys: []api.CAKey{}, New: []string{}, Next: "publish", Seen: []api.CASeen{}, ByHand: []string{}}
-	for _, line := range newKeys(*s.cas.ring.Load(), name, keys) {
+	for _, line := range newKeys(ring, name, keys) {
 		ca.New = append(ca.New, fingerprint(line))
 	}
 	for _, k := range keys {
 		if k.CA != name {
 			continue
 		}
-		if k.Phase == state.CACurrent && s.cas.ring.Load().find(name, k.Key) == nil {
+		if k.Phase == state.CACurrent && ring.find(name, k.Key) == nil {
 			ca.Next = "adopt"
 		}
 		ca.Keys = append(ca.Keys, api.CAKey{Line: k.Key, Fingerprint: fingerprint(k.Key), Phase: k.Phase, Version: k.Version,
-			Published: k.Published, Replaced: k.Replaced, Until: k.Until, Retired: k.Retired})
+			Published: k.Published, Replaced: k.Replaced, Until: k.Until, Retired: k.Retired, Foreign: k.Phase != state.CARetired && !ring.names(k)})
 		switch {
 		case ca.Next == "adopt": // before all else
 		case k.Phase == state.CAOld: // before another one signs

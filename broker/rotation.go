@@ -168,8 +168,8 @@ func (s *Server) planNext(ctx context.Context, q store.Querier, ca string, r api
 		}
 		key := state.CAKey{CA: ca, Key: line, Phase: state.CANext, Version: version, Published: s.Now()}
 		for _, k := range all {
-			if k.Key == line { // trusted beside until now: who has seen that has it
-				k.Published = s.Now()
+			if k.Key == line { // trusted beside until now, perhaps not by every broker
+				k.Version, k.Published = version, s.Now()
 				return state.MoveCAKey(ctx, tx, k, state.CANext)
 			}
 		}
@@ -241,6 +241,10 @@ func (s *Server) planSwitch(ctx context.Context, q store.Querier, ca string, r a
 	switch old, waits := by[state.CAOld]; {
 	case next.Key == "":
 		p.refused = api.Errorf(api.KindConflict, "no key of the %s CA is published", ca).WithHint("run: segad ca publish %s", ca)
+		return p, nil
+	case s.cas.ring.Load().find(ca, next.Key) == nil: // no --force helps: nothing would be signed
+		p.refused = api.Errorf(api.KindConflict, "the published key of the %s CA is not among those of this broker", ca).
+			WithHint("name its place in the broker's configuration; or, where nobody has published it: segad ca withdraw %s", ca)
 		return p, nil
 	case waits:
 		p.refused = api.Errorf(api.KindConflict, "the %s CA has an old key that is not retired: %s", ca, fingerprint(old.Key)).WithHint("run: segad ca retire %s", ca)

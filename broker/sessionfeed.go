@@ -23,8 +23,8 @@ type sessionFeed struct {
 	taken   chan struct{} // closed when another feed of the login has taken its place
 	until   time.Time     // for which writes are allowed
 	stood   stood
-	noted   time.Time // when the log's checkpoint was sent last
-	trust   int64     // version of the front CAs that were sent last
+	noted   time.Time  // when the log's checkpoint was sent last
+	trust   *api.Trust // whose front CAs were sent last
 
 	after   int64 // revocations up to this index are told, or pending
 	pending []revoked
@@ -81,7 +81,7 @@ func (f *sessionFeed) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if trust := f.s.trust(); trust.Version != f.trust {
+		if trust := f.s.trust(); trust != f.trust {
 			if err := f.sendTrust(trust); err != nil {
 				return err
 			}
@@ -104,8 +104,8 @@ func (f *sessionFeed) run(ctx context.Context) error {
 }
 
 // sendTrust tells which CAs vouch for bastions. The others are nothing to a laptop.
-func (f *sessionFeed) sendTrust(all api.Trust) error {
-	f.trust = all.Version
+func (f *sessionFeed) sendTrust(all *api.Trust) error {
+	f.trust = all
 	trust := api.Trust{Version: all.Version, AccessCAs: []string{}, HostCAs: []string{}, FrontCAs: all.FrontCAs, HopCAs: []string{}}
 	return f.send(api.FeedItem{Type: api.FeedTrust, Trust: &trust})
 }

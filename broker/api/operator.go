@@ -51,6 +51,7 @@ type CAKey struct {
 	Replaced    time.Time `json:"replaced,omitzero"`
 	Until       time.Time `json:"until,omitzero"` // when what it has signed has expired
 	Retired     time.Time `json:"retired,omitzero"`
+	Foreign     bool      `json:"foreign,omitempty"` // this broker's configuration does not name it, so that it is in no bundle of it
 }
 
 // CASeen is a machine, and whether it has the next key.

@@ -197,6 +197,9 @@ func keyTimes(k api.CAKey) string {
 	if !k.Replaced.IsZero() {
 		out += ", signed until " + k.Replaced.Format(time.RFC3339)
 	}
+	if k.Foreign {
+		out += ", NOT TRUSTED: not in the broker's configuration"
+	}
 	if !k.Retired.IsZero() {
 		out += ", retired " + k.Retired.Format(time.RFC3339)
 	}
