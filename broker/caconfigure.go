@@ -77,7 +77,7 @@ func applyCAs(ctx context.Context, tx store.Tx, changes []caChange, now time.Tim
 			return err
 		}
 		if c.drop {
-			err = state.DropCAKey(ctx, tx, c.key.Key, c.key.Phase)
+			err = state.DropCAKey(ctx, tx, c.key.Key)
 			continue
 		}
 		c.key.Version, c.key.Published = version, now

@@ -208,7 +208,8 @@ func newKeys(ring CAs, ca string, known []state.CAKey) (lines []string) {
 	return lines
 }
 
-// planWithdraw takes a published key out of the bundles.
+// planWithdraw takes a published key out of the bundles, for good: it may be withdrawn because it was stolen, and whoever has been
+// told to trust it is told by the revocation list, too.
 func (s *Server) planWithdraw(ctx context.Context, q store.Querier, ca string, _ api.CAStep) (caPlan, error) {
 	_, by, err := caOf(ctx, q, ca)
 	if err != nil {
@@ -225,7 +226,8 @@ func (s *Server) planWithdraw(ctx context.Context, q store.Querier, ca string, _
 		if _, err := state.RaiseTrust(ctx, tx); err != nil {
 			return err
 		}
-		return state.DropCAKey(ctx, tx, next.Key, state.CANext)
+		next.Retired = s.Now()
+		return state.MoveCAKey(ctx, tx, next, state.CARetired)
 	}
 	return p, nil
 }

@@ -13,7 +13,7 @@ const (
 	CANext    = "next"    // published, and does not sign yet
 	CACurrent = "current" // signs
 	CAOld     = "old"     // has signed: what it signed may still live
-	CARetired = "retired" // nobody trusts it any more
+	CARetired = "retired" // nobody trusts it any more, and never will: one that has signed, or that was withdrawn before it did
 )
 
 // CAKey is the public key of a CA, and where its life stands.
@@ -23,7 +23,7 @@ type CAKey struct {
 	Phase     string
 	Version   int64     // of the first trust that holds it
 	Published time.Time // when that was
-	Replaced  time.Time // when it stopped signing; zero where it has not
+	Replaced  time.Time // when it stopped signing; zero where it has not, or never has signed
 	Until     time.Time // when all that it has signed has expired; zero while it signs
 	Retired   time.Time // when it left the trust; zero where it has not
 }
@@ -61,9 +61,9 @@ func LastCert(ctx context.Context, q Querier, profile string) (time.Time, error)
 	return Time(last), err
 }
 
-// DropCAKey forgets a key that has never signed; ErrNotFound where it is not in that phase.
-func DropCAKey(ctx context.Context, q Querier, key, phase string) error {
-	return touched(q.ExecContext(ctx, `DELETE FROM ca_keys WHERE key=? AND phase=? AND phase IN ('beside', 'next')`, key, phase))
+// DropCAKey forgets a key that is trusted beside; ErrNotFound where it is not.
+func DropCAKey(ctx context.Context, q Querier, key string) error {
+	return touched(q.ExecContext(ctx, `DELETE FROM ca_keys WHERE key=? AND phase='beside'`, key))
 }
 
 // touched is ErrNotFound where a statement changed nothing.

@@ -88,10 +88,10 @@ func TestCAKeysLive(t *testing.T) {
 		if err := d.addCA("access", "a", state.CANext, 3); !errors.Is(err, state.ErrExists) {
 			t.Errorf("a retired key came back: %v", err)
 		}
-		drop := func(key, phase string) error {
-			return d.try(func(ctx context.Context, q state.Querier) error { return state.DropCAKey(ctx, q, key, phase) })
+		drop := func(key string) error {
+			return d.try(func(ctx context.Context, q state.Querier) error { return state.DropCAKey(ctx, q, key) })
 		}
-		if err := drop("b", state.CACurrent); !errors.Is(err, state.ErrNotFound) {
+		if err := drop("b"); !errors.Is(err, state.ErrNotFound) {
 			t.Errorf("a key that signs was forgotten: %v", err)
 		}
 	})

@@ -37,7 +37,8 @@ var caSteps = []struct {
 running broker reads anew. Nothing is signed with it before segad ca rotate.`, api.RouteCAPublish, func(c *cobra.Command, o *stepOptions) {
 		c.Flags().StringVar(&o.Key, "key", "", "SHA256: fingerprint of the key, where several are new")
 	}},
-	{"withdraw", "Take a published key back that has not signed", "Take a key out of the trust bundles that was published and has not signed.", api.RouteCAWithdraw, nil},
+	{"withdraw", "Take a published key back that has not signed, for good", `Take a key out of the trust bundles that was published and has not signed, for good, and onto the revocation list: it may be withdrawn because it was stolen. To go on make
+another one.`, api.RouteCAWithdraw, nil},
 	{"rotate", "Sign with the published key from now on", `Have a CA sign with its published key from now on. It is refused while an enrolled bastion or host, or a broker, has not seen the key, and for the
 front CA until every laptop has it; what the old key has signed stays good.`, api.RouteCARotate, func(c *cobra.Command, o *stepOptions) {
 		c.Flags().BoolVar(&o.Force, "force", false, "although somebody has not seen the key: who has not lets nobody in")
