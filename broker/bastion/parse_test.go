@@ -190,8 +190,6 @@ func recordedPayload(t *testing.T, kind string, r request) []byte {
 	return nil // shell, eow@openssh.com
 }
 
-// FuzzForwards reads openings of forwarded connections and requests to listen. What goes on is what the
-// recording says, and nothing else.
 // TestNamesThatHostsReadOtherwise: a stock sshd takes a name with a zero byte at its end for the name without, of
 // which the bastion and policy would know nothing.
 func TestNamesThatHostsReadOtherwise(t *testing.T) {
@@ -238,6 +236,8 @@ func TestSFTPByAnotherName(t *testing.T) {
 	}
 }
 
+// FuzzForwards reads openings of forwarded connections and requests to listen. What goes on is what the
+// recording says, and nothing else.
 func FuzzForwards(f *testing.F) {
 	f.Add(api.ChannelDirectTCP, ssh.Marshal(directTCPIP{"db", 5432, "127.0.0.1", 50000}))
 	f.Add(api.ChannelDirectTCP, ssh.Marshal(directTCPIP{"[::1]", 5432, "fe80::1%eth0", 65536}))
