@@ -24,7 +24,6 @@ import (
 type cached struct {
 	Bundle  api.HostBundle `json:"bundle"`
 	Blocked bool           `json:"blocked,omitempty"` // the broker has said that the host was revoked
-	Renew   bool           `json:"renew,omitempty"`   // it was, and is no more: its certificate of before stays revoked
 
 	contact time.Time // when the broker was heard last
 	krl     int64     // version of the revocation list that lies on the disk; 0: none does

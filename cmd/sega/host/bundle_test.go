@@ -19,6 +19,7 @@ import (
 
 	"sega/broker/api"
 	"sega/sshca"
+	"sega/sshca/krl"
 )
 
 const session = "ssh_abcdefghijkmnpqrstuv"
@@ -229,24 +230,51 @@ func TestDue(t *testing.T) {
 	}
 }
 
-// TestRenewAfterRevocation: the certificate of a host that was revoked and is in force again is renewed, whatever its age.
-func TestRenewAfterRevocation(t *testing.T) {
+// TestRevokedCertificate: one that the list in force names is to be renewed, whatever its age; who is revoked now asks for none.
+func TestRevokedCertificate(t *testing.T) {
 	ca, key, now := newSigner(t), newSigner(t).PublicKey(), time.Unix(1_900_000_000, 0)
-	cert, err := sshca.NewHost(sshca.HostParams{Key: key, Serial: 1, KeyID: "host db-1", Names: []string{"db-1"}, ValidAfter: now, ValidBefore: now.Add(time.Hour)})
-	if err == nil {
-		err = sshca.Sign(cert, sshca.Host, ca)
+	line := func(serial sshca.Serial) string {
+		cert, err := sshca.NewHost(sshca.HostParams{Key: key, Serial: serial, KeyID: "host db-1", Names: []string{"db-1"}, ValidAfter: now, ValidBefore: now.Add(time.Hour)})
+		if err == nil {
+			err = sshca.Sign(cert, sshca.Host, ca)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sshca.MarshalLine(cert)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := &Daemon{cfg: Config{dir: t.TempDir()}}
 	v, _ := bundleOf(t)
-	v.Bundle.HostCAs = []string{sshca.MarshalLine(ca.PublicKey())}
-	wants := func(v cached) bool { return v.wants(sshca.MarshalLine(cert), key, now, 0) }
+	if d.revoked(v, line(1)) {
+		t.Error("revoked without a list")
+	}
+	put := func(version int64, serials ...krl.Range) {
+		t.Helper()
+		data, err := krl.List{Version: uint64(version), Generated: now, CAs: []krl.Certificates{{CA: ca.PublicKey(), Serials: serials}}}.Marshal()
+		if err == nil {
+			err = krl.Replace(d.cfg.file(krlName), data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.krl = version
+	}
+	for i, tt := range []struct {
+		serials []krl.Range
+		line    string
+		want    bool
+	}{{nil, line(1), false}, {[]krl.Range{krl.Serial(1)}, line(1), true}, {[]krl.Range{krl.Serial(1)}, line(2), false}, {[]krl.Range{krl.Serial(1)}, "", false}, {nil, line(1), false}} {
+		put(int64(i+1), tt.serials...)
+		for range 2 { // the second time from memory
+			if got := d.revoked(v, tt.line); got != tt.want {
+				t.Errorf("list %d: %v", i+1, got)
+			}
+		}
+	}
 	blocked := v
 	blocked.Blocked = true
-	again := blocked.next(v.Bundle)
-	if wants(v) || wants(blocked) || again.Blocked || !wants(again) || !wants(again.next(v.Bundle)) || wants(v.next(v.Bundle)) {
-		t.Errorf("renewed: fresh %v, revoked %v, in force again %v, still %v, never revoked %v", wants(v), wants(blocked), wants(again), wants(again.next(v.Bundle)), wants(v.next(v.Bundle)))
+	if !v.mayRenew() || blocked.mayRenew() || (cached{}).mayRenew() || !blocked.next(v.Bundle).mayRenew() {
+		t.Error("asks for a certificate where it gets none, or the other way round")
 	}
 }
 

@@ -31,6 +31,9 @@ type Daemon struct {
 	keeper    *keeper // asked by follow alone
 	unwritten bool    // what is in force could not be written, and is tried again; follow's alone
 
+	looked looked        // keepCertificate's alone
+	list   chan struct{} // there is a new revocation list
+
 	mu   sync.Mutex
 	held cached
 
@@ -51,7 +54,7 @@ func NewDaemon(dir, userAgent string, log *slog.Logger) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{cfg: c, m: m, log: log, share: newShare()}
+	d := &Daemon{cfg: c, m: m, log: log, share: newShare(), list: make(chan struct{}, 1)}
 	if d.held, err = readBundle(c.file(bundleName)); err != nil {
 		log.Warn("no bundle on the disk: every login is refused until the broker answers", "error", err)
 	}
@@ -161,6 +164,10 @@ func (d *Daemon) keepKRL(ctx context.Context, v cached) error {
 	d.held.krl = version
 	d.mu.Unlock()
 	d.log.Info("revocation list in force", "version", version, "bytes", len(list))
+	select {
+	case d.list <- struct{}{}:
+	default: // it is looked at already
+	}
 	return nil
 }
 
@@ -192,7 +199,7 @@ func (d *Daemon) keep(v cached) error {
 	return nil
 }
 
-// keepCertificate renews the host's certificate before it ends.
+// keepCertificate renews the host's certificate before it ends, and at once where a list names it.
 func (d *Daemon) keepCertificate(ctx context.Context) {
 	if d.cfg.PlainKeys {
 		return
@@ -207,12 +214,16 @@ func (d *Daemon) keepCertificate(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-d.list:
 		}
 	}
 }
 
 func (d *Daemon) renew(ctx context.Context) error {
 	v := d.now()
+	if !v.mayRenew() {
+		return nil
+	}
 	key, err := readPublicKey(d.cfg.HostKey)
 	if err != nil {
 		return err
@@ -221,7 +232,7 @@ func (d *Daemon) renew(ctx context.Context) error {
 	if err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	if !v.wants(string(have), key, time.Now(), d.share) {
+	if !due(string(have), key, v.Bundle, time.Now(), d.share) && !d.revoked(v, string(have)) {
 		return nil
 	}
 	cert, err := d.cfg.certificate(ctx, d.m, key, v.Bundle)
@@ -233,9 +244,6 @@ func (d *Daemon) renew(ctx context.Context) error {
 	if _, err := d.cfg.change(ctx, changes{*cert}, true); err != nil {
 		return err
 	}
-	d.mu.Lock()
-	d.held.Renew = false // on the disk with the next bundle; until then a restart renews it once more
-	d.mu.Unlock()
 	d.log.Info("the host's certificate was renewed")
 	return nil
 }

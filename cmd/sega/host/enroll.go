@@ -204,22 +204,11 @@ func (e *Enrolment) install(ctx context.Context, m *machine, c cached) error {
 		return err
 	}
 	if !e.PlainKeys {
-		cert, err := e.renewed(ctx, m, c)
+		own, err := e.ownFiles(ctx, m, c)
 		if err != nil {
 			return err
 		}
-		if cert != nil {
-			all = append(all, *cert)
-		}
-	}
-	if !e.PlainKeys {
-		list, _, err := fetchKRL(ctx, m, e.krlVersion())
-		if err != nil {
-			return fmt.Errorf("the revocation list: %w", err)
-		}
-		if list != nil {
-			all = append(all, change{e.file(krlName), list, 0o644})
-		}
+		all = append(all, own...)
 	}
 	// The command comes before the file that has sshd run it.
 	all = append(all, change{e.file(configName), e.marshal(), 0o644}, change{e.Snippet, e.Config.snippet(), 0o644})
@@ -234,6 +223,26 @@ func (e *Enrolment) install(ctx context.Context, m *machine, c cached) error {
 		fmt.Fprintf(e.Out, "sshd does not run, or has no PID file: it takes this when it starts\n")
 	}
 	return e.startUnit(ctx)
+}
+
+// ownFiles are the revocation list, and the host's certificate where another is due.
+func (e *Enrolment) ownFiles(ctx context.Context, m *machine, c cached) (all changes, err error) {
+	list, _, err := fetchKRL(ctx, m, e.krlVersion())
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the revocation list: %w", err)
+	case list != nil:
+		all = append(all, change{e.file(krlName), list, 0o644})
+	default:
+		if list, err = os.ReadFile(e.file(krlName)); err != nil {
+			return nil, err
+		}
+	}
+	cert, err := e.renewed(ctx, m, c, list)
+	if err == nil && cert != nil {
+		all = append(all, *cert)
+	}
+	return all, err
 }
 
 // change writes files, has sshd check its configuration, and has it read that anew. Where anything of it fails

@@ -39,13 +39,11 @@ func fetchBundle(ctx context.Context, m *machine, c Config, have cached) (cached
 
 // next is what comes into force with a bundle that was just heard.
 func (c cached) next(b api.HostBundle) cached {
-	return cached{Bundle: b, contact: time.Now(), krl: c.krl, Renew: c.Renew || c.Blocked}
+	return cached{Bundle: b, contact: time.Now(), krl: c.krl}
 }
 
-// wants reports whether the host's certificate is to be renewed now.
-func (c cached) wants(line string, key ssh.PublicKey, now time.Time, share float64) bool {
-	return !c.Blocked && c.Bundle.Version != 0 && (c.Renew || due(line, key, c.Bundle, now, share))
-}
+// mayRenew reports whether the broker gives the host a certificate now.
+func (c cached) mayRenew() bool { return !c.Blocked && c.Bundle.Version != 0 }
 
 // allowed returns the accounts that this host, too, makes for people.
 func (a *Accounts) allowed(all []api.HostAccount) []api.HostAccount {
@@ -134,8 +132,9 @@ func due(line string, key ssh.PublicKey, b api.HostBundle, now time.Time, share 
 // share is drawn once for a daemon's life.
 func newShare() float64 { return rand.Float64() }
 
-// renewed asks for a certificate where one is due, and returns the file that it goes into.
-func (c Config) renewed(ctx context.Context, m *machine, v cached) (*change, error) {
+// renewed asks for a certificate where one is due or a revocation list names the one that is there, and returns the file that it goes
+// into.
+func (c Config) renewed(ctx context.Context, m *machine, v cached, list []byte) (*change, error) {
 	key, err := readPublicKey(c.HostKey)
 	if err != nil {
 		return nil, err
@@ -144,7 +143,7 @@ func (c Config) renewed(ctx context.Context, m *machine, v cached) (*change, err
 	if err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
-	if !due(string(have), key, v.Bundle, time.Now(), 0) {
+	if !due(string(have), key, v.Bundle, time.Now(), 0) && !revokes(list, string(have)) {
 		return nil, nil
 	}
 	return c.certificate(ctx, m, key, v.Bundle)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"sega/sshca"
 	"sega/sshca/krl"
 )
 
@@ -42,4 +43,35 @@ func (c Config) krlVersion() int64 {
 		return 0
 	}
 	return int64(list.Version)
+}
+
+// revokes reports whether a revocation list names a certificate. What is no list names none: sshd refuses everybody with one, and
+// the broker's next takes its place.
+func revokes(list []byte, line string) bool {
+	l, err := krl.Parse(list)
+	if err != nil {
+		return false
+	}
+	cert, err := sshca.ParseCertificate(line)
+	return err == nil && l.Revokes(cert)
+}
+
+// looked is the last look at whether the list on the disk names the host's certificate: to read a long one takes a while.
+type looked struct {
+	version int64
+	line    string
+	revoked bool
+}
+
+// revoked reports whether the host's certificate is on the list in force: the host was revoked once, whoever ran then.
+func (d *Daemon) revoked(v cached, line string) bool {
+	if d.looked.version == v.krl && d.looked.line == line {
+		return d.looked.revoked
+	}
+	list, err := os.ReadFile(d.cfg.file(krlName))
+	if err != nil {
+		return false
+	}
+	d.looked = looked{v.krl, line, revokes(list, line)}
+	return d.looked.revoked
 }

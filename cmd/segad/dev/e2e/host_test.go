@@ -90,6 +90,19 @@ func testHost(t *testing.T, e *devtest.Env) {
 		})
 		into("under a new certificate")
 	})
+	t.Run("certificate revoked", func(t *testing.T) {
+		old := r.revokeCertificate(security)
+		devtest.Eventually(t, patience, "the revoked certificate stays", func() error { return r.certificateOtherThan(old) })
+		into("after its certificate was revoked")
+		stopDaemon()
+		old = r.revokeCertificate(security)
+		expect(t, r.enroll(), 0)
+		if err := r.certificateOtherThan(old); err != nil {
+			t.Error(err)
+		}
+		into("after it was revoked while nobody looked")
+		stopDaemon = r.startDaemon()
+	})
 	t.Run("audit", func(t *testing.T) { testHostAudit(t, r, security) })
 	t.Run("rolled back", func(t *testing.T) { testHostRollback(t, r, into) })
 	stopDaemon()

@@ -17,6 +17,7 @@ import (
 
 	"sega/cmd/segad/dev/devtest"
 	"sega/cmd/segad/dev/freeport"
+	"sega/sshca"
 )
 
 // hostRig is a stock sshd in a folder of its own, on which `sega host` is run by root. The folder lies where
@@ -155,4 +156,33 @@ func (r *hostRig) token(by *devtest.Person, more ...string) string {
 	v := by.Sega(append([]string{"hosts", "token", r.name, "--address", fmt.Sprintf("127.0.0.1:%d", r.port), "--login", r.e.Host.Login, "--label", "env=dev"}, more...)...)
 	expect(r.t, v, 0, "sega_join_")
 	return write(r.t, r.file("token"), v.Out)
+}
+
+func (r *hostRig) certificate() string {
+	r.t.Helper()
+	text, err := os.ReadFile(r.file("ssh_host_ed25519_key-cert.pub"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// certificateOtherThan is nil once the host shows another certificate.
+func (r *hostRig) certificateOtherThan(old string) error {
+	if r.certificate() == old {
+		return errors.New("it is the old one")
+	}
+	return nil
+}
+
+// revokeCertificate has somebody revoke the certificate that the host shows, which it returns.
+func (r *hostRig) revokeCertificate(by *devtest.Person) string {
+	r.t.Helper()
+	text := r.certificate()
+	cert, err := sshca.ParseCertificate(text)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	expect(r.t, by.Sega("revoke", "cert", sshca.Serial(cert.Serial).String(), "--profile", "host", "--yes", "--reason", "test"), 0)
+	return text
 }
