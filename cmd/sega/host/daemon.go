@@ -27,6 +27,7 @@ type Daemon struct {
 	m     *machine
 	log   *slog.Logger
 	share float64
+	asker asker
 
 	keeper    *keeper // asked by follow alone
 	unwritten bool    // what is in force could not be written, and is tried again; follow's alone
@@ -81,7 +82,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	wg.Go(func() { d.follow(ctx) })
 	wg.Go(func() { d.keepCertificate(ctx) })
 	wg.Go(func() {
-		if err := d.serve(ctx, l); err != nil {
+		if err := d.serve(ctx, l, answerTime); err != nil {
 			cancel(err)
 		}
 	})

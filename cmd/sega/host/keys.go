@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os/user"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -109,13 +107,4 @@ func (d *Daemon) keys(ctx context.Context, login string) response {
 		return response{Why: "the broker gives no keys: " + err.Error()}
 	}
 	return response{Keys: v.Keys}
-}
-
-// mayAsk reports whether a user may have the daemon ask the broker: root, and whom sshd asks as.
-func (c Config) mayAsk(uid int) bool {
-	if uid == 0 {
-		return true
-	}
-	u, err := user.Lookup(c.User)
-	return err == nil && u.Uid == strconv.Itoa(uid)
 }

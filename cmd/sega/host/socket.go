@@ -24,7 +24,6 @@ const (
 	askTime    = 500 * time.Millisecond // that a check waits for the daemon, before it reads the disk
 	answerTime = 5 * time.Second        // that the daemon gives one caller to ask
 	maxRequest = 1 << 20                // bytes
-	maxCallers = 256                    // at once: each login makes two
 )
 
 // Operations at the socket.
@@ -72,11 +71,11 @@ func listen(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// serve answers until the listener is closed.
-func (d *Daemon) serve(ctx context.Context, l *net.UnixListener) error {
+// serve answers until the listener is closed. A caller has so long to ask.
+func (d *Daemon) serve(ctx context.Context, l *net.UnixListener, within time.Duration) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	places := make(chan struct{}, maxCallers)
+	var taken places
 	for {
 		c, err := l.AcceptUnix()
 		if ctx.Err() != nil {
@@ -85,22 +84,24 @@ func (d *Daemon) serve(ctx context.Context, l *net.UnixListener) error {
 		if err != nil {
 			return err
 		}
-		places <- struct{}{}
+		uid, err := peer(c)
+		reserved := d.reserved(uid)
+		if err != nil || !taken.take(uid, reserved) {
+			_ = c.Close()
+			continue
+		}
 		wg.Go(func() {
-			defer func() { _ = c.Close(); <-places }()
-			d.answer(ctx, c)
+			defer taken.leave(uid, reserved)
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(within))
+			d.answer(ctx, c, uid)
 		})
 	}
 }
 
-func (d *Daemon) answer(ctx context.Context, c *net.UnixConn) {
-	_ = c.SetDeadline(time.Now().Add(answerTime))
+func (d *Daemon) answer(ctx context.Context, c *net.UnixConn, uid int) {
 	var r request
 	if err := json.NewDecoder(io.LimitReader(c, maxRequest)).Decode(&r); err != nil {
-		return
-	}
-	uid, err := peer(c)
-	if err != nil {
 		return
 	}
 	_ = c.SetDeadline(time.Now().Add(auditTime)) // the broker is asked for root, and for sshd
@@ -111,7 +112,7 @@ func (d *Daemon) answer(ctx context.Context, c *net.UnixConn) {
 func (d *Daemon) reply(ctx context.Context, r request, uid int) response {
 	switch r.Op {
 	case opKeys:
-		if !d.cfg.mayAsk(uid) {
+		if !d.reserved(uid) {
 			return response{Why: "this is for sshd to ask"}
 		}
 		return d.keys(ctx, r.Login)
