@@ -242,9 +242,13 @@ func (d *Daemon) renew(ctx context.Context) error {
 	}
 	d.changing.Lock()
 	defer d.changing.Unlock()
-	if _, err := d.cfg.change(ctx, changes{*cert}, true); err != nil {
+	running, err := d.cfg.change(ctx, changes{*cert}, true)
+	if err != nil {
 		return err
 	}
 	d.log.Info("the host's certificate was renewed")
+	if !running {
+		d.log.Warn("no sshd of this configuration was found to run: one that does shows the old certificate until it reads its configuration anew", "sshd_config", d.cfg.SSHDConfig)
+	}
 	return nil
 }

@@ -220,7 +220,7 @@ func (e *Enrolment) install(ctx context.Context, m *machine, c cached) error {
 		return err
 	}
 	if !running {
-		fmt.Fprintf(e.Out, "sshd does not run, or has no PID file: it takes this when it starts\n")
+		fmt.Fprintf(e.Out, "no sshd of this configuration was found to run: one that does must be told to read it anew\n")
 	}
 	return e.startUnit(ctx)
 }

@@ -6,12 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -125,20 +122,19 @@ var errReload = errors.New("sshd was told to read its configuration anew, and ha
 // reload has a running sshd read its configuration anew, after `sshd -t` has found it good. None that runs
 // is no error: it reads it when it starts.
 func (c Config) reload(ctx context.Context, e effective) (running bool, err error) {
-	path := strings.Join(e["pidfile"], "")
-	pid, written, err := readPID(path)
-	if err != nil || pid == 0 {
+	look, was, err := findSSHD(e)
+	if err != nil || was.pid == 0 {
 		return false, err
 	}
-	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
-		return false, fmt.Errorf("tell sshd (process %d) to read its configuration: %w", pid, err)
+	if err := syscall.Kill(was.pid, syscall.SIGHUP); err != nil {
+		return false, fmt.Errorf("tell sshd (process %d) to read its configuration: %w", was.pid, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, sshdTime)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for { // it starts itself anew under its process ID, and writes the file again once it listens
-		if now, at, err := readPID(path); err == nil && now != 0 && at.After(written) {
+	for { // it starts itself anew under its process ID
+		if now, err := look(); err == nil && now.pid != 0 && now.mark != was.mark {
 			return true, nil
 		}
 		select {
@@ -147,30 +143,4 @@ func (c Config) reload(ctx context.Context, e effective) (running bool, err erro
 		case <-tick.C:
 		}
 	}
-}
-
-// readPID returns the process of a PID file, 0 where none of that name runs, and when the file was written.
-func readPID(path string) (pid int, written time.Time, err error) {
-	if path == "" || path == "none" {
-		return 0, time.Time{}, nil
-	}
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, time.Time{}, nil
-	}
-	if err != nil {
-		return 0, time.Time{}, err
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return 0, time.Time{}, err
-	}
-	if pid, err = strconv.Atoi(strings.TrimSpace(string(data))); err != nil || pid < 2 {
-		return 0, time.Time{}, fmt.Errorf("%s holds no process ID", path)
-	}
-	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	if err != nil || strings.TrimSpace(string(comm)) != "sshd" {
-		return 0, info.ModTime(), nil // of an sshd that has ended
-	}
-	return pid, info.ModTime(), nil
 }

@@ -191,6 +191,7 @@ func testHostAudit(t *testing.T, r *hostRig, security *devtest.Person) {
 // testPlainHost takes an sshd without certificates: it is told of each session's key while that is opened.
 func testPlainHost(t *testing.T, e *devtest.Env) {
 	r := newHostRig(t, e, "old-1")
+	r.configure("PidFile", "none") // it is found by where it listens
 	defer r.startSSHD()()
 	alice := e.LoggedIn(alice)
 	token := r.token(e.LoggedIn(sam), "--plain-keys")

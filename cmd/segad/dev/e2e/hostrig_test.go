@@ -72,6 +72,23 @@ LogLevel VERBOSE
 	return r
 }
 
+// configure gives a keyword of sshd's another value.
+func (r *hostRig) configure(keyword, value string) {
+	r.t.Helper()
+	text, err := os.ReadFile(r.file("sshd_config"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	out := ""
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, keyword+" ") {
+			line = keyword + " " + value + "\n"
+		}
+		out += line
+	}
+	write(r.t, r.file("sshd_config"), out)
+}
+
 func (r *hostRig) file(name string) string { return filepath.Join(r.dir, name) }
 func (r *hostRig) state() string           { return r.file("state") }
 
