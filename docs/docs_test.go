@@ -89,6 +89,29 @@ func TestPathsExist(t *testing.T) {
 	}
 }
 
+// TestPackagesAreNamed: who looks for the owner of something finds every package in the architecture's tables.
+func TestPackagesAreNamed(t *testing.T) {
+	named := quoted(document(t, "docs/architecture.md"))
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		if strings.HasPrefix(d.Name(), ".") && path != root || d.Name() == "testdata" {
+			return fs.SkipDir
+		}
+		if files, _ := filepath.Glob(filepath.Join(path, "*.go")); len(files) == 0 {
+			return nil
+		}
+		if name := strings.TrimPrefix(path, root+"/"); !slices.Contains(named, name) {
+			t.Errorf("docs/architecture.md does not say what `%s` owns", name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestTestsExist: a claim that a test shows something needs the test.
 func TestTestsExist(t *testing.T) {
 	defined := map[string]bool{}
