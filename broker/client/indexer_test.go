@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -73,7 +72,8 @@ func TestIndexSearches(t *testing.T) {
 		"no search":             {heartbeat + "[]\n", hang, false, string(api.KindInternal), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client := newBroker(t, ndjson(c.text, c.end)).client(t, func(cfg *Config) { cfg.FeedIdle = 300 * time.Millisecond })
+			t.Parallel()
+			client := newBroker(t, ndjson(c.text, c.end)).client(t, func(cfg *Config) { cfg.FeedIdle = impatience })
 			var got []api.IndexSearch
 			err := client.IndexSearches(context.Background(), func(q api.IndexSearch) error {
 				got = append(got, q)

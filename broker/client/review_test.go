@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/url"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -47,11 +46,12 @@ func TestEventLines(t *testing.T) {
 // TestEventsFollow: heartbeats keep a stream alive for longer than any silence may last; a reader
 // who has had enough ends it.
 func TestEventsFollow(t *testing.T) {
+	t.Parallel()
 	beats := ""
 	for range 5 {
 		beats += `{"heartbeat":true}` + "\n"
 	}
-	b := newBroker(t, ndjson(beats+`{"idx":7,"event":{}}`+"\n", hang)).client(t, func(cfg *Config) { cfg.Timeout = 500 * time.Millisecond })
+	b := newBroker(t, ndjson(beats+`{"idx":7,"event":{}}`+"\n", hang)).client(t, func(cfg *Config) { cfg.Timeout = impatience })
 	for e, err := range b.Events(context.Background(), url.Values{api.ParamFollow: {"1"}}) {
 		if err != nil || e.Index != 7 {
 			t.Errorf("%+v, %v", e, err)

@@ -19,6 +19,10 @@ import (
 	"sega/broker/api"
 )
 
+// impatience is how long a test waits in vain where silence is to be noticed. All that comes before the silence
+// comes within it, however busy the machine is.
+const impatience = 2 * time.Second
+
 // ndjson answers with text, flushed, and then does what end says.
 func ndjson(text string, end func(http.ResponseWriter, *http.Request)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -53,7 +57,8 @@ func TestStreamsThatEndBadly(t *testing.T) {
 		"long line":          {one + strings.Repeat(" ", maxLine+1) + "\n", nil, api.KindInternal, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newBroker(t, ndjson(tc.text, tc.end)).client(t, func(cfg *Config) { cfg.Timeout = 500 * time.Millisecond })
+			t.Parallel()
+			c := newBroker(t, ndjson(tc.text, tc.end)).client(t, func(cfg *Config) { cfg.Timeout = impatience })
 			rows, err := collect(c.LogRows(context.Background(), 0, 2))
 			if !api.IsKind(err, tc.want) || len(rows) != tc.rows {
 				t.Errorf("%d rows, %v", len(rows), err)
@@ -87,12 +92,13 @@ func TestLogRows(t *testing.T) {
 func TestRecordingThatIsCut(t *testing.T) {
 	for name, end := range map[string]func(http.ResponseWriter, *http.Request){"aborted": abort, "silent": hang} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := newBroker(t, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", typeBytes)
 				_, _ = io.WriteString(w, "half")
 				w.(http.Flusher).Flush()
 				end(w, r)
-			}).client(t, func(cfg *Config) { cfg.Timeout = 300 * time.Millisecond })
+			}).client(t, func(cfg *Config) { cfg.Timeout = impatience })
 			body, err := c.Recording(context.Background(), RecordingRequest{ID: "ssh_1", Purpose: "verify"})
 			if err != nil {
 				t.Fatal(err)
@@ -195,8 +201,9 @@ func TestFeedThatFails(t *testing.T) {
 		"long line":           {trustLine + strings.Repeat(" ", maxLine+1) + "\n", hang, api.KindInternal, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := newBroker(t, ndjson(tc.text, tc.end)).client(t, func(cfg *Config) {
-				cfg.FeedIdle = 400 * time.Millisecond
+				cfg.FeedIdle = impatience
 				cfg.OnCheckpoint = func(note []byte) error {
 					if string(note) == "forked" {
 						return errors.New("forked")
@@ -215,9 +222,11 @@ func TestFeedThatFails(t *testing.T) {
 
 // Neither the time that a handler takes nor the length of the feed ends it; heartbeats keep it alive.
 func TestFeedOutlivesTimeouts(t *testing.T) {
+	t.Parallel()
+	const most = time.Second
 	c := newBroker(t, func(w http.ResponseWriter, r *http.Request) {
 		ndjson(trustLine, nil)(w, r)
-		tick := time.NewTicker(50 * time.Millisecond)
+		tick := time.NewTicker(most / 10)
 		defer tick.Stop()
 		for range 14 {
 			<-tick.C
@@ -227,12 +236,12 @@ func TestFeedOutlivesTimeouts(t *testing.T) {
 		_, _ = io.WriteString(w, `{"type":"revoke","revocation":{"session_id":"ssh_1"}}`+"\n")
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
-	}).client(t, func(cfg *Config) { cfg.Timeout, cfg.FeedIdle = 500*time.Millisecond, 250*time.Millisecond })
+	}).client(t, func(cfg *Config) { cfg.Timeout, cfg.FeedIdle = most, most })
 	enough := errors.New("enough")
 	err := c.Feed(context.Background(), -1, nil, func(item api.FeedItem) error {
 		switch item.Type {
 		case api.FeedTrust: // a handler slower than the idle time
-			<-time.After(300 * time.Millisecond)
+			<-time.After(most + most/10)
 		case api.FeedRevoke:
 			return enough
 		}
