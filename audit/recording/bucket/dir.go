@@ -21,7 +21,10 @@ var (
 	objectPattern  = regexp.MustCompile(`^[0-9]{8}$`)
 )
 
-const maxObjects = 100_000_000 // what eight digits can number
+const (
+	maxObjects = 100_000_000 // what eight digits can number
+	copyBuffer = 256 << 10
+)
 
 // Dir is a bucket in a folder: object N of a session is the file SESSION/N with eight digits.
 // Several processes may use one.
@@ -104,13 +107,14 @@ func (d *Dir) makeFolder(sessionID string) error {
 	return d.syncFolder(".")
 }
 
-// writeFile copies data into a new file. Of a file it is the kernel that copies.
+// writeFile copies data into a new file, in large pieces through our memory: copy_file_range pays for each page where
+// an object does not begin at one, and shares blocks only where it does.
 func (d *Dir) writeFile(name string, data *io.SectionReader) error {
 	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(f, source(data))
+	n, err := io.CopyBuffer(struct{ io.Writer }{f}, io.NewSectionReader(data, 0, data.Size()), make([]byte, copyBuffer))
 	if err == nil && n != data.Size() {
 		err = io.ErrUnexpectedEOF
 	}
@@ -135,20 +139,6 @@ func (d *Dir) publish(temp, name string, data *io.SectionReader) error {
 		return err
 	}
 	return errors.Join(same(there, data), there.Close())
-}
-
-// source is data in the form that io.Copy hands to copy_file_range, where data is of a file. It
-// moves that file's offset.
-func source(data *io.SectionReader) io.Reader {
-	from, at, n := data.Outer()
-	f, isFile := from.(*os.File)
-	if !isFile {
-		return io.NewSectionReader(data, 0, n)
-	}
-	if _, err := f.Seek(at, io.SeekStart); err != nil {
-		return io.NewSectionReader(data, 0, n)
-	}
-	return io.LimitReader(f, n)
 }
 
 func (d *Dir) syncFolder(name string) error {

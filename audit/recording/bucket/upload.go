@@ -13,8 +13,7 @@ import (
 
 // Store is what an Uploader needs of a bucket. Dir and Cloud are two.
 type Store interface {
-	// Put makes an object durable; the same bytes again are no error, others are ErrConflict. It may
-	// move the offset of the file behind data.
+	// Put makes an object durable; the same bytes again are no error, others are ErrConflict.
 	Put(ctx context.Context, sessionID string, seq int, data *io.SectionReader) error
 	// Extent returns how much of a session is there, zeroes for nothing.
 	Extent(ctx context.Context, sessionID string) (Extent, error)
@@ -159,8 +158,7 @@ func (u *Uploader) compare(ctx context.Context, f *os.File, from, to int64) erro
 	return errors.Join(same(io.LimitReader(r, to-from), io.NewSectionReader(f, from, to-from)), r.Close())
 }
 
-// copyObject uploads the next n bytes, by a reader of the file: what need not pass through our
-// memory does not.
+// copyObject uploads the next n bytes, by a reader of the file: no object is held in our memory whole.
 func (u *Uploader) copyObject(ctx context.Context, f *os.File, n int64) error {
 	if err := u.cfg.Store.Put(ctx, u.cfg.SessionID, u.done.Objects, io.NewSectionReader(f, u.done.Bytes, n)); err != nil {
 		u.known = false // the object may be there all the same: ask anew
