@@ -31,6 +31,8 @@ func BenchmarkWrite(b *testing.B) {
 		{"null/32KiB/blake2b", null{io.Discard}, MaxData, BLAKE2b},
 		{"null/32KiB/sha256", null{io.Discard}, MaxData, SHA256},
 		{"file/32KiB/faster", file, MaxData, FasterHash()},
+		{"file/64KiB/faster", file, 2 * MaxData, FasterHash()},
+		{"file/256KiB/faster", file, 8 * MaxData, FasterHash()},
 		{"null/keystroke/faster", null{io.Discard}, 1, FasterHash()},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
@@ -60,6 +62,29 @@ func TestWriteDoesNotAllocate(t *testing.T) {
 	data := make([]byte, 1024)
 	if n := testing.AllocsPerRun(500, func() { must(t, w.Write(0, StreamOut, data)) }); n != 0 {
 		t.Fatalf("%g allocations a frame", n)
+	}
+}
+
+// TestCalmWriterGivesItsBufferBack: what a burst has needed is there for the next one, and gone after a second
+// of little.
+func TestCalmWriterGivesItsBufferBack(t *testing.T) {
+	w := newWriter(t, null{io.Discard}, newPeople(t).config())
+	burst := func() { must(t, w.Write(0, StreamOut, make([]byte, 256<<10))) }
+	burst()
+	if cap(w.buf) < 256<<10 {
+		t.Fatalf("the next burst finds room for %d bytes", cap(w.buf))
+	}
+	must(t, w.Seal())
+	must(t, w.Write(0, StreamOut, []byte("$ ")))
+	must(t, w.Seal())
+	if cap(w.buf) > keepBytes {
+		t.Fatalf("a calm writer keeps %d bytes", cap(w.buf))
+	}
+	burst()
+	must(t, w.Seal())
+	must(t, w.Seal())
+	if cap(w.buf) > keepBytes {
+		t.Fatalf("an idle writer keeps %d bytes", cap(w.buf))
 	}
 }
 

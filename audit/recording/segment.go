@@ -95,9 +95,7 @@ func (w *Writer) flush() {
 			w.fail(fmt.Errorf("recording: write: %w", err))
 		}
 	}
-	if w.buf = w.buf[:0]; cap(w.buf) > keepBytes {
-		w.buf = nil
-	}
+	w.buf = w.buf[:0]
 }
 
 // writeAll makes a short write an error, whatever the spool says of it.

@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	segmentBytes = 1 << 20   // a segment is sealed when it has grown to this
-	batchBytes   = 1 << 20   // more than this goes to the spool in several calls
-	keepBytes    = 128 << 10 // a larger buffer is not kept for an idle session
+	segmentBytes = 1 << 20 // a segment is sealed when it has grown to this
+	batchBytes   = 1 << 20 // more than this goes to the spool in several calls
+	keepBytes    = 4 << 10 // in a segment of so few bytes a larger buffer is given back
 	sealInterval = time.Second
 )
 
@@ -233,9 +233,13 @@ func (w *Writer) Seal() error {
 	w.syncing.Lock()
 	defer w.syncing.Unlock()
 	w.mu.Lock()
+	calm := w.bytes <= keepBytes
 	if w.err == nil && w.records > 0 {
 		w.appendSeal()
 		w.flush()
+	}
+	if calm && cap(w.buf) > keepBytes {
+		w.buf = nil
 	}
 	sealed, err, clean := w.sealed, w.err, w.sealed == w.synced
 	w.mu.Unlock()

@@ -62,7 +62,7 @@ func (c *channelConn) receive() {
 			_ = c.feed.CloseWithError(err)
 			return
 		}
-		buf = resize(buf, n)
+		buf = resize(buf, n, largeBuffer)
 	}
 }
 

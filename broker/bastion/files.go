@@ -46,7 +46,7 @@ func (f *files) toHost() {
 		if err != nil {
 			return
 		}
-		buf = resize(buf, n)
+		buf = resize(buf, n, largeBuffer)
 	}
 }
 
@@ -78,7 +78,7 @@ func (f *files) toPerson() {
 		if err != nil {
 			return
 		}
-		buf = resize(buf, n)
+		buf = resize(buf, n, largeBuffer)
 	}
 }
 

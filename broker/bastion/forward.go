@@ -227,7 +227,7 @@ func (f *forward) pump(stream recording.Stream, from ssh.Channel, to ssh.Channel
 		if err != nil {
 			return
 		}
-		buf = resize(buf, n)
+		buf = resize(buf, n, largeBuffer)
 	}
 }
 

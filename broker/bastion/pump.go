@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	smallBuffer = 4 << 10 // while little flows: an idle session holds three of these
-	largeBuffer = 64 << 10
+	smallBuffer = 4 << 10   // while little flows: an idle session holds three of these
+	largeBuffer = 64 << 10  // of a stream that is looked into, or forwarded
+	bulkBuffer  = 256 << 10 // of a program's stream, which goes to the spool in one write
 )
 
 // startPumps moves bytes in both directions. Each goes read, record, forward (design I2).
@@ -66,16 +67,16 @@ func (c *channel) pump(stream recording.Stream, from io.Reader, to io.Writer, co
 		if err != nil {
 			return
 		}
-		buf = resize(buf, n)
+		buf = resize(buf, n, bulkBuffer)
 	}
 }
 
-// resize gives a busy stream a large buffer and takes it back when the stream calms down.
-func resize(buf []byte, n int) []byte {
+// resize gives a busy stream a buffer of large bytes and takes it back when the stream calms down.
+func resize(buf []byte, n, large int) []byte {
 	switch {
 	case n == len(buf) && len(buf) == smallBuffer:
-		return make([]byte, largeBuffer)
-	case n < smallBuffer/4 && len(buf) == largeBuffer:
+		return make([]byte, large)
+	case n < smallBuffer/4 && len(buf) == large:
 		return make([]byte, smallBuffer)
 	}
 	return buf
