@@ -82,7 +82,7 @@ func newHostEnroll(a *app, dir *string) *cobra.Command {
 	f.StringVar(&o.SSHD, "sshd", "/usr/sbin/sshd", "program of sshd")
 	f.StringVar(&o.SSHDConfig, "sshd-config", "/etc/ssh/sshd_config", "its configuration")
 	f.StringVar(&o.Snippet, "snippet", "/etc/ssh/sshd_config.d/00-sega.conf", "file of it that is sega's")
-	f.StringVar(&o.User, "user", "nobody", "whom sshd asks as")
+	f.StringVar(&o.User, "user", host.DefaultUser, "whom sshd asks as")
 	f.StringVar(&o.Socket, "socket", "/run/sega-host/socket", "of the daemon")
 	f.StringVar(&o.Sega, "sega", "", "path of sega for sshd (default: of this program)")
 	f.StringArrayVar(&o.groups, "account-group", nil, "make Unix accounts for people of this group, where the token allows it; may be repeated")
@@ -148,7 +148,7 @@ func newHostRun(a *app, dir *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := host.NewDaemon(*dir, userAgent(), slog.New(slog.NewTextHandler(a.err, nil)))
 			if err != nil {
-				return withKind(kindConfig, err)
+				return notEnrolled(err)
 			}
 			return d.Run(cmd.Context())
 		}}
@@ -244,12 +244,17 @@ func (a *app) sayAsHost(line string) {
 	fmt.Fprintf(a.err, "sega: %s\n", line)
 }
 
+// notEnrolled is that a host's own files cannot be read.
+func notEnrolled(err error) error {
+	return withKind(kindConfig, withHint(err, "run: sega host enroll; a host whose files are elsewhere is named by --dir"))
+}
+
 func newHostStatus(a *app, dir *string) *cobra.Command {
 	return &cobra.Command{Use: "status", Short: "Say what this host judges logins by, and how old that is", Args: atMost(0), Example: "  sega host status",
 		RunE: func(*cobra.Command, []string) error {
 			s, err := host.ReadStatus(*dir, a.now())
 			if err != nil {
-				return withKind(kindConfig, err)
+				return notEnrolled(err)
 			}
 			if a.json {
 				return writeJSON(a.out, s)
@@ -259,7 +264,7 @@ func newHostStatus(a *app, dir *string) *cobra.Command {
 }
 
 func showHost(w io.Writer, s host.Status) error {
-	rows := [][]string{{"host", s.Name}, {"broker", s.Broker}, {"daemon", map[bool]string{true: "answers", false: "does not answer: the last bundle on the disk holds"}[s.Daemon]}}
+	rows := [][]string{{"broker", s.Broker}, {"daemon", map[bool]string{true: "answers", false: "does not answer: the last bundle on the disk holds"}[s.Daemon]}}
 	if s.Fault != "" {
 		rows = append(rows, []string{"fault", s.Fault})
 	} else {
@@ -272,7 +277,7 @@ func showHost(w io.Writer, s host.Status) error {
 	if !s.Certificate.IsZero() {
 		rows = append(rows, []string{"certificate until", stamp(s.Certificate)})
 	}
-	return table(w, []string{"", ""}, rows)
+	return table(w, []string{"host", s.Name}, rows)
 }
 
 func newHostLeave(a *app, dir *string) *cobra.Command {
@@ -281,7 +286,7 @@ func newHostLeave(a *app, dir *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := host.Load(*dir)
 			if err != nil {
-				return withKind(kindConfig, err)
+				return notEnrolled(err)
 			}
 			if !yes {
 				answer, err := a.confirmLeave(cmd.Context(), c)

@@ -21,6 +21,9 @@ const (
 	ByFile    = "file"    // AuthorizedPrincipalsFile: sshd itself compares, and nothing but the KRL revokes
 )
 
+// DefaultUser is whom sshd runs sega as.
+const DefaultUser = "nobody"
+
 // Config is a host's own configuration: written by `sega host enroll`, read by all else.
 type Config struct {
 	Broker    string `json:"broker"`            // https://host[:port]

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,6 +45,9 @@ func (e *Enrolment) Complete(ctx context.Context, dir string) error {
 	}
 	if err := sshca.CheckHostName(e.Name); err != nil {
 		return fmt.Errorf("--name: %w", err)
+	}
+	if err := e.runnable(); err != nil {
+		return err
 	}
 	was, err := e.effective(ctx)
 	if err != nil {
@@ -189,8 +193,23 @@ func (e *Enrolment) join(ctx context.Context, m *machine) error {
 	if v.PlainKeys != e.PlainKeys {
 		return fmt.Errorf("the host is enrolled as one with certificates: %v, and sshd is to be set up otherwise\nrun: sega host enroll with --plain-keys=%v", !v.PlainKeys, v.PlainKeys)
 	}
-	fmt.Fprintf(e.Out, "enrolled as %s (%s), logins %v, labels %v\n", v.HostID, v.Machine.ID, v.Logins, v.Labels)
+	fmt.Fprintf(e.Out, "enrolled as %s (%s); logins: %s; labels: %s\n", v.HostID, v.Machine.ID, list(v.Logins), list(pairs(v.Labels)))
 	return m.open(ctx, secret.Secret{})
+}
+
+// list is for people to read.
+func list(items []string) string {
+	if len(items) == 0 {
+		return "none"
+	}
+	return strings.Join(items, ", ")
+}
+
+func pairs(labels map[string]string) (out []string) {
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		out = append(out, name+"="+labels[name])
+	}
+	return out
 }
 
 // install writes everything that sshd reads, has sshd check it, and takes it back where it does not pass.
