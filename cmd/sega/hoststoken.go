@@ -66,6 +66,9 @@ func (o hostTokenOptions) request(name string) (api.HostTokenRequest, error) {
 	if o.expires < time.Second {
 		return r, usagef("--expires is how long the token may be used, like 30m")
 	}
+	if len(o.logins)+len(o.groups) == 0 {
+		return r, usagef("nobody would get into a host without accounts for people: --login NAME, or --group for accounts of their own")
+	}
 	for _, l := range o.labels {
 		k, v, found := strings.Cut(l, "=")
 		if _, twice := r.Labels[k]; !found || k == "" || twice {

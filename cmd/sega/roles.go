@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -78,7 +77,7 @@ func newHosts(a *app) *cobra.Command {
 			}
 			var rows [][]string
 			for _, h := range shown {
-				rows = append(rows, []string{h.Name, fmt.Sprint(h.Logins), labels(h.Labels), h.Why})
+				rows = append(rows, []string{h.Name, strings.Join(h.Logins, " "), labels(h.Labels), h.Why})
 			}
 			return table(a.out, []string{"HOST", "LOGINS", "LABELS", "MISSING"}, rows)
 		}}

@@ -41,8 +41,8 @@ func testHost(t *testing.T, e *devtest.Env) {
 	stopSSHD := r.startSSHD()
 	defer stopSSHD()
 	alice, security := e.LoggedIn(alice), e.LoggedIn(sam)
-	expect(t, alice.Sega("hosts", "token", "db-1", "--label", "env=dev"), 3, "enrollHost")
-	expect(t, security.Sega("hosts", "token", "dev-bastion", "--label", "env=dev"), 1, "a bastion")
+	expect(t, alice.Sega("hosts", "token", "db-1", "--login", "deploy", "--label", "env=dev"), 3, "enrollHost")
+	expect(t, security.Sega("hosts", "token", "dev-bastion", "--login", "deploy", "--label", "env=dev"), 1, "a bastion")
 	token := r.token(security)
 
 	before := tree(t, r.dir)
