@@ -268,13 +268,21 @@ func (n *caState) seen() int64 {
 	return version
 }
 
-// tellCAs records what this broker has in force: when that changes, and now and then so that a rotation knows that it runs.
+// tellCAs records what this broker has in force, and for how long what it signs lives: when that changes, and now and then so that a rotation
+// knows that it runs. So of each key that may sign here both are known before a rotation goes on.
 func (s *Server) tellCAs(ctx context.Context, n *caState) error {
 	c, version := &s.cas, n.seen()
 	if c.told == version && (!s.Peers || time.Since(c.toldAt) < caTell) {
 		return nil
 	}
 	_, err := s.Log.Append(ctx, nil, func(ctx context.Context, tx store.Tx) error {
+		for _, k := range n.keys {
+			if life := s.certLife(k.CA); life > 0 && (k.Phase == state.CACurrent || k.Phase == state.CANext) {
+				if err := state.KeepCALife(ctx, tx, k.Key, life); err != nil {
+					return err
+				}
+			}
+		}
 		return state.SawTrust(ctx, tx, state.Seen{Machine: "node/" + s.Node, Name: s.Node, Kind: kindBroker, Version: version, At: s.Now()})
 	})
 	if err == nil {

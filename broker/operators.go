@@ -153,7 +153,10 @@ func (s *Server) viewCA(ctx context.Context, q store.Querier, name string, keys 
 			}
 			ca.Seen, ca.ByHand = append(ca.Seen, seen...), append(ca.ByHand, byHand...)
 			if ca.Next == "publish" {
-				ca.Next, ca.NotYet = "rotate", s.laptopsHave(name, k)
+				if ca.NotYet, err = s.laptopsHave(ctx, q, name, k); err != nil {
+					return ca, err
+				}
+				ca.Next = "rotate"
 			}
 		}
 	}

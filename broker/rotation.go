@@ -263,7 +263,11 @@ func (s *Server) planSwitch(ctx context.Context, q store.Querier, ca string, r a
 			p.Unseen = append(p.Unseen, v)
 		}
 	}
-	if at := s.laptopsHave(ca, next); s.Now().Before(at) {
+	at, err := s.laptopsHave(ctx, q, ca, next)
+	if err != nil {
+		return caPlan{}, err
+	}
+	if s.Now().Before(at) {
 		p.NotYet = at
 	}
 	p.refused = p.mayNotSwitch(r)
@@ -350,29 +354,37 @@ func sight(w state.Seen, next state.CAKey) api.CASeen {
 
 // laptopsHave is when every laptop that shows a good certificate has a front CA's key: they get the bundle with each
 // certificate, and say nothing.
-func (s *Server) laptopsHave(ca string, next state.CAKey) time.Time {
+func (s *Server) laptopsHave(ctx context.Context, q store.Querier, ca string, next state.CAKey) (time.Time, error) {
 	if ca != caFront {
-		return time.Time{}
+		return time.Time{}, nil
 	}
-	return next.Published.Add(s.Times.AccessCert + s.Times.CALate)
+	life, err := s.longestLife(ctx, q, caAccess)
+	return next.Published.Add(life + s.Times.CALate), err
 }
 
 // signedUntil is when the last certificate has expired that the key of a CA can have signed which signs now. Those of hosts live for
 // weeks, each as long as it was made for: of them the records say it.
 func (s *Server) signedUntil(ctx context.Context, q store.Querier, ca string) (time.Time, error) {
-	switch ca {
-	case caAccess:
-		return s.Now().Add(s.Times.AccessCert + s.Times.CALate), nil
-	case caHop:
-		return s.Now().Add(s.Times.HopCert + s.Times.CALate), nil
-	case caFront:
-		return s.Now().Add(s.Times.FrontCert + s.Times.CALate), nil
+	if ca != caHost {
+		life, err := s.longestLife(ctx, q, ca)
+		return s.Now().Add(life + s.Times.CALate), err
 	}
 	last, err := state.LastCert(ctx, q, ca)
 	if least := s.Now().Add(s.Times.CALate); last.Before(least) {
 		last = least
 	}
 	return last, err
+}
+
+// longestLife is for how long a certificate of a CA may live that any broker has signed, whatever was configured then.
+func (s *Server) longestLife(ctx context.Context, q store.Querier, ca string) (time.Duration, error) {
+	kept, err := state.CALife(ctx, q, ca)
+	return max(kept, s.certLife(ca)), err
+}
+
+// certLife is for how long a certificate of a CA lives that this broker signs; 0 for the host CA.
+func (s *Server) certLife(ca string) time.Duration {
+	return map[string]time.Duration{caAccess: s.Times.AccessCert, caHop: s.Times.HopCert, caFront: s.Times.FrontCert}[ca]
 }
 
 // planRetire takes the old key out of the bundles, for good.

@@ -219,6 +219,40 @@ func TestSwitchOfHopAndFront(t *testing.T) {
 	r.must(caFront, "rotate", api.CAStep{})
 }
 
+// TestLongestLifeCounts: what an old key has signed is waited for by the longest life that was ever configured for it, and laptops by the
+// longest of their certificates.
+func TestLongestLifeCounts(t *testing.T) {
+	r := newRotating(t, onSQLite)
+	r.config.Times = DefaultTimes()
+	r.config.Times.AccessCert, r.config.Times.HopCert = time.Hour, 30*time.Minute
+	r.restart()
+	r.config.Times = DefaultTimes()
+	r.restart()
+	r.bastion.w = r.world
+	for _, ca := range []string{caAccess, caHop, caFront} {
+		r.add(ca, signer(t))
+		r.must(ca, "publish", api.CAStep{})
+	}
+	r.acks(r.s.trust().Version)
+	r.must(caAccess, "rotate", api.CAStep{})
+	r.must(caHop, "rotate", api.CAStep{ByHand: true})
+	r.clock.add(30*time.Minute + caLate - time.Second)
+	r.refused(caHop, "retire", api.CAStep{}, "may live until")
+	r.clock.add(time.Second)
+	r.must(caHop, "retire", api.CAStep{})
+	r.refused(caFront, "rotate", api.CAStep{}, "laptops may not have the key before")
+	r.clock.add(30*time.Minute - time.Second)
+	r.refused(caAccess, "retire", api.CAStep{}, "may live until")
+	r.clock.add(time.Second)
+	r.must(caFront, "rotate", api.CAStep{})
+	r.must(caAccess, "retire", api.CAStep{})
+	r.add(caAccess, signer(t)) // of the next key the life counts that was configured since it is there
+	r.must(caAccess, "publish", api.CAStep{})
+	r.must(caAccess, "rotate", api.CAStep{Force: true}) // the bastion's session has ended meanwhile
+	r.clock.add(DefaultTimes().AccessCert + caLate)
+	r.must(caAccess, "retire", api.CAStep{})
+}
+
 // TestRotationOutlivesTheBroker: a broker that was restarted in the middle goes on where the rotation stood.
 func TestRotationOutlivesTheBroker(t *testing.T) {
 	r := newRotating(t, onSQLite)

@@ -61,6 +61,20 @@ func LastCert(ctx context.Context, q Querier, profile string) (time.Time, error)
 	return Time(last), err
 }
 
+// KeepCALife records how long certificates may live that a key signs. The longest that any broker was ever configured with counts.
+func KeepCALife(ctx context.Context, q Querier, key string, life time.Duration) error {
+	_, err := q.ExecContext(ctx, `INSERT INTO ca_lives (key, life) VALUES (?,?)
+		ON CONFLICT (key) DO UPDATE SET life=CASE WHEN ca_lives.life<excluded.life THEN excluded.life ELSE ca_lives.life END`, key, life.Milliseconds())
+	return err
+}
+
+// CALife returns the longest life of certificates of a CA's keys that are not retired; zero where none is recorded.
+func CALife(ctx context.Context, q Querier, ca string) (time.Duration, error) {
+	var life int64
+	err := q.QueryRowContext(ctx, `SELECT COALESCE(max(l.life), 0) FROM ca_lives AS l JOIN ca_keys AS k ON k.key=l.key WHERE k.ca=? AND k.phase<>'retired'`, ca).Scan(&life)
+	return time.Duration(life) * time.Millisecond, err
+}
+
 // DropCAKey forgets a key that is trusted beside; ErrNotFound where it is not.
 func DropCAKey(ctx context.Context, q Querier, key string) error {
 	return touched(q.ExecContext(ctx, `DELETE FROM ca_keys WHERE key=? AND phase='beside'`, key))

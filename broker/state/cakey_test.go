@@ -97,6 +97,39 @@ func TestCAKeysLive(t *testing.T) {
 	})
 }
 
+// TestCALife: the longest life of a CA's keys counts, until its key is retired.
+func TestCALife(t *testing.T) {
+	onEach(t, func(t *testing.T, open opener) {
+		d := open(t)
+		life := func(ca string, want time.Duration) {
+			t.Helper()
+			got, err := read(d, func(ctx context.Context, q state.Querier) (time.Duration, error) { return state.CALife(ctx, q, ca) })
+			if err != nil || got != want {
+				t.Errorf("%s: %v, %v, want %v", ca, got, err, want)
+			}
+		}
+		keep := func(key string, life time.Duration) {
+			d.write(func(ctx context.Context, q state.Querier) error { return state.KeepCALife(ctx, q, key, life) })
+		}
+		for key, ca := range map[string]string{"a": "access", "h": "hop"} {
+			if err := d.addCA(ca, key, state.CACurrent, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		life("access", 0)
+		keep("a", time.Minute)
+		keep("a", time.Hour)
+		keep("a", 8*time.Minute)
+		keep("h", 2*time.Minute)
+		life("access", time.Hour)
+		life("hop", 2*time.Minute)
+		if err := d.move("a", state.CACurrent, state.CARetired); err != nil {
+			t.Fatal(err)
+		}
+		life("access", 0)
+	})
+}
+
 // TestTrustSeen: the last word of a machine counts, and a recovery leaves no version that could come twice.
 func TestTrustSeen(t *testing.T) {
 	onEach(t, func(t *testing.T, open opener) {

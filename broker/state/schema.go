@@ -144,4 +144,6 @@ var Schema = []string{
 	`CREATE TABLE IF NOT EXISTS host_logins (session_id TEXT PRIMARY KEY, connection TEXT NOT NULL, at INTEGER NOT NULL) STRICT`,
 	`CREATE INDEX IF NOT EXISTS host_logins_time ON host_logins (at)`,
 	`CREATE TABLE IF NOT EXISTS host_bypasses (host TEXT PRIMARY KEY, since INTEGER NOT NULL, events INTEGER NOT NULL, left_out INTEGER NOT NULL) STRICT`,
+	// Of version 4: how long certificates of a key may live was what each broker's configuration said last.
+	`CREATE TABLE IF NOT EXISTS ca_lives (key TEXT PRIMARY KEY, life INTEGER NOT NULL) STRICT`,
 }
