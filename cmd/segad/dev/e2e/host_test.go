@@ -237,13 +237,13 @@ func testHostRollback(t *testing.T, r *hostRig, into func(string)) {
 	check("a file that comes first", r.enroll("--principals", "file", "--replace"), "nothing was changed", "another file of its configuration comes first")
 }
 
-// TestHostWithoutBroker goes on with the last bundle, and says how old it is; one that is broken lets nobody in.
+// TestHostWithoutBroker goes on with the last bundle, after a rotation of the hop CA, and says how old it is; one that is broken lets nobody in.
 func TestHostWithoutBroker(t *testing.T) {
 	e := devtest.Up(t)
 	r := newHostRig(t, e, "db-1")
 	defer r.startSSHD()()
 	expect(t, r.enroll("--token-file", r.token(e.LoggedIn(sam))), 0)
-	stop := r.startDaemon()
+	stop := r.rotateHop()
 	if err := syscall.Kill(e.PID("broker"), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
