@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -60,14 +61,14 @@ func TestKeysStayOpen(t *testing.T) {
 	}
 	for range 5 {
 		cas, err := ring.openCAs(t.Context(), "broker.yaml", ca, slog.New(slog.DiscardHandler))
-		if err != nil || len(cas.Access) != 2 {
-			t.Fatalf("%d keys, %v", len(cas.Access), err)
+		if err != nil || len(cas.Access) != 2 || !slices.Equal(cas.Unopened, []string{"access"}) {
+			t.Fatalf("%d keys, not opened: %v, %v", len(cas.Access), cas.Unopened, err)
 		}
 	}
 	settles(5)
 	ca.Access = config.Keys{place("access-2")}
-	if cas, err := ring.openCAs(t.Context(), "broker.yaml", ca, slog.New(slog.DiscardHandler)); err != nil || len(cas.Access) != 1 {
-		t.Fatalf("%d keys, %v", len(cas.Access), err)
+	if cas, err := ring.openCAs(t.Context(), "broker.yaml", ca, slog.New(slog.DiscardHandler)); err != nil || len(cas.Access) != 1 || len(cas.Unopened) > 0 {
+		t.Fatalf("%d keys, not opened: %v, %v", len(cas.Access), cas.Unopened, err)
 	}
 	settles(4)
 }
