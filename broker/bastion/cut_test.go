@@ -312,7 +312,7 @@ func (c feedControl) Ack(_ context.Context, a api.Ack) error { c.acks <- a; retu
 
 func newTestFeed(t *testing.T, c Control) *feed {
 	log := discardLog()
-	return &feed{control: c, reg: newRegistry(), store: feedStore{t.TempDir() + "/feed.json"}, log: log, silence: 3 * time.Second,
+	return &feed{control: c, reg: newRegistry(), report: func([]api.Report) {}, store: feedStore{t.TempDir() + "/feed.json"}, log: log, silence: 3 * time.Second,
 		lease: defaultLease, acks: newAckQueue(c, log), seen: make(chan []byte, 1), moved: make(chan struct{}, 1), turned: make(chan struct{}, 1), ready: make(chan struct{})}
 }
 
@@ -447,8 +447,8 @@ func TestSubjectsOfRevocations(t *testing.T) {
 	}
 }
 
-// TestFeedWaitsForNoSession: while the sessions are told that the feed was lost, which takes a disk, it comes
-// back, and a revocation is carried out.
+// TestFeedWaitsForNoSession: while it is reported that the sessions know of the lost feed, which takes a disk,
+// it comes back, and a revocation is carried out.
 func TestFeedWaitsForNoSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		connections := 0
@@ -469,8 +469,9 @@ func TestFeedWaitsForNoSession(t *testing.T) {
 			return context.Cause(ctx)
 		}})
 		disk, cut := make(chan struct{}), make(chan endReason, 10)
-		entry := &live{session: true, subject: subject{session: "ssh_1"}, failed: func(string) { <-disk }, mended: func(string) {},
-			cut: func(why endReason) bool { cut <- why; return true }}
+		f.report = func([]api.Report) { <-disk }
+		entry := &live{session: true, subject: subject{session: "ssh_1"}, failed: func(string) []api.Report { return nil },
+			mended: func(string) []api.Report { return nil }, cut: func(why endReason) bool { cut <- why; return true }}
 		if rev := f.reg.admit(f.reg.claim(), entry); rev != nil {
 			t.Fatal(rev)
 		}

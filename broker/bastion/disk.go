@@ -121,8 +121,8 @@ func (b *Bastion) sayRoom(was, now level, d roomDetail) {
 	b.reports.put(api.Report{ID: newEventID(), Time: b.cfg.Now().UTC(), Kind: kind, Outcome: string(outcome), Details: details(d)})
 	switch {
 	case now == levelHalf:
-		b.reg.step(api.OnDisk, true)
+		b.reg.step(api.OnDisk, true, b.reports.putAll)
 	case was == levelHalf:
-		b.reg.step(api.OnDisk, false)
+		b.reg.step(api.OnDisk, false, b.reports.putAll)
 	}
 }

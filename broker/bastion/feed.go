@@ -60,8 +60,9 @@ type feed struct {
 	acks    *ackQueue
 
 	dropFront func(serial uint64) // takes a certificate of the bastion's own out of use
-	seen      chan []byte         // the latest checkpoint, for the witness
-	moved     chan struct{}       // of capacity 1: the mark is to be saved
+	report    func([]api.Report)
+	seen      chan []byte   // the latest checkpoint, for the witness
+	moved     chan struct{} // of capacity 1: the mark is to be saved
 	saving    sync.Mutex
 	turned    chan struct{} // of capacity 1: fallen has changed
 
@@ -155,7 +156,7 @@ func (f *feed) step(lost bool) {
 	}
 }
 
-// tellSessions carries steps out: a report of each session goes to the disk, which must not hold up the next
+// tellSessions carries steps out: reports of them go to the disk, which must not hold up the next
 // revocation, nor let the feed fall silent again.
 func (f *feed) tellSessions(ctx context.Context) error {
 	told := false
@@ -170,7 +171,7 @@ func (f *feed) tellSessions(ctx context.Context) error {
 		f.mu.Unlock()
 		if fallen != told {
 			told = fallen
-			f.reg.step(api.OnBroker, fallen)
+			f.reg.step(api.OnBroker, fallen, f.report)
 		}
 	}
 }

@@ -37,19 +37,21 @@ func (s *session) rung(on string) api.Rung {
 	return r
 }
 
-// failed does what the ladder says when something fails, and mended undoes it. Both may come again.
-func (s *session) failed(on string) {
+// failed does what the ladder says when something fails, and mended undoes it. Both may come again, and
+// return what is to be reported: the disk must not hold up what they do.
+func (s *session) failed(on string) []api.Report {
 	switch r := s.rung(on); r.Do {
 	case api.DoPause:
-		s.pause(on, time.Duration(r.Seconds)*time.Second)
+		return s.pause(on, time.Duration(r.Seconds)*time.Second)
 	case api.DoEnd:
 		if s.cut(ladderEnded(on)) {
 			s.b.cfg.Log.Error("session ended by its ladder", "session", s.hop.SessionID, "on", on)
 		}
 	}
+	return nil
 }
 
-func (s *session) mended(on string) { s.resume(on) }
+func (s *session) mended(on string) []api.Report { return s.resume(on) }
 
 func ladderEnded(on string) endReason {
 	return endReason{outcome: audit.Failure, reason: failures[on].text + "; try again in a minute"}
@@ -59,15 +61,20 @@ func pausedTooLong(on string, limit time.Duration) endReason {
 	return endReason{outcome: audit.Failure, reason: fmt.Sprintf("%s for %s; try again in a minute", failures[on].text, limit)}
 }
 
-// step tells every session that something has failed or is mended.
-func (r *registry) step(on string, failed bool) {
+// step tells every session that something has failed or is mended. All of them have heard before the
+// first word of it goes to report, and so to the disk.
+func (r *registry) step(on string, failed bool, report func([]api.Report)) {
+	r.steps.Lock()
+	defer r.steps.Unlock()
+	var said []api.Report
 	for _, l := range r.matching(everybody) {
 		switch {
 		case l.failed == nil:
 		case failed:
-			l.failed(on)
+			said = append(said, l.failed(on)...)
 		default:
-			l.mended(on)
+			said = append(said, l.mended(on)...)
 		}
 	}
+	report(said)
 }

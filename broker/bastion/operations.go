@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -166,7 +168,7 @@ func (o *operations) flush(ctx context.Context) error {
 		cancel()
 		switch {
 		case permanent(err):
-			o.handOver(batch)
+			o.b.reports.putAll(batch)
 		case err != nil:
 			return err
 		}
@@ -186,12 +188,6 @@ func (o *operations) batch() []api.Report {
 		n++
 	}
 	return o.ended[:n:n]
-}
-
-func (o *operations) handOver(reports []api.Report) {
-	for _, r := range reports {
-		o.b.reports.put(r)
-	}
 }
 
 // delivered forgets the first n, and writes a journal anew that has grown long.
@@ -247,10 +243,7 @@ func (o *operations) close() {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.handOver(o.ended)
-	for _, r := range o.begun { // of which no end was ever put
-		o.b.reports.put(r)
-	}
+	o.b.reports.putAll(slices.AppendSeq(o.ended, maps.Values(o.begun))) // of what has begun no end was ever put
 	o.ended = nil
 	if o.file == nil {
 		return
@@ -315,11 +308,9 @@ func (b *Bastion) recoverOperations(id string) {
 		b.cfg.Log.Error("journal of operations not read", "session", id, "error", err)
 		return
 	}
-	for _, r := range lastReports(raw) {
-		if r.SessionID == id && b.reports.find(r.ID) == nil {
-			b.reports.put(r)
-		}
-	}
+	b.reports.putAll(slices.DeleteFunc(lastReports(raw), func(r api.Report) bool {
+		return r.SessionID != id || b.reports.find(r.ID) != nil
+	}))
 	if err := b.spool.removeJournal(id); err != nil {
 		b.cfg.Log.Warn("journal of operations not removed: they will be repeated", "session", id, "error", err)
 	}

@@ -26,7 +26,7 @@ func (f *patientFile) Write(p []byte) (int, error) {
 	if err == nil || !noRoom(err) || !f.s.isServing() || f.s.rung(api.OnRecording).Do != api.DoPause {
 		return done, err
 	}
-	f.s.failed(api.OnRecording)
+	f.s.b.reports.putAll(f.s.failed(api.OnRecording))
 	tick := time.NewTicker(retryFull)
 	defer tick.Stop()
 	for noRoom(err) {
@@ -40,7 +40,7 @@ func (f *patientFile) Write(p []byte) (int, error) {
 		done += n
 	}
 	if err == nil {
-		f.s.mended(api.OnRecording)
+		f.s.b.reports.putAll(f.s.mended(api.OnRecording))
 	}
 	return done, err
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sega/audit"
+	"sega/broker/api"
 )
 
 const (
@@ -98,33 +99,46 @@ type pauseDetail struct {
 }
 
 // pause stops the session's I/O for as long as something has failed, at most for limit: then the
-// session ends. From its return on nothing more is recorded and forwarded than was on its way.
-func (s *session) pause(on string, limit time.Duration) {
+// session ends. From its return on nothing more is recorded and forwarded than was on its way. What it
+// returns is to be reported.
+func (s *session) pause(on string, limit time.Duration) []api.Report {
 	n := &halt{since: time.Now()}
 	n.end = time.AfterFunc(limit, func() { s.cut(pausedTooLong(on, limit)) })
 	if s.ctx.Err() != nil || !s.halts.add(on, n) {
 		n.end.Stop()
-		return
+		return nil
 	}
 	s.b.cfg.Log.Warn("session paused", "session", s.hop.SessionID, "on", on, "limit", limit)
-	s.b.reports.put(s.report(kindPause, audit.Success, failures[on].text, pauseDetail{On: on, Seconds: limit.Seconds()}))
 	s.notice("paused: " + failures[on].text + "; the session goes on when that is mended, and ends in " + limit.String() + " if it is not")
+	return s.behindStart(s.report(kindPause, audit.Success, failures[on].text, pauseDetail{On: on, Seconds: limit.Seconds()}))
 }
 
-// resume lets the session go on where nothing else has failed.
-func (s *session) resume(on string) {
+// resume lets the session go on where nothing else has failed. What it returns is to be reported.
+func (s *session) resume(on string) []api.Report {
 	n := s.halts.remove(on)
 	if n == nil {
-		return
+		return nil
 	}
 	n.end.Stop()
 	if s.ctx.Err() != nil {
-		return // its end says enough
+		return nil // its end says enough
 	}
 	took := time.Since(n.since)
 	s.b.cfg.Log.Info("session goes on", "session", s.hop.SessionID, "on", on, "paused", took)
-	s.b.reports.put(s.report(kindResume, audit.Success, failures[on].text, pauseDetail{On: on, Paused: took.Seconds()}))
 	if len(s.halts.list()) == 0 {
 		s.notice("the session goes on")
 	}
+	return s.behindStart(s.report(kindResume, audit.Success, failures[on].text, pauseDetail{On: on, Paused: took.Seconds()}))
+}
+
+// behindStart returns what may be reported now. Before the session's start is in the log that is nothing:
+// r follows behind it, and nobody asks for it where the session never starts.
+func (s *session) behindStart(r api.Report) []api.Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.serving {
+		return []api.Report{r}
+	}
+	s.early = append(s.early, r)
+	return nil
 }

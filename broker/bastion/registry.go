@@ -63,8 +63,8 @@ type live struct {
 	session bool                          // a session to a host, counted in acknowledgements; else an outer connection of ssh -J
 	head    func() (recording.Head, bool) // of its recording; nil for an outer connection
 	cut     func(endReason) bool          // false: it was ending already
-	failed  func(on string)               // something that it rests on has failed (api.OnBroker, …); nil for an outer connection
-	mended  func(on string)
+	failed  func(on string) []api.Report  // something that it rests on has failed (api.OnBroker, …), and what is to be reported of that; nil for an outer connection
+	mended  func(on string) []api.Report
 	halted  func() []string // what keeps it from going on
 	told    func(string)    // says something on its terminals
 }
@@ -75,6 +75,8 @@ type claim struct{ missed []api.Revocation }
 
 // registry holds everything that a revocation or the end of the lease must reach.
 type registry struct {
+	steps sync.Mutex // held while a step is carried out and reported
+
 	mu     sync.Mutex
 	live   map[*live]struct{}
 	claims map[*claim]struct{}
@@ -114,7 +116,10 @@ func (r *registry) admit(c *claim, l *live) *api.Revocation {
 	return nil
 }
 
+// remove waits for a step under way: what it reports of l comes before what the caller does.
 func (r *registry) remove(l *live) {
+	r.steps.Lock()
+	defer r.steps.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.live, l)

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"sega/audit"
 	"sega/broker/api"
 	"sega/keychain/atomicfile"
@@ -21,6 +23,7 @@ import (
 
 const (
 	reportBatch   = 64
+	reportWriters = 64 // that wait for the disk at once: it makes durable in one go what is asked of it together
 	reportTimeout = 10 * time.Second
 	reportFirst   = 200 * time.Millisecond
 	reportMost    = 3 * time.Second
@@ -115,6 +118,22 @@ func (q *reportQueue) put(r api.Report) *queued {
 	q.queue = append(q.queue, item)
 	q.kick()
 	return item
+}
+
+// putAll is put of many, in their order. It takes little longer than put of one.
+func (q *reportQueue) putAll(reports []api.Report) {
+	items := make([]*queued, len(reports))
+	var writing errgroup.Group
+	writing.SetLimit(reportWriters)
+	for i, r := range reports {
+		items[i] = &queued{report: r, settled: make(chan struct{})}
+		writing.Go(func() error { items[i].path = q.write(r); return nil })
+	}
+	_ = writing.Wait()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.queue = append(q.queue, items...)
+	q.kick()
 }
 
 // write returns the file of a report that is durable now, or "".

@@ -80,6 +80,7 @@ type session struct {
 	refused          []string     // kinds of forward that were refused, under mu
 	declined         []string     // lines about them for the next terminal, under mu
 	serving          bool         // the session has begun, under mu
+	early            []api.Report // that wait for that, under mu
 	in, out, errored atomic.Int64 // bytes of programs
 
 	begun     chan struct{} // closed when it is known whether there is a session
@@ -136,7 +137,7 @@ func (s *session) setTarget(t *target) error {
 
 // serve opens channels until the connection ends from either side, or is cut.
 func (s *session) serve() {
-	s.reportForwards()
+	s.reportEarly()
 	s.target.serve(s.fromHost)
 	s.wg.Go(func() { _ = s.target.conn.Wait(); s.cancel(hostClosed()) })
 	s.wg.Go(s.watchRecording)
@@ -222,14 +223,23 @@ func (s *session) tellDeclined() string {
 	return terminalLines(strings.Join(lines, "\n"))
 }
 
-// reportForwards catches up with what was asked for before the session had a name.
-func (s *session) reportForwards() {
-	s.mu.Lock()
-	s.serving = true
-	early := slices.Clone(s.refused)
-	s.mu.Unlock()
-	for _, kind := range early {
-		s.reportForward(kind)
+// reportEarly catches up with what happened before the session's start was in the log: with what failed or
+// was mended, in its order, and with the forwards that were asked for.
+func (s *session) reportEarly() {
+	for {
+		s.mu.Lock()
+		early := s.early
+		s.early, s.serving = nil, len(early) == 0
+		refused := slices.Clone(s.refused)
+		s.mu.Unlock()
+		if len(early) > 0 {
+			s.b.reports.putAll(early)
+			continue
+		}
+		for _, kind := range refused {
+			s.reportForward(kind)
+		}
+		return
 	}
 }
 

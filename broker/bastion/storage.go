@@ -49,12 +49,12 @@ func (s *storage) next() bool {
 // uploadFailed and uploads are told of each attempt to upload of a session that lives.
 func (s *session) uploadFailed() {
 	if s.storage.refused(time.Now(), s.b.cfg.StoragePatience) {
-		s.failed(api.OnStorage)
+		s.b.reports.putAll(s.failed(api.OnStorage))
 	}
 }
 
 func (s *session) uploads() {
 	if s.storage.next() {
-		s.mended(api.OnStorage)
+		s.b.reports.putAll(s.mended(api.OnStorage))
 	}
 }

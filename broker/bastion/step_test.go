@@ -1,0 +1,151 @@
+package bastion
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sega/broker/api"
+)
+
+// steadySessions are so many that live and that pause while the broker is lost.
+func steadySessions(t *testing.T, b *Bastion, n int) (all []*session) {
+	t.Helper()
+	for i := range n {
+		s := &session{b: b, ctx: t.Context(), cancel: func(error) {}, serving: true}
+		s.hop = api.Hop{SessionID: fmt.Sprintf("ssh_%08d", i), Ladder: ladderOf(api.OnBroker, api.Rung{Do: api.DoPause, Seconds: 600})}
+		s.entry = &live{session: true, cut: s.cut, failed: s.failed, mended: s.mended, halted: s.halts.list, subject: subject{session: s.hop.SessionID}}
+		if rev := b.reg.admit(b.reg.claim(), s.entry); rev != nil {
+			t.Fatal(rev)
+		}
+		t.Cleanup(s.halts.stop)
+		all = append(all, s)
+	}
+	return all
+}
+
+// TestManySessionsPause: however many there are, all stand before the disk hears of the first, and go on before
+// it hears of that. Each is reported. SEGA_SOAK=1 makes them 10,000.
+func TestManySessionsPause(t *testing.T) {
+	n := 500
+	if os.Getenv("SEGA_SOAK") != "" {
+		n = 10_000
+	}
+	dir := t.TempDir()
+	reports, err := openReports(dir, dir, nil, discardLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &Bastion{cfg: Config{Log: discardLog(), Now: time.Now}, reg: newRegistry(), reports: reports}
+	all := steadySessions(t, b, n)
+	for _, failed := range []bool{true, false} {
+		calls := 0
+		began := time.Now()
+		b.reg.step(api.OnBroker, failed, func(said []api.Report) {
+			calls++
+			stood := time.Since(began)
+			for _, s := range all {
+				if halted := len(s.halts.list()) > 0; halted != failed {
+					t.Fatalf("%s is halted: %v", s.hop.SessionID, halted)
+				}
+			}
+			if len(said) != n {
+				t.Errorf("%d reports of %d sessions", len(said), n)
+			}
+			reports.putAll(said)
+			t.Logf("%d sessions in %v, on the disk after %v", n, stood, time.Since(began))
+		})
+		if calls != 1 {
+			t.Errorf("reported %d times", calls)
+		}
+	}
+	left, err := openReports(dir, dir, nil, discardLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := func(q *reportQueue) map[string]string {
+		out := map[string]string{}
+		for _, item := range q.queue {
+			out[item.report.SessionID] += item.report.Kind + " "
+		}
+		return out
+	}
+	want := map[string]string{}
+	for _, s := range all {
+		want[s.hop.SessionID] = kindPause + " " + kindResume + " "
+	}
+	if diff := cmp.Diff(want, kinds(reports)); diff != "" {
+		t.Errorf("queued (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, kinds(left)); diff != "" {
+		t.Errorf("on the disk (-want +got):\n%s", diff)
+	}
+	if tmp, err := filepath.Glob(filepath.Join(dir, ".tmp-*")); err != nil || len(tmp) != 0 {
+		t.Errorf("left behind: %v, %v", tmp, err)
+	}
+}
+
+// TestEndIsReportedBehindAPause: a session that ends while a step is reported leaves the registry, behind which
+// its end is reported, only then.
+func TestEndIsReportedBehindAPause(t *testing.T) {
+	b := &Bastion{cfg: Config{Log: discardLog(), Now: time.Now}, reg: newRegistry()}
+	s := steadySessions(t, b, 1)[0]
+	removed := make(chan struct{})
+	b.reg.step(api.OnBroker, true, func([]api.Report) {
+		go func() { defer close(removed); b.reg.remove(s.entry) }()
+		select {
+		case <-removed:
+			t.Error("it was removed before its pause was reported")
+		case <-time.After(50 * time.Millisecond):
+		}
+		if n := b.reg.cut(everybody, shuttingDown()); n != 1 {
+			t.Errorf("%d were cut meanwhile", n)
+		}
+	})
+	<-removed
+}
+
+// TestPauseBeforeTheStart: what fails and is mended while the host is dialled follows the start in the log.
+func TestPauseBeforeTheStart(t *testing.T) {
+	f := newFakeControl(t)
+	dialing, release := make(chan struct{}, 1), make(chan struct{})
+	w := startLadder(t, f, ladderOf(api.OnDisk, api.Rung{Do: api.DoPause, Seconds: 60}), func(c *Config) {
+		c.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			dialing <- struct{}{}
+			<-release
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		}
+	})
+	done := newSessionLater(t, w.direct(t))
+	<-dialing
+	w.fails()[api.OnDisk](true)
+	eventually(t, "a pause", func() bool { return len(w.halted()) == 1 })
+	w.fails()[api.OnDisk](false)
+	eventually(t, "no pause", func() bool { return len(w.halted()) == 0 })
+	f.only(t, kindSpoolFree)
+	if early := f.find(kindPause); len(early) != 0 {
+		t.Errorf("reported before the start: %+v", early)
+	}
+	close(release)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	f.only(t, kindResume)
+	var order []string
+	f.set(func() {
+		for _, r := range f.reports {
+			if r.SessionID != "" && r.Kind != kindCommand && r.Kind != kindEnd {
+				order = append(order, r.Kind)
+			}
+		}
+	})
+	if diff := cmp.Diff([]string{kindStart, kindPause, kindResume}, order); diff != "" {
+		t.Error(diff)
+	}
+}
