@@ -51,8 +51,13 @@ func outerEnd(why endReason) endReason {
 	return why
 }
 
-func hostClosed() endReason {
-	return endReason{outcome: audit.Failure, reason: "the host closed the connection"}
+// hostGone is why the host's connection has ended: what it showed with a later key exchange may not stand.
+func hostGone(err error) endReason {
+	why := "the host closed the connection"
+	if errors.Is(err, errHostKey) {
+		why = printable(err.Error())
+	}
+	return endReason{outcome: audit.Failure, reason: why}
 }
 
 func recordingFailed() endReason {

@@ -3,6 +3,7 @@ package bastion
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -247,5 +248,57 @@ func TestRevokedFrontCertificate(t *testing.T) {
 	}
 	if _, err := w.b.masks.get(t.Context(), "web-2", nil); err != nil {
 		t.Errorf("the next one: %v", err)
+	}
+}
+
+// TestRetiredHostCA: with the next key exchange a session ends whose host shows a certificate of a CA that is not
+// trusted any more, and one goes on whose host's CA has others beside it.
+func TestRetiredHostCA(t *testing.T) {
+	for name, tt := range map[string]struct {
+		trust func(f *fakeControl, now *api.Trust)
+		ends  bool
+	}{
+		"retired":    {func(f *fakeControl, now *api.Trust) { now.HostCAs = []string{f.front.line()} }, true},
+		"withdrawn":  {func(_ *fakeControl, now *api.Trust) { now.HostCAs = nil }, true},
+		"one beside": {func(f *fakeControl, now *api.Trust) { now.HostCAs = append(now.HostCAs, f.front.line()) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeControl(t)
+			f.newGoHost(t, "web-1", "host-web-1", echo)
+			w := start(t, f, func(c *Config) { c.Rekey = 64 << 10 })
+			c := w.direct(t)
+			s := newSession(t, c)
+			in, err := s.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := s.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Shell(); err != nil {
+				t.Fatal(err)
+			}
+			now := f.trust()
+			tt.trust(f, now)
+			if err := w.b.feed.setTrust(*now); err != nil {
+				t.Fatal(err)
+			}
+			const load = 1 << 20 // many exchanges
+			go func() { _, _ = in.Write(make([]byte, load)) }()
+			got, err := io.CopyN(io.Discard, out, load)
+			if !tt.ends {
+				if err != nil {
+					t.Errorf("%d bytes came back, %v", got, err)
+				}
+				return
+			}
+			if err == nil {
+				t.Error("everything came back")
+			}
+			if end := f.only(t, kindEnd); end.Outcome != "failure" || !strings.Contains(end.Reason, errHostKey.Error()) {
+				t.Errorf("reported %+v", end)
+			}
+		})
 	}
 }

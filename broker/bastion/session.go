@@ -139,7 +139,7 @@ func (s *session) setTarget(t *target) error {
 func (s *session) serve() {
 	s.reportEarly()
 	s.target.serve(s.fromHost)
-	s.wg.Go(func() { _ = s.target.conn.Wait(); s.cancel(hostClosed()) })
+	s.wg.Go(func() { s.cancel(hostGone(s.target.conn.Wait())) })
 	s.wg.Go(s.watchRecording)
 	s.wg.Go(s.upload)
 	s.wg.Go(s.watchClock)

@@ -118,16 +118,17 @@ func dialError(ctx context.Context, err error) error {
 }
 
 // hostVerifier accepts a certificate of the host CA that names the host's ID, or one of the plain
-// keys that the inventory pins, and nothing else. A certificate that was revoked is as good as none.
+// keys that the inventory pins, and nothing else. A certificate that was revoked is as good as none. With each
+// key exchange the CAs count that are in force by then: one that was retired or withdrawn vouches for nothing more.
 func (b *Bastion) hostVerifier(hop api.Hop, showed func(serial uint64) bool) (ssh.HostKeyCallback, []string, error) {
 	pinned, err := sshca.ParseBundle(hop.HostKeys)
 	if err != nil {
 		return nil, nil, fmt.Errorf("pinned host key: %w", err)
 	}
-	cas, now := b.feed.trustNow().host, b.cfg.Now
+	now := b.cfg.Now
 	verify := func(_ string, _ net.Addr, key ssh.PublicKey) error {
 		if cert, ok := key.(*ssh.Certificate); ok {
-			if err := sshca.CheckHost(cert, cas, hop.HostID, now()); err != nil {
+			if err := sshca.CheckHost(cert, b.feed.trustNow().host, hop.HostID, now()); err != nil {
 				return fmt.Errorf("%w: %w", errHostKey, err)
 			}
 			if slices.Contains(hop.Revoked, sshca.Serial(cert.Serial).String()) || !showed(cert.Serial) {
