@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,6 +98,7 @@ type Bastion struct {
 	spool      *spool
 	quarantine string
 	leftovers  []string // session IDs of an earlier process
+	strays     []string // IDs of its sessions of which nothing is left but a journal
 	door       *door
 	attempts   *attempts
 	disk       *disk
@@ -206,6 +208,10 @@ func (b *Bastion) openData() error {
 	if b.leftovers, err = b.spool.sessions(); err != nil {
 		return fmt.Errorf("bastion: %w", err)
 	}
+	if b.strays, err = b.spool.journals(); err != nil {
+		return fmt.Errorf("bastion: %w", err)
+	}
+	b.strays = slices.DeleteFunc(b.strays, func(id string) bool { return slices.Contains(b.leftovers, id) })
 	if b.reports, err = openReports(reportDir, b.quarantine, b.cfg.Control, b.cfg.Log); err != nil {
 		return fmt.Errorf("bastion: %w", err)
 	}

@@ -199,6 +199,32 @@ func TestOperationsAfterKill(t *testing.T) {
 	}
 }
 
+// TestJournalAlone: a journal that stayed when its session's other files went is found by the next start. What it
+// says of its own session is repeated, and the session does not end once more.
+func TestJournalAlone(t *testing.T) {
+	dir := t.TempDir()
+	spool := filepath.Join(dir, "data", "spool")
+	if err := os.MkdirAll(spool, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	want, foreign := killedOperations(), killedOperations()[2]
+	foreign.ID, foreign.SessionID = "foreign", "ssh_"+strings.Repeat("a", 22)
+	var lines []byte
+	for _, r := range append(want, foreign) {
+		lines = append(append(lines, details(r)...), '\n')
+	}
+	writeFile(t, filepath.Join(spool, killedID+operationsSuffix), string(lines))
+	control := newFakeControl(t)
+	w := startIn(t, dir, control)
+	eventually(t, "an empty spool", func() bool { left, err := os.ReadDir(spool); return err == nil && len(left) == 0 })
+	if err := w.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]api.Report{want[0], want[2]}, control.reports); diff != "" {
+		t.Errorf("reported (-want +got):\n%s", diff)
+	}
+}
+
 // TestOperationIsKeptBeforeTheHostSeesIt reads the journal at the moment at which the host has a request,
 // and at which the person has the answer.
 func TestOperationIsKeptBeforeTheHostSeesIt(t *testing.T) {

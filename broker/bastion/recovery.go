@@ -17,20 +17,24 @@ import (
 	"sega/keychain/atomicfile"
 )
 
-// sessions lists the IDs of all sessions that have a file in the spool.
-func (s *spool) sessions() ([]string, error) {
+// sessions lists the IDs of all sessions that have a file in the spool, but for those that have a journal alone.
+func (s *spool) sessions() ([]string, error) { return s.named(spoolSuffix, metaSuffix) }
+
+// journals lists the IDs of all sessions that have a journal.
+func (s *spool) journals() ([]string, error) { return s.named(operationsSuffix) }
+
+// named lists the IDs of all sessions that have a file of one of the suffixes.
+func (s *spool) named(suffixes ...string) ([]string, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
 	var ids []string
 	for _, e := range entries {
-		id, isRec := strings.CutSuffix(e.Name(), spoolSuffix)
-		if !isRec {
-			id, isRec = strings.CutSuffix(e.Name(), metaSuffix)
-		}
-		if isRec && sessionID.MatchString(id) {
-			ids = append(ids, id)
+		for _, suffix := range suffixes {
+			if id, has := strings.CutSuffix(e.Name(), suffix); has && sessionID.MatchString(id) {
+				ids = append(ids, id)
+			}
 		}
 	}
 	slices.Sort(ids)
@@ -38,8 +42,12 @@ func (s *spool) sessions() ([]string, error) {
 }
 
 // recoverAll takes care of sessions that an earlier process could not finish: it was killed, or
-// stopped before bucket and broker had everything.
+// stopped before bucket and broker had everything. Journals that it could not read or remove come first:
+// what they say is repeated, and no session of theirs is recovered by that.
 func (b *Bastion) recoverAll(ctx context.Context) {
+	for _, id := range b.strays {
+		b.recoverOperations(id)
+	}
 	for _, id := range b.leftovers {
 		if ctx.Err() != nil {
 			return
