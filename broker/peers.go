@@ -15,11 +15,12 @@ const peerPoll = 50 * time.Millisecond
 func (s *Server) tellEvery() time.Duration { return s.Times.Lease / 3 }
 
 // tellPeers records that the bastion follows this broker's feed, so that a receipt of another one
-// names it. The lease that is recorded holds until it is told again, so it is at no time too short. A
-// write that fails is tried again with the next heartbeat: where nothing can be written, nobody revokes either.
+// names it, and limits count its sessions no longer than there can be any. The lease that is recorded holds
+// until it is told again, so it is at no time too short. A write that fails is tried again with the next
+// heartbeat: where nothing can be written, nobody revokes either.
 func (f *feeding) tellPeers(ctx context.Context, joins bool) {
 	s, now := f.s, f.s.Now()
-	if !s.Peers || !joins && now.Sub(f.told) < s.tellEvery() {
+	if !joins && now.Sub(f.told) < s.tellEvery() {
 		return
 	}
 	lease := now.Add(2*s.tellEvery() + feedWrite + s.Times.Lease)
@@ -30,7 +31,7 @@ func (f *feeding) tellPeers(ctx context.Context, joins bool) {
 		return state.PutFollower(ctx, tx, state.Follower{Machine: f.c.session.Subject, Name: f.c.session.Email, Node: s.Node, Acked: f.after, Lease: lease})
 	})
 	if err != nil {
-		s.Logger.Warn("the other brokers do not know that a bastion follows this one", "bastion", f.c.session.Email, "error", err)
+		s.Logger.Warn("the database does not know that a bastion follows this broker", "bastion", f.c.session.Email, "error", err)
 		return
 	}
 	f.told = now

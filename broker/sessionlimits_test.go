@@ -158,6 +158,27 @@ func TestSessionLimitIsFreed(t *testing.T) {
 	bastion.hop(cert, 200)
 }
 
+// TestDeadBastionFreesPlaces: sessions of a bastion count for as long as it may hold them, with one broker and with
+// several.
+func TestDeadBastionFreesPlaces(t *testing.T) {
+	for name, peers := range map[string]bool{"one broker": false, "several": true} {
+		t.Run(name, func(t *testing.T) {
+			w := openWorld(t, onSQLite)
+			w.s.Peers, w.s.Sessions = peers, SessionLimits{PerPerson: 1}
+			bastion := w.machine()
+			if code, body := bastion.follow(""); code != http.StatusOK { // until the server has drained
+				t.Fatalf("%d %s", code, body)
+			}
+			person := w.signIn()
+			bastion.report(bastion.hop(person.certificate(), 200).SessionID, "session.start")
+			w.clock.add(w.s.Times.Lease)
+			bastion.hop(person.certificate(), 403)
+			w.clock.add(w.s.Times.Lease) // that it was given at the latest, and until it is told again
+			bastion.hop(person.certificate(), 200)
+		})
+	}
+}
+
 func (p caller) report(session, kind string) {
 	p.w.t.Helper()
 	p.want(200, "POST", api.RouteReport, []api.Report{{ID: audit.NewID(), Time: p.w.clock.now(), Kind: kind, Outcome: "success", SessionID: session}}, nil)
