@@ -59,26 +59,12 @@ func (w *world) permit(t testing.TB, text string) {
 // echoing starts a server that gives back what it gets, and returns its address.
 func echoing(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { // ends with the connection
-				_, _ = io.Copy(c, c)
-				_ = c.Close()
-			}()
-		}
-	}()
-	t.Cleanup(func() { _ = l.Close(); <-done })
-	return l.Addr().String()
+	return serving(t, func(c net.Conn) {
+		go func() { // ends with the connection
+			_, _ = io.Copy(c, c)
+			_ = c.Close()
+		}()
+	})
 }
 
 // exchange sends the data and wants it back.

@@ -33,8 +33,8 @@ func refusedRows() []row {
 	}
 }
 
-// listening starts a server that nobody may reach, and returns its address. What reaches it fails the test.
-func listening(t testing.TB) string {
+// serving starts a server that hands each connection to handle, which closes it, and returns its address.
+func serving(t testing.TB, handle func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,12 +48,20 @@ func listening(t testing.TB) string {
 			if err != nil {
 				return
 			}
-			t.Errorf("somebody has come through: %s", c.RemoteAddr())
-			_ = c.Close()
+			handle(c)
 		}
 	}()
 	t.Cleanup(func() { _ = l.Close(); <-done })
 	return l.Addr().String()
+}
+
+// listening starts a server that nobody may reach, and returns its address. What reaches it fails the test.
+func listening(t testing.TB) string {
+	t.Helper()
+	return serving(t, func(c net.Conn) {
+		t.Errorf("somebody has come through: %s", c.RemoteAddr())
+		_ = c.Close()
+	})
 }
 
 // beside runs ssh with a forward while f talks to its local end, and returns what ssh has said.
