@@ -226,6 +226,19 @@ func (w *ladderWorld) fails() map[string]func(bool) {
 	}
 }
 
+// typing is a ladderWorld with somebody at work in it.
+func typing(t *testing.T, l api.Ladder, change ...func(*Config)) (*fakeControl, *ladderWorld, *typist) {
+	t.Helper()
+	f := newFakeControl(t)
+	w := startLadder(t, f, l, change...)
+	return f, w, w.typist(t)
+}
+
+// pauses is a ladder that pauses when something fails.
+func pauses(on string, seconds int) api.Ladder {
+	return ladderOf(on, api.Rung{Do: api.DoPause, Seconds: seconds})
+}
+
 func ladderOf(on string, r api.Rung) (l api.Ladder) {
 	*map[string]*api.Rung{api.OnRecording: &l.Recording, api.OnBroker: &l.Broker, api.OnDisk: &l.Disk, api.OnStorage: &l.Storage}[on] = r
 	return l
@@ -237,9 +250,7 @@ func TestPause(t *testing.T) {
 	for _, on := range []string{api.OnRecording, api.OnBroker, api.OnDisk, api.OnStorage} {
 		t.Run(on, func(t *testing.T) {
 			t.Parallel()
-			f := newFakeControl(t)
-			w := startLadder(t, f, ladderOf(on, api.Rung{Do: api.DoPause, Seconds: 60}))
-			p := w.typist(t)
+			f, w, p := typing(t, pauses(on, 60))
 			w.fails()[on](true)
 			want := "abc"
 			switch on {
@@ -295,9 +306,7 @@ func TestPauseRunsOut(t *testing.T) {
 	for _, on := range []string{api.OnRecording, api.OnBroker, api.OnDisk, api.OnStorage} {
 		t.Run(on, func(t *testing.T) {
 			t.Parallel()
-			f := newFakeControl(t)
-			w := startLadder(t, f, ladderOf(on, api.Rung{Do: api.DoPause, Seconds: 1}))
-			p := w.typist(t)
+			f, w, p := typing(t, pauses(on, 1))
 			w.fails()[on](true)
 			p.types('b')
 			eventually(t, "the end", func() bool { return len(f.find(kindEnd)) == 1 })
@@ -322,12 +331,10 @@ func TestLadderEnds(t *testing.T) {
 	for _, on := range []string{api.OnBroker, api.OnDisk, api.OnStorage} {
 		t.Run(on, func(t *testing.T) {
 			t.Parallel()
-			f := newFakeControl(t)
-			w := startLadder(t, f, ladderOf(on, api.Rung{Do: api.DoEnd}))
-			p := w.typist(t)
+			f, w, p := typing(t, ladderOf(on, api.Rung{Do: api.DoEnd}))
 			w.fails()[on](true)
 			_, _ = p.in.Write([]byte("b"))
-			eventually(t, "the end", func() bool { return len(w.b.reg.matching(func(s subject) bool { return !s.outer })) == 0 })
+			eventually(t, "the end", func() bool { return w.b.sessions() == 0 })
 			w.fails()[on](false)
 			if end := f.only(t, kindEnd); end.Outcome != "failure" || !strings.HasPrefix(end.Reason, failures[on].text) {
 				t.Errorf("ended by %q, %s", end.Reason, end.Outcome)
@@ -341,9 +348,7 @@ func TestRevocationEndsAPause(t *testing.T) {
 	for _, on := range []string{api.OnRecording, api.OnDisk, api.OnStorage} {
 		t.Run(on, func(t *testing.T) {
 			t.Parallel()
-			f := newFakeControl(t)
-			w := startLadder(t, f, ladderOf(on, api.Rung{Do: api.DoPause, Seconds: 60}))
-			p := w.typist(t)
+			f, w, p := typing(t, pauses(on, 60))
 			w.fails()[on](true)
 			p.types('b')
 			eventually(t, "a pause", func() bool { return len(w.halted()) == 1 })
@@ -370,9 +375,7 @@ func TestRevocationEndsAPause(t *testing.T) {
 // TestRevocationInAPauseForTheBroker: what was revoked while the feed was lost is carried out before
 // anything goes on.
 func TestRevocationInAPauseForTheBroker(t *testing.T) {
-	f := newFakeControl(t)
-	w := startLadder(t, f, ladderOf(api.OnBroker, api.Rung{Do: api.DoPause, Seconds: 60}))
-	p := w.typist(t)
+	f, w, p := typing(t, pauses(api.OnBroker, 60))
 	f.set(func() { f.down = true })
 	eventually(t, "a pause", func() bool { return len(w.halted()) == 1 })
 	p.types('b')
@@ -390,10 +393,10 @@ func TestRevocationInAPauseForTheBroker(t *testing.T) {
 func TestLeaseEndsAPause(t *testing.T) {
 	f := newFakeControl(t)
 	f.leaseMS = 500
-	w := startLadder(t, f, ladderOf(api.OnBroker, api.Rung{Do: api.DoPause, Seconds: 60}))
+	w := startLadder(t, f, pauses(api.OnBroker, 60))
 	w.typist(t)
 	f.set(func() { f.down = true })
-	eventually(t, "the end", func() bool { return len(w.b.reg.matching(func(s subject) bool { return !s.outer })) == 0 })
+	eventually(t, "the end", func() bool { return w.b.sessions() == 0 })
 	f.set(func() { f.down = false })
 	if end := f.only(t, kindEnd); end.Reason != leaseEnded().reason {
 		t.Errorf("ended by %q", end.Reason)
@@ -402,9 +405,7 @@ func TestLeaseEndsAPause(t *testing.T) {
 
 // TestNoSpaceIsNotWaitedForByDefault: without a ladder a write that finds no room ends the session.
 func TestNoSpaceIsNotWaitedForByDefault(t *testing.T) {
-	f := newFakeControl(t)
-	w := startLadder(t, f, api.Ladder{})
-	p := w.typist(t)
+	f, w, p := typing(t, api.Ladder{})
 	w.full.Store(true)
 	p.types('b')
 	eventually(t, "the end", func() bool { return len(f.find(kindEnd)) == 1 })
@@ -419,9 +420,7 @@ func TestNoSpaceIsNotWaitedForByDefault(t *testing.T) {
 
 // TestReserve: below the reserve nothing new opens and what lives goes on; each level is an event.
 func TestReserve(t *testing.T) {
-	f := newFakeControl(t)
-	w := startLadder(t, f, api.Ladder{})
-	p := w.typist(t)
+	f, w, p := typing(t, api.Ladder{})
 	w.free.Store(99)
 	var errs bytes.Buffer
 	s := newSession(t, w.direct(t))
@@ -462,9 +461,7 @@ func TestSessionQuota(t *testing.T) {
 		"person":  {func(c *Config) { c.PersonMax = 1 << 20 }, "your recordings that are not stored yet have reached the limit of 1 MiB on this bastion"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFakeControl(t)
-			w := startLadder(t, f, api.Ladder{}, c.change)
-			p := w.typist(t)
+			f, w, p := typing(t, api.Ladder{}, c.change)
 			var sending sync.WaitGroup
 			sending.Go(func() {
 				for block := make([]byte, 16<<10); ; {

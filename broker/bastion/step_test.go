@@ -19,7 +19,7 @@ func steadySessions(t *testing.T, b *Bastion, n int) (all []*session) {
 	t.Helper()
 	for i := range n {
 		s := &session{b: b, ctx: t.Context(), cancel: func(error) {}, serving: true}
-		s.hop = api.Hop{SessionID: fmt.Sprintf("ssh_%08d", i), Ladder: ladderOf(api.OnBroker, api.Rung{Do: api.DoPause, Seconds: 600})}
+		s.hop = api.Hop{SessionID: fmt.Sprintf("ssh_%08d", i), Ladder: pauses(api.OnBroker, 600)}
 		s.entry = &live{session: true, cut: s.cut, failed: s.failed, mended: s.mended, halted: s.halts.list, subject: subject{session: s.hop.SessionID}}
 		if rev := b.reg.admit(b.reg.claim(), s.entry); rev != nil {
 			t.Fatal(rev)
@@ -115,7 +115,7 @@ func TestEndIsReportedBehindAPause(t *testing.T) {
 func TestPauseBeforeTheStart(t *testing.T) {
 	f := newFakeControl(t)
 	dialing, release := make(chan struct{}, 1), make(chan struct{})
-	w := startLadder(t, f, ladderOf(api.OnDisk, api.Rung{Do: api.DoPause, Seconds: 60}), func(c *Config) {
+	w := startLadder(t, f, pauses(api.OnDisk, 60), func(c *Config) {
 		c.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			dialing <- struct{}{}
 			<-release
