@@ -125,8 +125,7 @@ func (w *world) startSSHD(name, login string, id identity) (addr string) {
 			t.Fatal(err)
 		}
 	}
-	w.hopFiles = append(w.hopFiles, filepath.Join(dir, "hop_ca.pub"))
-	runSSHD(t, filepath.Join(dir, "config"))
+	w.sshds = append(w.sshds, sshd{dir, runSSHD(t, filepath.Join(dir, "config"))})
 	eventually(t, "sshd", func() bool {
 		c, err := net.Dial("tcp", addr)
 		return err == nil && c.Close() == nil
@@ -134,7 +133,7 @@ func (w *world) startSSHD(name, login string, id identity) (addr string) {
 	return addr
 }
 
-func runSSHD(t testing.TB, config string) {
+func runSSHD(t testing.TB, config string) *os.Process {
 	t.Helper()
 	var log bytes.Buffer
 	cmd := exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", config)
@@ -149,6 +148,7 @@ func runSSHD(t testing.TB, config string) {
 			t.Logf("sshd:\n%s", log.String())
 		}
 	})
+	return cmd.Process
 }
 
 // link is the broker as a bastion has it.

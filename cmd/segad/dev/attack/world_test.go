@@ -94,7 +94,7 @@ type world struct {
 	web      *httptest.Server
 	dir      string
 
-	hopFiles []string // TrustedUserCAKeys of the hosts
+	sshds []sshd // of the hosts
 }
 
 // change adapts the broker's configuration before it starts.
