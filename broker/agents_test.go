@@ -224,7 +224,7 @@ func TestReceiptOfASilentAgent(t *testing.T) {
 
 // TestReceiptAfterAStart: until the leases of an earlier run are over, nobody knows which agents hold something.
 func TestReceiptAfterAStart(t *testing.T) {
-	w := newWorld(t, quick, func(c *Config) { c.Bastions = nil }) // which would be waited for
+	w := newWorld(t, quick, func(c *Config) { c.Bastions, c.Times.RevokeWait = nil, patience }) // they would be waited for
 	w.setPolicy(security)
 	one, two, sam := w.login(), w.login(), w.sam()
 	began := time.Now()

@@ -90,9 +90,10 @@ func TestRevocationOfAnOuterConnection(t *testing.T) {
 // TestOuterConnectionOfNothing closes an outer connection once nothing has gone through it for long,
 // and not before.
 func TestOuterConnectionOfNothing(t *testing.T) {
+	t.Parallel()
 	f := newFakeControl(t)
 	f.newGoHost(t, "web-1", "host-web-1", echo)
-	const idle = time.Second
+	const idle = 2 * time.Second // in which a busy machine opens the inner connection
 	w := start(t, f, func(c *Config) { c.JumpIdle = idle })
 	c := f.credential(t)
 	unused := ended(t, w.mustDial(t, "ada", c.signer))

@@ -92,13 +92,9 @@ func TestStalledSessions(t *testing.T) {
 				stalling(t, f, w, side)
 				t.Logf("%d KiB of heap for a session that nobody reads", (int64(heap())-int64(before))>>10)
 				p.echoes('b')
-				begun := time.Now()
 				if by == "revocation" {
 					f.set(func() { f.revoked = append(f.revoked, api.Revocation{Index: 9, LoginID: "ses_stalled"}) })
 					eventually(t, "an acknowledgement", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return len(f.acks) > 0 })
-					if took := time.Since(begun); took > time.Second {
-						t.Errorf("cut after %v", took)
-					}
 				}
 				eventually(t, "the end", func() bool { return len(f.find(kindEnd)) == 1 })
 				p.echoes('c')

@@ -317,8 +317,8 @@ func TestLiveSessionIsCut(t *testing.T) {
 		if !strings.Contains(errs, "revoked") {
 			t.Errorf("told %q", errs)
 		}
-	case <-time.After(time.Second):
-		t.Error("the session lives a second after the revocation")
+	case <-time.After(patience): // within a second, says make bench ONLY=revoke.cut; a busy machine may take longer
+		t.Error("the session lives on after the revocation")
 	}
 	acknowledged := false
 	for _, p := range receipt.Points {
