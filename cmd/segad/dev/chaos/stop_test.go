@@ -56,7 +56,7 @@ func TestStopBroker(t *testing.T) {
 		r.startBroker()
 		quiet.echo(t, "after "+start.String())
 	}
-	if slowest > 5*time.Second {
+	if slowest > 15*time.Second { // an idle machine takes one
 		t.Errorf("it took %s to end", slowest)
 	}
 	t.Logf("%d stops under load, the slowest took %s; %d answers received", rounds, slowest.Round(time.Millisecond), l.count())
@@ -118,7 +118,7 @@ func TestReload(t *testing.T) {
 	extra := filepath.Join(r.file.Policy, "extra.cedar")
 	writeFile(t, extra, []byte("@id(\"nobody\")\nforbid (principal, action == Action::\"assume\", resource);\n"))
 	r.broker.signal(syscall.SIGHUP)
-	devtest.Eventually(t, 3*time.Second, "the new policy is not in force", func() error {
+	devtest.Eventually(t, 20*time.Second, "the new policy is not in force", func() error {
 		err := denied()
 		if p := api.AsProblem(err); err == nil || p.Kind != api.KindDenied || len(p.PolicyIDs) != 1 || p.PolicyIDs[0] != "nobody" {
 			return errNotNow
@@ -127,7 +127,7 @@ func TestReload(t *testing.T) {
 	})
 	writeFile(t, extra, []byte("permit (principal, action, resource"))
 	r.broker.signal(syscall.SIGHUP)
-	devtest.Eventually(t, 5*time.Second, "readyz does not tell", func() error {
+	devtest.Eventually(t, 20*time.Second, "readyz does not tell", func() error {
 		if _, err := r.get("/readyz"); err == nil || !strings.Contains(err.Error(), "policy") {
 			return errNotNow
 		}
@@ -141,7 +141,7 @@ func TestReload(t *testing.T) {
 	}
 	r.broker.signal(syscall.SIGHUP)
 	r.awaitBroker()
-	devtest.Eventually(t, 3*time.Second, "the mended policy is not in force", denied)
+	devtest.Eventually(t, 20*time.Second, "the mended policy is not in force", denied)
 	reloads := map[any]int{}
 	for _, e := range sam.Events("--kind", "policy.reload") {
 		reloads[e["outcome"]]++
