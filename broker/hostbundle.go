@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 
 	"sega/audit"
@@ -177,9 +176,9 @@ func (s *Server) hostCertificate(ctx context.Context, c *call) (any, error) {
 	if err := decode(c, &r); err != nil {
 		return nil, err
 	}
-	key, err := sshca.ParseKey(strings.TrimSpace(r.PublicKey))
+	key, err := shownKey(r.PublicKey)
 	if err != nil {
-		return nil, api.Errorf(api.KindInvalid, "the public key is not in authorized_keys form").WithCause(err)
+		return nil, err
 	}
 	var h state.EnrolledHost
 	op := operation{kind: audit.KindHostCert, name: "host/" + printable(c.session.Email, 128)}

@@ -64,15 +64,24 @@ func personName(session state.Session) (string, error) {
 	return name, nil
 }
 
+// shownKey reads the public key of a request: a line of authorized_keys.
+func shownKey(line string) (ssh.PublicKey, error) {
+	key, err := sshca.ParseKey(strings.TrimSpace(line))
+	if err != nil {
+		return nil, api.Errorf(api.KindInvalid, "the public key is not in authorized_keys form").WithCause(err)
+	}
+	return key, nil
+}
+
 // certificate issues an access certificate: good at bastions only, minutes long.
 func (s *Server) certificate(ctx context.Context, c *call) (any, error) {
 	var r api.CertificateRequest
 	if err := decode(c, &r); err != nil {
 		return nil, err
 	}
-	key, err := sshca.ParseKey(strings.TrimSpace(r.PublicKey))
+	key, err := shownKey(r.PublicKey)
 	if err != nil {
-		return nil, api.Errorf(api.KindInvalid, "the public key is not in authorized_keys form").WithCause(err)
+		return nil, err
 	}
 	reason, ticket := printable(r.Reason, 1000), printable(r.Ticket, 100)
 	op := operation{kind: "ssh.cert", name: "ssh-key/" + ssh.FingerprintSHA256(key), reason: reason, ticket: ticket}
@@ -344,9 +353,9 @@ func (s *Server) front(ctx context.Context, c *call) (any, error) {
 	if err := decode(c, &r); err != nil {
 		return nil, err
 	}
-	key, err := sshca.ParseKey(strings.TrimSpace(r.PublicKey))
+	key, err := shownKey(r.PublicKey)
 	if err != nil {
-		return nil, api.Errorf(api.KindInvalid, "the public key is not in authorized_keys form").WithCause(err)
+		return nil, err
 	}
 	name := r.Host
 	if name == "" {

@@ -3,8 +3,6 @@ package broker
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
@@ -32,6 +30,7 @@ import (
 	"sega/broker/state"
 	"sega/idp"
 	"sega/keychain/secret"
+	"sega/sshca/sshtest"
 )
 
 const (
@@ -172,15 +171,7 @@ type world struct {
 
 func signer(t testing.TB) ssh.Signer {
 	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ssh.NewSignerFromKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return sshtest.Signer(t)
 }
 
 func newCAs(t testing.TB) CAs {

@@ -1,62 +1,31 @@
 package keychain
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/godbus/dbus"
+
+	"sega/keychain/bustest"
 )
 
-// sessionBus is Debian's dbus-daemon in a folder of the test's own.
+// sessionBus is the session's bus of a test.
 type sessionBus struct {
 	t       *testing.T
 	dir     string
 	address string
 }
 
-// busConfig is a session bus that starts nothing by itself.
-const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig><type>session</type><listen>unix:path=%s</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>
-`
-
-// newSessionBus starts the bus, and makes it the session's for this test, in which nobody is in front of a screen.
+// newSessionBus starts a bus, and makes it the session's for this test.
 func newSessionBus(t *testing.T) *sessionBus {
 	t.Helper()
-	needPrograms(t, "dbus-daemon")
-	dir, err := os.MkdirTemp("", "sb") // t.TempDir may exceed a socket's 108 bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	socket, config := filepath.Join(dir, "bus"), filepath.Join(dir, "bus.conf")
-	b := &sessionBus{t: t, dir: dir, address: "unix:path=" + socket}
-	if err := os.WriteFile(config, fmt.Appendf(nil, busConfig, socket), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for k, v := range map[string]string{"HOME": dir, "XDG_RUNTIME_DIR": dir, "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": "",
-		"DBUS_SESSION_BUS_ADDRESS": b.address, "DISPLAY": "", "WAYLAND_DISPLAY": "", "SSH_CONNECTION": "", "GNOME_KEYRING_CONTROL": ""} {
+	b := bustest.Start(t)
+	for k, v := range b.Env {
 		t.Setenv(k, v)
 	}
-	cmd := exec.Command("dbus-daemon", "--config-file="+config, "--nofork", "--print-address")
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { end(cmd) })
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil { // it prints the address when it listens
-		t.Fatalf("dbus-daemon: %v", err)
-	}
-	return b
+	return &sessionBus{t: t, dir: b.Dir, address: b.Address}
 }
 
 func end(cmd *exec.Cmd) {

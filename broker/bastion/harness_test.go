@@ -27,6 +27,7 @@ import (
 	"sega/broker/api"
 	"sega/cmd/segad/dev/freeport"
 	"sega/sshca"
+	"sega/sshca/sshtest"
 )
 
 const (
@@ -40,15 +41,7 @@ const (
 
 func newSigner(t testing.TB) ssh.Signer {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return sshtest.Signer(t)
 }
 
 // eventually waits for a condition; it is polled because it lies outside of this process or of the test's reach.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -19,6 +18,7 @@ import (
 	"sega/broker/api"
 	"sega/broker/api/dpop"
 	"sega/keychain/secret"
+	"sega/sshca/sshtest"
 )
 
 // testCert is a certificate that ends at a second since 1970.
@@ -171,15 +171,8 @@ func TestLabels(t *testing.T) {
 
 func testKey(t testing.TB) (ed25519.PrivateKey, ssh.PublicKey) {
 	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := ssh.NewPublicKey(private.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return private, public
+	private := sshtest.Key(t)
+	return private, sshtest.Public(t, private)
 }
 
 // TestCertificateOfAnEndedSession: where the broker takes the session for none it is renewed in between, which

@@ -3,10 +3,11 @@ package agent
 import (
 	"bytes"
 	"crypto/ed25519"
-	"crypto/rand"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"sega/sshca/sshtest"
 )
 
 // lenString is SSH's string: its length in four bytes, then itself.
@@ -23,15 +24,8 @@ const hostBound = "publickey-hostbound-v00@openssh.com"
 
 func testKey(t testing.TB) (ed25519.PrivateKey, ssh.PublicKey) {
 	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := ssh.NewPublicKey(private.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return private, public
+	private := sshtest.Key(t)
+	return private, sshtest.Public(t, private)
 }
 
 func TestParseUserAuth(t *testing.T) {

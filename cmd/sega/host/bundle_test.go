@@ -4,8 +4,6 @@ package host
 
 import (
 	"bytes"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"os"
@@ -20,21 +18,14 @@ import (
 	"sega/broker/api"
 	"sega/sshca"
 	"sega/sshca/krl"
+	"sega/sshca/sshtest"
 )
 
 const session = "ssh_abcdefghijkmnpqrstuv"
 
 func newSigner(t testing.TB) ssh.Signer {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return sshtest.Signer(t)
 }
 
 func bundleOf(t testing.TB) (cached, ssh.PublicKey) {

@@ -4,8 +4,6 @@ package attack
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"io"
 	"log"
 	"log/slog"
@@ -33,6 +31,7 @@ import (
 	"sega/cmd/segad/dev/sts"
 	"sega/idp"
 	"sega/keychain/secret"
+	"sega/sshca/sshtest"
 )
 
 const (
@@ -294,15 +293,7 @@ func runUntilCleanup(t testing.TB, run func(context.Context) error) {
 
 func newSigner(t testing.TB) ssh.Signer {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return sshtest.Signer(t)
 }
 
 func prefixes(texts ...string) []netip.Prefix {

@@ -3,18 +3,16 @@
 package chaos
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"sega/cmd/segad/dev/devtest"
+	"sega/keychain/bustest"
 )
 
 // desktop is a session bus of the test's own, with Debian's gnome-keyring on it.
@@ -24,34 +22,12 @@ type desktop struct {
 	daemon *exec.Cmd
 }
 
-const sessionBus = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig><type>session</type><listen>unix:path=%s/bus</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>
-`
-
 func newDesktop(t *testing.T) *desktop {
 	t.Helper()
 	devtest.Need(t, "dbus-daemon", "dbus-send", "gnome-keyring-daemon")
-	dir, err := os.MkdirTemp("", "desk") // t.TempDir may exceed a socket's 108 bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	d := &desktop{t: t, env: []string{"HOME=" + dir, "XDG_RUNTIME_DIR=" + dir, "XDG_DATA_HOME=", "XDG_CONFIG_HOME=", "XDG_CACHE_HOME=", "DISPLAY=", "WAYLAND_DISPLAY=",
-		"SSH_CONNECTION=", "GNOME_KEYRING_CONTROL=", "DBUS_SESSION_BUS_ADDRESS=unix:path=" + filepath.Join(dir, "bus"), "SEGA_KEYRING_BACKEND=secret-service"}}
-	config := filepath.Join(dir, "bus.conf")
-	writeFile(t, config, fmt.Appendf(nil, sessionBus, dir))
-	bus := d.command("dbus-daemon", "--config-file="+config, "--nofork", "--print-address")
-	out, err := bus.StdoutPipe()
-	if err == nil {
-		err = bus.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { finish(bus) })
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil { // it prints the address when it listens
-		t.Fatalf("dbus-daemon: %v", err)
+	d := &desktop{t: t, env: []string{"SEGA_KEYRING_BACKEND=secret-service"}}
+	for k, v := range bustest.Start(t).Env {
+		d.env = append(d.env, k+"="+v)
 	}
 	d.start()
 	return d

@@ -3,7 +3,6 @@
 package flood
 
 import (
-	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sega/cmd/segad/dev/devtest"
+	"sega/sshca/sshtest"
 )
 
 func TestMain(m *testing.M) {
@@ -222,15 +222,7 @@ func (s *scene) exact(shown int64) {
 
 func newSigner(t testing.TB) ssh.Signer {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return sshtest.Signer(t)
 }
 
 func strangersCertificate(t testing.TB) ssh.Signer {
