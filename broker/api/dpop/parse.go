@@ -62,7 +62,7 @@ func parse(text string) (Proof, error) {
 	if err != nil {
 		return Proof{}, err
 	}
-	if !verify(pub, parts[0]+"."+parts[1], raw[2]) {
+	if !verify(pub, text[:len(parts[0])+1+len(parts[1])], raw[2]) {
 		return Proof{}, errors.New("the signature does not verify")
 	}
 	return parseClaims(raw[1], key.thumbprint())
@@ -70,6 +70,13 @@ func parse(text string) (Proof, error) {
 
 // parseHeader lets in typ, alg and jwk only: kid, jku, x5c, x5u and crit have no place here.
 func parseHeader(data []byte) (jwk, error) {
+	if key, ok := plainHeader(data); ok {
+		return key, nil
+	}
+	return parseAnyHeader(data)
+}
+
+func parseAnyHeader(data []byte) (jwk, error) {
 	members, err := object(data)
 	if err != nil {
 		return jwk{}, err
@@ -112,6 +119,13 @@ func parseJWK(data []byte) (jwk, error) {
 }
 
 func parseClaims(data []byte, thumbprint string) (Proof, error) {
+	if p, ok := plainClaims(data, thumbprint); ok {
+		return p, nil
+	}
+	return parseAnyClaims(data, thumbprint)
+}
+
+func parseAnyClaims(data []byte, thumbprint string) (Proof, error) {
 	members, err := object(data)
 	if err != nil {
 		return Proof{}, err
