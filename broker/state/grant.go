@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
 )
@@ -18,22 +19,14 @@ type Bearer struct {
 // Current reports whether the bearer's session and subject still stand where they stood: the
 // session has not ended and neither counter has moved. Read in the transaction that releases.
 func Current(ctx context.Context, q Querier, b Bearer) (bool, error) {
-	var epoch, rev, ended int64
-	err := q.QueryRowContext(ctx, `SELECT s.epoch, s.rev, s.ended FROM sessions s WHERE s.id=?`, b.LoginID).Scan(&epoch, &rev, &ended)
-	if err != nil {
-		if err = one(err); err == ErrNotFound {
-			return false, nil
-		}
-		return false, err
-	}
-	if ended != 0 || rev != b.Rev || epoch != b.Epoch {
+	var epoch, rev, ended, of, blocked int64
+	// A machine has no subject record: its session is all.
+	err := q.QueryRowContext(ctx, `SELECT s.epoch, s.rev, s.ended, COALESCE(p.epoch, s.epoch), COALESCE(p.blocked, 0)
+		FROM sessions AS s LEFT JOIN subjects AS p ON p.iss=? AND p.sub=? WHERE s.id=?`, b.Issuer, b.Subject, b.LoginID).Scan(&epoch, &rev, &ended, &of, &blocked)
+	if err = one(err); errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
-	subject, err := SubjectByID(ctx, q, b.Issuer, b.Subject)
-	if err == ErrNotFound {
-		return true, nil // a machine has no subject record: its session is all
-	}
-	return err == nil && !subject.Blocked && subject.Epoch == b.Epoch, err
+	return err == nil && ended == 0 && rev == b.Rev && epoch == b.Epoch && of == b.Epoch && blocked == 0, err
 }
 
 // Cert is an issued certificate.
