@@ -35,6 +35,8 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	only := flags.String("only", "", "measure only what begins with this, like bastion or cli.size")
 	proxy := flags.String("bare-proxy", "", "be the bare proxy that the bastion is compared with; the folder of its files")
+	floor := flags.String("floor", "", "be the floor of broker.cert; the folder of its certificate")
+	listen := flags.String("listen", "", "address of the floor")
 	calls := flags.Int("calls", brokerCalls, "certificates that each client of broker.cert asks for")
 	events := flags.Int("events", 5_000_000, "events of the year that audit.query searches")
 	if err := flags.Parse(args); err != nil {
@@ -45,6 +47,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	if *proxy != "" {
 		return runBareProxy(ctx, *proxy)
+	}
+	if *floor != "" {
+		return runFloor(ctx, *floor, *listen)
 	}
 	b := &bench{ctx: ctx, only: *only, talk: os.Stderr, events: *events, certCalls: *calls}
 	err := b.measure() // what was measured before a failure is printed all the same

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -91,10 +92,15 @@ func (e *environment) login(ctx context.Context, who dev.Person, from net.IP) (*
 		return nil, err
 	}
 	p.token = session.Token
-	dialer := &net.Dialer{Timeout: 10 * time.Second, LocalAddr: &net.TCPAddr{IP: from}}
-	p.http = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DialContext: dialer.DialContext, ForceAttemptHTTP2: true,
-		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}}}
+	p.http = web(roots, from)
 	return p, nil
+}
+
+// web is a client with connections of its own, from an address.
+func web(roots *x509.CertPool, from net.IP) *http.Client {
+	dialer := &net.Dialer{Timeout: 10 * time.Second, LocalAddr: &net.TCPAddr{IP: from}}
+	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DialContext: dialer.DialContext, ForceAttemptHTTP2: true,
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}}}
 }
 
 // newcomers logs in people whom nobody has used yet.
@@ -142,7 +148,7 @@ func (p *person) post(ctx context.Context, route string, body []byte) ([]byte, e
 		}
 		raw, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if err != nil {
+		if err := errors.Join(err, alike(resp)); err != nil {
 			return nil, err
 		}
 		p.nonce = resp.Header.Get(api.HeaderNonce)
@@ -174,6 +180,14 @@ func (p *person) send(ctx context.Context, route string, body []byte) (*http.Res
 	req.Header.Set("Authorization", "DPoP "+string(p.token.Reveal()))
 	req.Header.Set(api.HeaderProof, proof)
 	return p.http.Do(req)
+}
+
+// alike holds that an answer came over what all servers are compared on.
+func alike(resp *http.Response) error {
+	if resp.ProtoMajor != 2 || resp.TLS == nil || resp.TLS.Version != tls.VersionTLS13 {
+		return fmt.Errorf("the answer came over %s, not over HTTP/2 and TLS 1.3", resp.Proto)
+	}
+	return nil
 }
 
 // leave drops connections.

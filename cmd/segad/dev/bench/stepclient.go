@@ -99,6 +99,9 @@ func (c *stepClient) post(ctx context.Context, route string, body []byte) ([]byt
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(resp.Body)
+	if err == nil {
+		err = alike(resp)
+	}
 	if err == nil && resp.StatusCode != http.StatusCreated {
 		err = fmt.Errorf("%s: %s", resp.Status, answer)
 	}
