@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"sega/audit"
@@ -284,20 +286,33 @@ func (s *Server) planSwitch(ctx context.Context, q store.Querier, ca string, r a
 
 // mayNotSwitch says why logins could fail.
 func (p caPlan) mayNotSwitch(r api.CAStep) *api.Problem {
+	var unseen []string
+	for _, u := range p.Unseen {
+		unseen = append(unseen, u.Kind+" "+u.Name)
+	}
 	switch {
 	case r.Force:
 		return nil
 	case len(p.Unseen) > 0:
-		return api.Errorf(api.KindConflict, "%s %s has not seen the key, and %d more", p.Unseen[0].Kind, p.Unseen[0].Name, len(p.Unseen)-1).
+		return api.Errorf(api.KindConflict, "%s has not seen the key", firstFew(unseen)).
 			WithHint("wait, or mend them (segad ca list %s); --force goes on without them, and they let nobody in", p.CA)
 	case !p.NotYet.IsZero():
 		return api.Errorf(api.KindConflict, "laptops may not have the key before %s", p.NotYet.UTC().Format(time.RFC3339)).
 			WithHint("wait: they get it with their next certificate; --force goes on without them")
 	case len(p.ByHand) > 0 && !r.ByHand:
-		return api.Errorf(api.KindConflict, "%d hosts are not enrolled and cannot say whether they trust the key: %s …", len(p.ByHand), p.ByHand[0]).
+		return api.Errorf(api.KindConflict, "not enrolled, so unable to say whether they trust the key: %s", firstFew(p.ByHand)).
 			WithHint("put the key into their TrustedUserCAKeys file, then repeat with --by-hand")
 	}
 	return nil
+}
+
+// firstFew names at most five of many.
+func firstFew(names []string) string {
+	const few = 5
+	if len(names) <= few {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s, and %d more", strings.Join(names[:few], ", "), len(names)-few)
 }
 
 // whoSees are the machines whose word is needed before a key signs, and the hosts that are not enrolled.

@@ -495,3 +495,17 @@ func TestOperatorsOnly(t *testing.T) {
 		t.Errorf("of no CA: %d", got)
 	}
 }
+
+// TestFirstFew: an error names some of many, and nobody twice.
+func TestFirstFew(t *testing.T) {
+	for want, names := range map[string][]string{
+		"host a":                    {"host a"},
+		"a, b":                      {"a", "b"},
+		"1, 2, 3, 4, 5":             {"1", "2", "3", "4", "5"},
+		"1, 2, 3, 4, 5, and 2 more": {"1", "2", "3", "4", "5", "6", "7"},
+	} {
+		if got := firstFew(names); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -123,8 +123,10 @@ func showPlan(w io.Writer, p migrate.Plan) {
 	fmt.Fprintln(w, "Afterwards no broker opens the database that it came from.")
 }
 
-// errNotConfirmed is an answer other than yes, or nobody to ask.
-var errNotConfirmed = fmt.Errorf("%w: nothing was changed; repeat it with --yes", errUsage)
+var (
+	errNotConfirmed = fmt.Errorf("%w: it asks for confirmation, there is no terminal, and nothing was changed; repeat it with --yes", errUsage)
+	errDeclined     = errors.New("nothing was changed")
+)
 
 // confirm asks on the terminal; without one only --yes goes on.
 func confirm(ctx context.Context, yes bool) error { return confirmStep(ctx, "Move it?", yes) }
@@ -145,5 +147,5 @@ func confirmStep(ctx context.Context, question string, yes bool) error {
 	case "y", "yes":
 		return ctx.Err()
 	}
-	return errNotConfirmed
+	return errDeclined
 }

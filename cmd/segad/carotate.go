@@ -95,6 +95,7 @@ func runStep(cmd *cobra.Command, name, route, ca string, o stepOptions) error {
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "done; the %s CA now:\n", ca)
 	showCAs(cmd.OutOrStdout(), after, ca)
 	return nil
 }
@@ -184,7 +185,7 @@ func showCA(w io.Writer, ca api.CA) {
 		fmt.Fprintf(w, "%s\t\tDOES NOT SIGN\t\tsee the broker's log\n", ca.Name)
 	}
 	if ca.Next != "publish" {
-		fmt.Fprintf(w, "%s\tnext\tsegad ca %s %s\t\t%s\n", ca.Name, ca.Next, ca.Name, notYet(ca.NotYet))
+		fmt.Fprintf(w, "%s\tto do\tsegad ca %s %s\t\t%s\n", ca.Name, ca.Next, ca.Name, notYet(ca))
 	}
 	for _, k := range ca.Keys {
 		if k.Phase != "retired" {
@@ -207,9 +208,13 @@ func keyTimes(k api.CAKey) string {
 	return out
 }
 
-func notYet(at time.Time) string {
-	if at.IsZero() {
-		return ""
+// notYet says what the next step waits for.
+func notYet(ca api.CA) string {
+	if !ca.NotYet.IsZero() {
+		return "not before " + ca.NotYet.Format(time.RFC3339)
 	}
-	return "not before " + at.Format(time.RFC3339)
+	if slices.ContainsFunc(ca.Seen, func(s api.CASeen) bool { return !s.Seen }) {
+		return "when all of them have the next key"
+	}
+	return ""
 }

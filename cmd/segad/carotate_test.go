@@ -1,0 +1,37 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sega/broker/api"
+)
+
+// TestShowCAs: what is to be done, and what it waits for, is told apart from the key that is next.
+func TestShowCAs(t *testing.T) {
+	at := time.Date(2026, 1, 31, 8, 0, 0, 0, time.UTC)
+	next := api.CAKey{Phase: "next", Fingerprint: "SHA256:b", Line: "ssh-ed25519 B", Version: 2, Published: at}
+	for name, c := range map[string]struct {
+		ca   api.CA
+		want string
+	}{
+		"waits for a host": {api.CA{Name: "hop", Signing: true, Next: "rotate", Keys: []api.CAKey{next}, Seen: []api.CASeen{{Kind: "host", Name: "web-1"}}},
+			"trust  version 7\nhop    next    SHA256:b             version 2  since 2026-01-31T08:00:00Z\nhop      host  web-1                           has said nothing\n" +
+				"hop    to do   segad ca rotate hop             when all of them have the next key\nhop    next    ssh-ed25519 B\n"},
+		"waits for a time": {api.CA{Name: "hop", Signing: true, Next: "retire", NotYet: at},
+			"trust  version 7\nhop    to do  segad ca retire hop    not before 2026-01-31T08:00:00Z\n"},
+		"waits for nothing": {api.CA{Name: "hop", Signing: true, Next: "rotate", Seen: []api.CASeen{{Kind: "host", Name: "web-1", Seen: true}}},
+			"trust  version 7\nhop      host  web-1                  has the next key\nhop    to do   segad ca rotate hop    \n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out strings.Builder
+			showCAs(&out, api.CAs{Version: 7, CAs: []api.CA{c.ca}}, "")
+			if diff := cmp.Diff(c.want, out.String()); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}
