@@ -191,7 +191,7 @@ func newHostAudit(a *app, dir *string) *cobra.Command {
 				fmt.Fprintf(a.err, "sega: warning: %d of them are not in the broker's log yet, which takes so many of a host in a while: repeat the command later\n", v.LeftOut)
 			}
 			if bypasses > 0 {
-				return fmt.Errorf("%d logins have come in past the bastion", bypasses)
+				return fmt.Errorf("%s come in past the bastion", plural(bypasses, "login has", "logins have"))
 			}
 			return nil
 		}}

@@ -219,7 +219,7 @@ func newUnblock(a *app) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			return usagef("say whom: sega unblock user E-MAIL, or host NAME")
 		}}
-	user, host := newUnblockOf(a, api.SubjectUser, "user E-MAIL", "may log in again"), newUnblockOf(a, api.SubjectHost, "host NAME", "may be reached again")
+	user, host := newUnblockOf(a, api.SubjectUser, "user E-MAIL", "may log in again"), newUnblockOf(a, api.SubjectHost, "host NAME", "may be reached again; where its daemon runs, as soon as that has got a new certificate: two minutes at most")
 	user.Short = "Let a revoked person log in anew; nothing old comes back"
 	user.Example = "  sega unblock user alice@example.com --reason 'laptop found'"
 	host.Short = "Let people reach a revoked host again; its old certificates stay revoked"

@@ -108,12 +108,36 @@ func Journal(ctx context.Context, since string, read func(io.Reader) error) erro
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	readErr := read(out)
+	lines := &countingReader{r: out}
+	readErr := read(lines)
 	if readErr != nil {
 		_ = cmd.Process.Kill()
 	}
 	if err := cmd.Wait(); err != nil && readErr == nil {
 		return fmt.Errorf("journalctl: %w", err)
 	}
+	if readErr == nil && lines.n == 0 {
+		return anyJournal(ctx)
+	}
 	return readErr
+}
+
+// anyJournal keeps a machine that keeps no journal from looking like one into which nobody has logged in.
+func anyJournal(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, "journalctl", "--lines=1", "--output=cat", "--no-pager", "--quiet").Output()
+	if err == nil && len(out) == 0 {
+		return errors.New("this machine keeps no journal\nname the file that sshd logs to: sega host audit /var/log/auth.log")
+	}
+	return err
+}
+
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
 }

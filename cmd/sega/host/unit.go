@@ -42,7 +42,7 @@ WantedBy=multi-user.target
 // startUnit starts the daemon, or starts it anew.
 func (e *Enrolment) startUnit(ctx context.Context) error {
 	if e.Unit == "" {
-		fmt.Fprintf(e.Out, "systemd does not run here: have `%s` started at boot\n", e.call("run"))
+		fmt.Fprintf(e.Out, "systemd does not run here: start `%s`, anew where it runs, and have it started at boot\n", e.call("run"))
 		return nil
 	}
 	name := filepath.Base(e.Unit)
