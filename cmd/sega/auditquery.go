@@ -225,10 +225,7 @@ func (l *eventList) add(e api.Event) error {
 	if err != nil {
 		return fmt.Errorf("event %d: %w", e.Index, err)
 	}
-	what := v.Resource
-	if onFiles(v.Kind) {
-		what = strings.TrimSpace(what + " " + fileText(e.Details))
-	}
+	what := strings.TrimSpace(v.Resource + " " + aboutText(v.Kind, e.Details))
 	return l.row(strconv.FormatInt(e.Index, 10), stamp(v.Time), v.Kind, string(v.Outcome), actorName(v.Actor), what, firstOf(v.SessionID, v.LoginID), v.Reason)
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,6 +32,7 @@ type shown struct {
 	Commands  []shownOne `json:"commands"`
 	Unlisted  int        `json:"commands_unlisted,omitempty"` // beyond those above
 	Files     int64      `json:"files,omitempty"`             // operations on files, which audit query lists
+	Forwards  int64      `json:"forwards,omitempty"`          // likewise, that were asked for
 	BytesIn   int64      `json:"bytes_in"`
 	BytesOut  int64      `json:"bytes_out"`
 	BytesErr  int64      `json:"bytes_err"`
@@ -81,7 +83,7 @@ func newAuditShow(a *app) *cobra.Command {
 
 func summary(v *evidence) shown {
 	out := shown{ID: v.id, Person: actorName(v.start.Actor), LoginID: v.start.LoginID, Host: v.started.Host, Login: v.started.Login, Route: v.started.Route,
-		Source: v.start.Source, Client: v.started.Client, Started: v.start.Time, Reason: v.start.Reason, Ticket: v.start.Ticket, Outcome: "live", Commands: []shownOne{}, Unlisted: v.unlisted, Files: v.files,
+		Source: v.start.Source, Client: v.started.Client, Started: v.start.Time, Reason: v.start.Reason, Ticket: v.start.Ticket, Outcome: "live", Commands: []shownOne{}, Unlisted: v.unlisted, Files: v.files, Forwards: v.forwards,
 		BytesIn: v.ended.In, BytesOut: v.ended.Out, BytesErr: v.ended.Err}
 	if v.end != nil {
 		out.Ended, out.Outcome, out.EndReason = &v.end.Time, string(v.end.Outcome), v.end.Reason
@@ -99,7 +101,7 @@ func (a *app) showSession(v shown) error {
 	}
 	rows := [][]string{{"person", v.Person}, {"login", v.LoginID}, {"host", v.Login + "@" + v.Host + " (" + v.Route + ")"}, {"from", v.Source + " " + v.Client},
 		{"reason", v.Reason}, {"ticket", v.Ticket}, {"started", stamp(v.Started)}, {"ended", ended}, {"because", v.EndReason}, {"outcome", v.Outcome},
-		{"bytes", fmt.Sprintf("%d in, %d out, %d err", v.BytesIn, v.BytesOut, v.BytesErr)}, {"recording", firstOf(v.Recording+" "+v.Detail, v.Recording)}}
+		{"bytes", fmt.Sprintf("%d in, %d out, %d err", v.BytesIn, v.BytesOut, v.BytesErr)}, {"recording", strings.TrimSpace(v.Recording + " " + v.Detail)}}
 	rows = slices.DeleteFunc(rows, func(row []string) bool { return row[1] == "" })
 	for _, c := range v.Commands {
 		text := c.Command
@@ -116,6 +118,9 @@ func (a *app) showSession(v shown) error {
 	}
 	if v.Files > 0 {
 		rows = append(rows, []string{"files", fmt.Sprintf("%d operations: sega audit query 'session:%s kind:sftp.*'", v.Files, v.ID)})
+	}
+	if v.Forwards > 0 {
+		rows = append(rows, []string{"forwards", fmt.Sprintf("%d asked for: sega audit query 'session:%s kind:forward.*'", v.Forwards, v.ID)})
 	}
 	return table(a.out, []string{"session", v.ID}, rows)
 }

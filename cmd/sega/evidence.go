@@ -61,6 +61,7 @@ type evidence struct {
 	commands []command
 	unlisted int   // commands beyond maxCommands
 	files    int64 // operations on files
+	forwards int64 // forwards that were asked for
 }
 
 // maxCommands bounds what is kept of one session: who is recorded chooses how many there are.
@@ -126,8 +127,11 @@ func (c *collector) add(_ int64, e audit.Event) error {
 		}
 		return err
 	}
-	if onFiles(e.Kind) {
+	switch {
+	case onFiles(e.Kind):
 		c.of(e.SessionID).files++
+	case e.Kind == "forward.open":
+		c.of(e.SessionID).forwards++
 	}
 	return nil
 }
