@@ -65,27 +65,41 @@ func superviseChild(_ context.Context, c *exec.Cmd) error {
 
 // waitChild waits until a child has ended. While it is stopped, as by ssh's ~^Z, so are we: the shell waits for us, and
 // would leave the person with a terminal that nobody reads. What continues us continues the child.
-func waitChild(pid int) (syscall.WaitStatus, error) {
+func waitChild(pid int) (status syscall.WaitStatus, err error) {
 	continued := make(chan os.Signal, 1)
 	signal.Notify(continued, syscall.SIGCONT)
 	defer signal.Stop(continued)
 	for {
-		var status syscall.WaitStatus
-		_, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-			continue
-		case err != nil || !status.Stopped():
-			return status, os.NewSyscallError("wait4", err)
+		if _, err := wait4(pid, &status, syscall.WUNTRACED); err != nil || !status.Stopped() {
+			return status, err
 		}
+		stopped := status.StopSignal()
 		select {
 		case <-continued: // of an earlier stop
 		default:
 		}
-		if err := syscall.Kill(os.Getpid(), status.StopSignal()); err == nil {
+		// The terminal's ^Z stops us as well, often right here; a shell that has continued both since waits for no other stop.
+		some, err := wait4(pid, &status, syscall.WCONTINUED|syscall.WNOHANG)
+		switch {
+		case err != nil || some && !status.Continued():
+			return status, err
+		case some:
+			continue
+		}
+		if err := syscall.Kill(os.Getpid(), stopped); err == nil {
 			<-continued
 		}
 		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+}
+
+// wait4 asks for news of a child; false where there are none.
+func wait4(pid int, status *syscall.WaitStatus, options int) (some bool, err error) {
+	for {
+		got, err := syscall.Wait4(pid, status, options, nil)
+		if !errors.Is(err, syscall.EINTR) {
+			return got == pid, os.NewSyscallError("wait4", err)
+		}
 	}
 }
 

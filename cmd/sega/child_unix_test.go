@@ -3,10 +3,12 @@
 package main
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestSupervisor is what the tests below start in a process group of its own, and no test of its own.
@@ -57,6 +59,52 @@ func TestStoppedChild(t *testing.T) {
 				t.Errorf("%#x at the end, want exit status 5", s)
 			}
 		})
+	}
+}
+
+// TestTerminalStopsBoth: at the terminal's ^Z the kernel stops us and the child, and one "fg" continues both. We may have heard of
+// the child's stop just before our own.
+func TestTerminalStopsBoth(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 12 {
+		run := exec.Command(self, "-test.run=^TestSupervisor$")
+		run.Env = append(os.Environ(), "SEGA_TEST_CHILD=echo up; read x; exit 5")
+		run.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		in, err := run.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := run.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := run.Start(); err != nil {
+			t.Fatal(err)
+		}
+		pid := run.Process.Pid
+		t.Cleanup(func() { _ = syscall.Kill(-pid, syscall.SIGKILL) })
+		if _, err := io.ReadFull(out, make([]byte, len("up\n"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(-pid, syscall.SIGTSTP); err != nil {
+			t.Fatal(err)
+		}
+		if s := waitFor(t, pid); !s.Stopped() {
+			t.Fatalf("%#x instead of a stop", s)
+		}
+		time.Sleep(20 * time.Millisecond) // the child's stop, too
+		if err := syscall.Kill(-pid, syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		if err := in.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s := waitFor(t, pid); !s.Exited() || s.ExitStatus() != 5 {
+			t.Fatalf("%#x after it was continued, want exit status 5", s)
+		}
 	}
 }
 
