@@ -85,8 +85,8 @@ func (r *rotating) distrusts(ca, phase, forged string, good []string) {
 	}
 	for _, v := range view.CAs {
 		for _, k := range v.Keys {
-			if k.Foreign != (k.Line == forged) {
-				r.t.Errorf("%s %s: foreign %v", v.Name, k.Phase, k.Foreign)
+			if k.Foreign != (k.Line == forged) || k.Kept {
+				r.t.Errorf("%s %s: foreign %v, kept %v", v.Name, k.Phase, k.Foreign, k.Kept)
 			}
 		}
 	}

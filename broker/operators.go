@@ -141,7 +141,7 @@ func (s *Server) viewCA(ctx context.Context, q store.Querier, name string, keys 
 			ca.Next = "adopt"
 		}
 		ca.Keys = append(ca.Keys, api.CAKey{Line: k.Key, Fingerprint: fingerprint(k.Key), Phase: k.Phase, Version: k.Version,
-			Published: k.Published, Replaced: k.Replaced, Until: k.Until, Retired: k.Retired, Foreign: k.Phase != state.CARetired && !ring.names(k)})
+			Published: k.Published, Replaced: k.Replaced, Until: k.Until, Retired: k.Retired, Foreign: k.Phase != state.CARetired && !ring.names(k), Kept: k.Phase == state.CARetired && ring.names(k)})
 		switch {
 		case ca.Next == "adopt": // before all else
 		case k.Phase == state.CAOld: // before another one signs

@@ -179,10 +179,30 @@ func TestRotation(t *testing.T) {
 			if diff := cmp.Diff(slices.Sorted(slices.Values([]string{first, sshca.MarshalLine(third.PublicKey())})), revoked); diff != "" {
 				t.Errorf("the retired and the withdrawn key on the revocation list -want +got\n%s", diff)
 			}
+			if got := r.kept(); !slices.Equal(got, []string{first, sshca.MarshalLine(third.PublicKey())}) {
+				t.Errorf("retired keys that are configured still: %v", got)
+			}
 			r.keys.Access = []ssh.Signer{r.config.CAs.Access[0], next}
 			r.refused(caAccess, "publish", api.CAStep{}, "names no new key") // the retired one does not come back
 		})
 	}
+}
+
+// kept are the retired keys that the configuration names still, as an operator sees them.
+func (r *rotating) kept() (lines []string) {
+	r.t.Helper()
+	view, err := r.s.viewCAs(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, ca := range view.CAs {
+		for _, k := range ca.Keys {
+			if k.Kept {
+				lines = append(lines, k.Line)
+			}
+		}
+	}
+	return lines
 }
 
 // TestForcedSwitchIsLogged: who goes on without a bastion is named with it.

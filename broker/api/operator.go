@@ -52,6 +52,7 @@ type CAKey struct {
 	Until       time.Time `json:"until,omitzero"` // when what it has signed has expired
 	Retired     time.Time `json:"retired,omitzero"`
 	Foreign     bool      `json:"foreign,omitempty"` // this broker's configuration does not name it, so that it is in no bundle of it
+	Kept        bool      `json:"kept,omitempty"`    // it is retired, and this broker's configuration names it still
 }
 
 // CASeen is a machine, and whether it has the next key.

@@ -205,6 +205,9 @@ func keyTimes(k api.CAKey) string {
 	if !k.Retired.IsZero() {
 		out += ", retired " + k.Retired.Format(time.RFC3339)
 	}
+	if k.Kept {
+		out += ", STILL CONFIGURED: take it out, or a restored database brings it back"
+	}
 	return out
 }
 
