@@ -206,6 +206,7 @@ func TestRevokedOuterConnection(t *testing.T) {
 	if w.through(t, outer, c) == nil {
 		t.Fatal("the connection is not served")
 	}
+	f.only(t, kindStart) // a session that is refused waits ten seconds for a channel on which to say why
 	f.carriedOut(t, api.Revocation{Index: 2, Profile: api.ProfileAccess, Serial: c.cert.Serial})
 	<-gone
 }
