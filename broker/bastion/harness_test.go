@@ -36,7 +36,7 @@ const (
 	issuer      = "https://idp.test"
 	subjectID   = "00u-ada"
 	loginID     = "ses_abcdefghijkmnpqr2345"
-	patience    = 15 * time.Second
+	patience    = 40 * time.Second
 )
 
 func newSigner(t testing.TB) ssh.Signer {
