@@ -146,9 +146,9 @@ func TestAmbiguity(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			f := newFake(t, tt.answer)
-			m := newMinter(t, f.URL, func(c *Config) { c.Timeout = 2 * time.Second })
+			m := newMinter(t, f.URL, func(c *Config) { c.Timeout = 20 * time.Second })
 			if tt.ctx != nil {
-				m = newMinter(t, f.URL, func(c *Config) { c.Timeout = 100 * time.Millisecond })
+				m = newMinter(t, f.URL, func(c *Config) { c.Timeout = time.Second })
 			}
 			_, err := m.Assume(context.Background(), request())
 			var e *Error
