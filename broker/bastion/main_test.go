@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	if code == 0 {
-		if left := leaked(5 * time.Second); left != "" {
+		if left := leaked(patience); left != "" {
 			fmt.Fprintf(os.Stderr, "goroutines left over:\n%s\n", left)
 			code = 1
 		}
