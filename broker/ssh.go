@@ -135,8 +135,9 @@ func (s *Server) signed(ctx context.Context, cert *ssh.Certificate, profile sshc
 		return effect{}, err
 	}
 	before := time.Unix(int64(cert.ValidBefore), 0).UTC()
-	reply := api.Certificate{Certificate: sshca.MarshalLine(cert), Serial: cert.Serial, ValidAfter: time.Unix(int64(cert.ValidAfter), 0).UTC(), ValidBefore: before}
-	record.Serial, record.Fingerprint, record.Digest, record.ValidBefore = cert.Serial, ssh.FingerprintSHA256(cert.Key), sshca.Digest(cert), before
+	line, digest := sshca.Encode(cert)
+	reply := api.Certificate{Certificate: line, Serial: cert.Serial, ValidAfter: time.Unix(int64(cert.ValidAfter), 0).UTC(), ValidBefore: before}
+	record.Serial, record.Fingerprint, record.Digest, record.ValidBefore = cert.Serial, ssh.FingerprintSHA256(cert.Key), digest, before
 	return effect{reply: reply,
 		details: map[string]any{"serial": sshca.Serial(cert.Serial).String(), "certificate_sha256": record.Digest, "key_id": cert.KeyId,
 			"principals": cert.ValidPrincipals, "fingerprint": record.Fingerprint, "valid_before": before, "ca": ssh.FingerprintSHA256(signer.PublicKey())},

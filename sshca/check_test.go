@@ -31,6 +31,10 @@ func TestCheckAccessAccepts(t *testing.T) {
 				if err := CheckAccess(back, Bundle{old, ca.PublicKey()}, noon, anyone); err != nil {
 					t.Error(err)
 				}
+				line, digest := Encode(c)
+				if want := strings.TrimSuffix(string(ssh.MarshalAuthorizedKey(c)), "\n"); line != want || MarshalLine(c) != want || digest != Digest(c) {
+					t.Errorf("encoded as %q and %s, want %q and %s", line, digest, want, Digest(c))
+				}
 				if Digest(back) != Digest(c) {
 					t.Error("digest changed on the way")
 				}

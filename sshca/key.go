@@ -123,13 +123,25 @@ func parseLine(line string) (ssh.PublicKey, error) {
 
 // MarshalLine returns a key or certificate in authorized_keys form, without comment and newline.
 func MarshalLine(key ssh.PublicKey) string {
-	return strings.TrimRight(string(ssh.MarshalAuthorizedKey(key)), "\n")
+	return line(key.Type(), key.Marshal())
+}
+
+func line(kind string, blob []byte) string {
+	return kind + " " + base64.StdEncoding.EncodeToString(blob)
 }
 
 // Digest returns the SHA-256 of the certificate's blob, signature included, in lower-case hex.
-func Digest(cert *ssh.Certificate) string {
-	sum := sha256.Sum256(cert.Marshal())
+func Digest(cert *ssh.Certificate) string { return digest(cert.Marshal()) }
+
+func digest(blob []byte) string {
+	sum := sha256.Sum256(blob)
 	return hex.EncodeToString(sum[:])
+}
+
+// Encode returns MarshalLine and Digest of a signed certificate, which is encoded once for both.
+func Encode(cert *ssh.Certificate) (inLine, inHex string) {
+	blob := cert.Marshal()
+	return line(cert.Type(), blob), digest(blob)
 }
 
 // Bundle is the list of CA keys that a verifier trusts for one purpose: the old and the new one
