@@ -171,12 +171,21 @@ func (c *control) enroll(ctx context.Context) error {
 	return nil
 }
 
+// withNext are the attributes of an error in a log: itself, and what to do next where the broker says so.
+func withNext(err error) []any {
+	attrs := []any{"error", err}
+	if p := (*api.Problem)(nil); errors.As(err, &p) && p.Hint != "" {
+		attrs = append(attrs, "next", p.Hint)
+	}
+	return attrs
+}
+
 // with runs a call in a session, once more in a new one where the old has ended.
 func (c *control) with(ctx context.Context, call func() error) error {
 	token := c.current()
 	if token.Empty() {
 		if err := c.session(ctx, token); err != nil {
-			c.log.Warn("no session at the broker", "error", err)
+			c.log.Warn("no session at the broker", withNext(err)...)
 			return err
 		}
 		token = c.current()
@@ -189,7 +198,7 @@ func (c *control) with(ctx context.Context, call func() error) error {
 		return err
 	}
 	if err := c.session(ctx, token); err != nil {
-		c.log.Warn("no session at the broker", "error", err)
+		c.log.Warn("no session at the broker", withNext(err)...)
 		return err
 	}
 	return call()
