@@ -81,8 +81,11 @@ func (k *keeper) sync(ctx context.Context, wanted []api.HostAccount) []api.HostA
 	ready := []api.HostAccount{}
 	want := map[string]bool{}
 	for _, a := range wanted {
-		want[a.Login] = true
-		if err := k.open(ctx, a); err != nil {
+		err := k.open(ctx, a)
+		if !errors.Is(err, errOther) { // whose account it is has gone: it is nobody's to keep open
+			want[a.Login] = true
+		}
+		if err != nil {
 			k.say(a.Login, err)
 			continue
 		}

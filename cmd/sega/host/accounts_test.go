@@ -201,6 +201,25 @@ func TestInterruptedAccount(t *testing.T) {
 	}
 }
 
+// TestAnothersNameIsLocked: an account whose name the broker gives to somebody else by now, as after a restore of its database, is
+// locked like every one that goes.
+func TestAnothersNameIsLocked(t *testing.T) {
+	k, said := newTestKeeper(t)
+	alice, twin := api.HostAccount{Login: "alice", Person: "a"}, api.HostAccount{Login: "alice", Person: "b"}
+	if ready := k.sync(t.Context(), []api.HostAccount{alice}); len(ready) != 1 {
+		t.Fatalf("not made: %v", said)
+	}
+	if ready := k.sync(t.Context(), []api.HostAccount{twin}); len(ready) != 0 || !errors.Is(said["alice"], errOther) {
+		t.Errorf("ready %v, said %v", ready, said)
+	}
+	if got := k.line(t, "shadow", "alice"); !strings.HasPrefix(got, "alice:!*:") || !k.book["alice"].Locked || k.book["alice"].Person != "a" {
+		t.Errorf("not locked: %q, %+v", got, k.book["alice"])
+	}
+	if ready := k.sync(t.Context(), []api.HostAccount{alice}); len(ready) != 1 || !strings.HasPrefix(k.line(t, "shadow", "alice"), "alice:*:") {
+		t.Errorf("not back: %v", said)
+	}
+}
+
 // TestNobodyGetsAnothersHome: neither the name of somebody whose account root has deleted, nor a home that lies there.
 func TestNobodyGetsAnothersHome(t *testing.T) {
 	k, said := newTestKeeper(t)
