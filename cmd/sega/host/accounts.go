@@ -108,6 +108,9 @@ var errForeign = errors.New("the account exists and was not made by sega: nobody
 // errOther is for an account that was made for somebody else, whom the broker knew by the same name.
 var errOther = errors.New("the account was made for another person, whose files may still be here: the name stays his")
 
+// errNotLocked is said once of an account that goes and is not the one that was made.
+var errNotLocked = errors.New("the account is not locked: it has another number than the one that sega made, and is root's to look after")
+
 // errHome is for a home that somebody has left.
 var errHome = errors.New("there is a home of that name already, and it is not known whose files are in it")
 
@@ -207,7 +210,10 @@ func (k *keeper) lock(ctx context.Context, login string) error {
 	if err != nil {
 		return err
 	}
-	if was.ours(f) {
+	switch {
+	case f.exists && !was.ours(f):
+		k.say(login, errNotLocked)
+	case f.exists:
 		was.UID = f.uid
 		if err := k.run(ctx, "usermod", "--lock", "--expiredate", "1", "--groups", "", login); err != nil {
 			return err

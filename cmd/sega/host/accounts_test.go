@@ -185,6 +185,9 @@ func TestRenamedAccountIsLocked(t *testing.T) {
 		t.Errorf("ready %v, said %v", ready, said)
 	}
 	k.sync(t.Context(), nil)
+	if !errors.Is(said["alice"], errNotLocked) {
+		t.Errorf("nobody is told that it is not locked: %v", said)
+	}
 	if now := k.line(t, "shadow", "alice"); now != before {
 		t.Errorf("it was touched: %q", now)
 	}
