@@ -2,6 +2,11 @@ package bastion
 
 import (
 	"bytes"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net"
+	"sync"
 	"testing"
 )
 
@@ -53,4 +58,54 @@ func TestBusyQueueDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(200, run); n > 0.5 { // the collector may empty the pool once in a while
 		t.Errorf("%g allocations for four packets", n)
 	}
+}
+
+// TestConnectionsKeepToThemselves: what one connection writes no other one sends, however they end, and is not changed once it is
+// queued. Run it with -race: a buffer that is given back too early shows.
+func TestConnectionsKeepToThemselves(t *testing.T) {
+	var shared buffers
+	var all sync.WaitGroup
+	for n := 1; n <= 16; n++ {
+		all.Go(func() {
+			here, there := net.Pipe()
+			c := newBufferedConn(here, &shared)
+			all.Go(func() {
+				sizes := rand.New(rand.NewPCG(0, uint64(n)))
+				block := make([]byte, 64<<10)
+				for range 60 {
+					own := block[:1+sizes.IntN(len(block))]
+					for i := range own {
+						own[i] = byte(n)
+					}
+					_, err := c.Write(own)
+					clear(own) // it is the caller's again
+					if err != nil {
+						break // aborted
+					}
+				}
+				_ = c.Close()
+			})
+			got, left := make([]byte, 32<<10), math.MaxInt
+			if n%4 == 0 {
+				left = 1 << 20 // of a connection that is cut amid a transfer
+			}
+			for left > 0 {
+				size, err := there.Read(got)
+				if i := bytes.IndexFunc(got[:size], func(r rune) bool { return r != rune(n) }); i >= 0 {
+					t.Errorf("connection %d has sent %d", n, got[i])
+				}
+				if left -= size; err == io.EOF {
+					break
+				} else if err != nil {
+					t.Errorf("connection %d: %v", n, err)
+					break
+				}
+			}
+			if left <= 0 {
+				c.Abort()
+			}
+			_ = there.Close()
+		})
+	}
+	all.Wait()
 }
