@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // kept opens a pool of one connection, and returns its keeper.
@@ -96,11 +97,13 @@ func TestKeeperInterrupted(t *testing.T) {
 		t.Fatalf("%d (%v), want 5", n, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	started := make(chan struct{})
-	go func() { <-started; cancel() }()
-	close(started)
+	begun := time.Now()
+	time.AfterFunc(50*time.Millisecond, cancel) // amid the run, and not before it
 	if err := c.QueryRowContext(ctx, endless, int64(1)<<60).Scan(&n); err == nil {
 		t.Fatal("a statement without an end has ended")
+	}
+	if time.Since(begun) < 50*time.Millisecond {
+		t.Fatal("it was not run")
 	}
 	if s := k.kept[endless]; s == nil || s.open {
 		t.Fatalf("the statement is not kept, or stays open: %+v", s)
