@@ -110,9 +110,14 @@ func (r *keptRows) Close() error {
 	return r.Rows.Close()
 }
 
-// BeginTx implements driver.ConnBeginTx for reads. It waits for nothing, so the context does not interrupt it.
-func (k *keeper) BeginTx(context.Context, driver.TxOptions) (driver.Tx, error) {
-	return keptTx{k}, k.run(`BEGIN`)
+// BeginTx implements driver.ConnBeginTx. One that may write takes the lock at once: what it has read first could else be
+// another process's past when it writes. It waits for the busy timeout at most, so the context does not interrupt it: an
+// interrupted one might have begun.
+func (k *keeper) BeginTx(_ context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if opts.ReadOnly {
+		return keptTx{k}, k.run(`BEGIN`)
+	}
+	return keptTx{k}, k.run(`BEGIN IMMEDIATE`)
 }
 
 func (k *keeper) run(text string) error {

@@ -139,3 +139,30 @@ func TestKeeperTransactions(t *testing.T) {
 		t.Errorf("%d rows (%v), want 2", n, err)
 	}
 }
+
+// TestKeeperLocks: a transaction that may write keeps other writers out from its first moment, and no reader.
+func TestKeeperLocks(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "db")
+	c, _ := kept(t, path)
+	other, _ := kept(t, path)
+	mustExec(t, c, `CREATE TABLE t (n INTEGER)`)
+	tx, err := c.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if second, err := other.BeginTx(t.Context(), nil); err == nil {
+		_ = second.Rollback()
+		t.Error("two may write")
+	}
+	read, err := other.BeginTx(t.Context(), &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Rollback()
+	var n int
+	if err := read.QueryRowContext(t.Context(), `SELECT count(*) FROM t`).Scan(&n); err != nil {
+		t.Error(err)
+	}
+}

@@ -75,7 +75,7 @@ func openText(ctx context.Context, path string) (*sql.DB, error) {
 	if err := f.Close(); err != nil {
 		return nil, err
 	}
-	db, err := openPool(path, textConns, url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(" + busyMillis + ")", "journal_mode(WAL)",
+	db, err := openPool(path, textConns, url.Values{"_pragma": {"busy_timeout(" + busyMillis + ")", "journal_mode(WAL)",
 		"synchronous(NORMAL)", "wal_autocheckpoint(4096)", "journal_size_limit(67108864)", "cache_size(-16384)"}})
 	if err != nil {
 		return nil, err
