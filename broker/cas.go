@@ -175,6 +175,9 @@ func (s *Server) RefreshCAs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.now.Load() == nil { // the start has just read it
+		c.reread, c.rereadAt = next.version, time.Now()
+	}
 	if every := c.ring.Load().lacks(next); s.ReloadCAs != nil && every > 0 && (c.reread != next.version || time.Since(c.rereadAt) >= every) {
 		s.reloadCAs(ctx)
 		c.reread, c.rereadAt = next.version, time.Now()
