@@ -61,7 +61,7 @@ type keeper struct {
 }
 
 func newKeeper(c Config, say func(string, error)) (*keeper, error) {
-	k := &keeper{path: c.file(accountsName), book: book{}, say: say}
+	k := &keeper{prefix: c.prefix, path: c.file(accountsName), book: book{}, say: say}
 	if c.Accounts != nil {
 		k.Accounts = *c.Accounts
 	}
@@ -224,6 +224,19 @@ func (k *keeper) lock(ctx context.Context, login string) error {
 	}
 	was.Locked = true
 	return k.note(login, was)
+}
+
+// lockAccounts shuts all accounts that this host has made.
+func (c Config) lockAccounts(ctx context.Context) error {
+	var errs error
+	k, err := newKeeper(c, func(login string, err error) {
+		errs = errors.Join(errs, fmt.Errorf("the account %s is not locked: %w", login, err))
+	})
+	if err != nil {
+		return err
+	}
+	k.sync(ctx, nil)
+	return errs
 }
 
 // note enters an account in the book. One that is not on the disk is not in memory either: after a restart an account

@@ -255,3 +255,31 @@ func TestNobodyGetsAnothersHome(t *testing.T) {
 		t.Errorf("not made: %v", said)
 	}
 }
+
+// TestLeavingLocksAccounts: nobody keeps an account of a host that has left, and whose it was is known when it enrols again.
+func TestLeavingLocksAccounts(t *testing.T) {
+	k, said := newTestKeeper(t)
+	alice := api.HostAccount{Login: "alice", Person: "a"}
+	if ready := k.sync(t.Context(), []api.HostAccount{alice}); len(ready) != 1 {
+		t.Fatalf("not made: %v", said)
+	}
+	c := Config{dir: k.prefix, prefix: k.prefix, SSHD: "/bin/true", Snippet: filepath.Join(k.prefix, "snippet"), Certificate: filepath.Join(k.prefix, "cert"), Accounts: &k.Accounts}
+	if err := c.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.line(t, "shadow", "alice"); !strings.HasPrefix(got, "alice:!*:") {
+		t.Errorf("not locked: %q", got)
+	}
+	again, err := newKeeper(c, k.say)
+	if err != nil {
+		t.Fatal(err)
+	}
+	twin := alice
+	twin.Person = "b"
+	if ready := again.sync(t.Context(), []api.HostAccount{twin}); len(ready) != 0 || !errors.Is(said["alice"], errOther) {
+		t.Errorf("ready %v, said %v", ready, said)
+	}
+	if ready := again.sync(t.Context(), []api.HostAccount{alice}); len(ready) != 1 {
+		t.Errorf("not back: %v", said)
+	}
+}

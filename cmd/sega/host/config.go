@@ -44,7 +44,8 @@ type Config struct {
 
 	Accounts *Accounts `json:"accounts,omitempty"` // nil: none are made
 
-	dir string
+	dir    string
+	prefix string // of the files of accounts, in tests
 }
 
 // Accounts says for whom a host makes Unix accounts: it is the host's own word beside that of its token.

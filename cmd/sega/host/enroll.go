@@ -301,9 +301,13 @@ func (c Config) tested(ctx context.Context, ours bool) (effective, error) {
 	return e, err
 }
 
-// Leave takes away what enrolment has written, and has sshd go on without it.
+// Leave takes away what enrolment has written, and has sshd go on without it. Accounts of people are locked, and the list of them
+// stays: whose files they hold is not forgotten.
 func (c Config) Leave(ctx context.Context) error {
 	c.stopUnit(ctx)
+	if err := c.lockAccounts(ctx); err != nil {
+		return err
+	}
 	gone := changes{{path: c.Snippet}, {path: c.Certificate}}
 	if c.Unit != "" {
 		gone = append(gone, change{path: c.Unit})
@@ -312,7 +316,7 @@ func (c Config) Leave(ctx context.Context) error {
 		return err
 	}
 	var errs error
-	for _, name := range []string{configName, keyName, bundleName, hopCAsName, krlName, caName, accountsName, reportedName} {
+	for _, name := range []string{configName, keyName, bundleName, hopCAsName, krlName, caName, reportedName} {
 		if err := os.Remove(c.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = errors.Join(errs, err)
 		}
