@@ -270,6 +270,22 @@ func TestLeavingLocksAccounts(t *testing.T) {
 	if got := k.line(t, "shadow", "alice"); !strings.HasPrefix(got, "alice:!*:") {
 		t.Errorf("not locked: %q", got)
 	}
+	mallory := api.HostAccount{Login: "mallory", Person: "m"} // whose account has another number by now
+	if ready := k.sync(t.Context(), []api.HostAccount{mallory}); len(ready) != 1 {
+		t.Fatalf("not made: %v", said)
+	}
+	k.rewrite(t, "passwd", func(text string) string {
+		return without("mallory")(text) + "mallory:x:1777:1777::/home/m:/bin/sh\n"
+	})
+	if err := writeFile(c.Snippet, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Leave(t.Context()); err == nil || !strings.Contains(err.Error(), "mallory is not locked") {
+		t.Errorf("left with %v", err)
+	}
+	if _, err := os.Stat(c.Snippet); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("sshd's configuration stays: %v", err)
+	}
 	again, err := newKeeper(c, k.say)
 	if err != nil {
 		t.Fatal(err)

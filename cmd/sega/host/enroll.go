@@ -305,17 +305,14 @@ func (c Config) tested(ctx context.Context, ours bool) (effective, error) {
 // stays: whose files they hold is not forgotten.
 func (c Config) Leave(ctx context.Context) error {
 	c.stopUnit(ctx)
-	if err := c.lockAccounts(ctx); err != nil {
-		return err
-	}
+	errs := c.lockAccounts(ctx) // where one is not, the host goes all the same, and this is said
 	gone := changes{{path: c.Snippet}, {path: c.Certificate}}
 	if c.Unit != "" {
 		gone = append(gone, change{path: c.Unit})
 	}
 	if _, err := c.change(ctx, gone, false); err != nil {
-		return err
+		return errors.Join(errs, err)
 	}
-	var errs error
 	for _, name := range []string{configName, keyName, bundleName, hopCAsName, krlName, caName, reportedName} {
 		if err := os.Remove(c.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = errors.Join(errs, err)
