@@ -23,6 +23,15 @@ import (
 // comes within it, however busy the machine is.
 const impatience = 2 * time.Second
 
+// until is the time to wait where a stream ends with a kind of error: what does not come from silence, such as a line
+// that is too long, has time to come.
+func until(want api.Kind) time.Duration {
+	if want == api.KindUnreachable {
+		return impatience
+	}
+	return 20 * time.Second
+}
+
 // ndjson answers with text, flushed, and then does what end says.
 func ndjson(text string, end func(http.ResponseWriter, *http.Request)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -58,7 +67,7 @@ func TestStreamsThatEndBadly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newBroker(t, ndjson(tc.text, tc.end)).client(t, func(cfg *Config) { cfg.Timeout = impatience })
+			c := newBroker(t, ndjson(tc.text, tc.end)).client(t, func(cfg *Config) { cfg.Timeout = until(tc.want) })
 			rows, err := collect(c.LogRows(context.Background(), 0, 2))
 			if !api.IsKind(err, tc.want) || len(rows) != tc.rows {
 				t.Errorf("%d rows, %v", len(rows), err)
@@ -203,7 +212,7 @@ func TestFeedThatFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newBroker(t, ndjson(tc.text, tc.end)).client(t, func(cfg *Config) {
-				cfg.FeedIdle = impatience
+				cfg.FeedIdle = until(tc.want)
 				cfg.OnCheckpoint = func(note []byte) error {
 					if string(note) == "forked" {
 						return errors.New("forked")
