@@ -294,7 +294,14 @@ func newHostLeave(a *app, dir *string) *cobra.Command {
 					return err
 				}
 			}
-			return c.Leave(cmd.Context())
+			if err := c.Leave(cmd.Context()); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.err, "%s has left; the broker still lists it, until security staff run: sega revoke host %s\n", escapeLine(c.Name), escapeLine(c.Name))
+			if c.Unit == "" {
+				fmt.Fprintln(a.err, "stop its daemon: sega host run")
+			}
+			return nil
 		}}
 	c.Flags().BoolVar(&yes, "yes", false, "do it without asking")
 	return c

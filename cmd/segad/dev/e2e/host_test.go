@@ -107,7 +107,7 @@ func testHost(t *testing.T, e *devtest.Env) {
 	t.Run("rolled back", func(t *testing.T) { testHostRollback(t, r, into) })
 	stopDaemon()
 	expect(t, r.host("leave"), 2)
-	expect(t, r.host("leave", "--yes"), 0)
+	expect(t, r.host("leave", "--yes"), 0, "sega revoke host "+r.name)
 	for path := range tree(t, r.dir) {
 		if _, was := before[path]; !was {
 			t.Errorf("%s is left", path)
