@@ -237,7 +237,7 @@ func writeYAML(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Replace(path, data, 0o600)
+	return atomicfile.Replace(path, append([]byte("# segad dev up writes this anew at each start.\n"), data...), 0o600)
 }
 
 func (e *environment) file(elem ...string) string {
