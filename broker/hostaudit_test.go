@@ -150,6 +150,21 @@ func TestHostAudit(t *testing.T) {
 			}
 		})
 	}
+	// An older sega on the host names no connection: within one request a second login shows, and when the host is brought up to date
+	// the first one is not another.
+	older, _ := w.hopTo(bastion, "db-1", "deploy")
+	w.started(bastion, older.SessionID, recorded)
+	plain := good
+	of(older)(&plain)
+	plain.Line, plain.Connection = "o1", ""
+	second, updated := plain, plain
+	second.Line, updated.Connection = "o2", "c9"
+	for i, batch := range [][]api.HostLogin{{plain, second}, {updated}, {plain}, {updated}} {
+		got := read[api.HostVerdicts](t, h.do("POST", api.RouteHostAudit, api.HostLogins{Logins: batch})).Verdicts
+		if !got[0].Covered || len(got) == 2 && got[1].Covered {
+			t.Errorf("of an older sega, request %d: %+v", i, got)
+		}
+	}
 	// The same login is covered in whatever form of the log it comes, another one of that certificate is not, whenever it comes.
 	again, journal := good, good
 	again.Line, again.Connection, journal.Line = "another line", "c2", "the same in the journal"

@@ -93,17 +93,15 @@ func (p *loginPlan) reused(ctx context.Context, q state.Querier, logins []api.Ho
 		if !v.Covered {
 			continue
 		}
-		is := cmp.Or(printable(logins[i].Connection, 64), printable(logins[i].Line, 64))
+		connection := printable(logins[i].Connection, 64)
+		is := cmp.Or(connection, printable(logins[i].Line, 64))
 		was, known := by[v.SessionID]
 		if !known {
 			var err error
-			if was, err = state.LoginOfSession(ctx, q, v.SessionID); err != nil {
+			if was, err = p.firstUse(ctx, q, v.SessionID, connection); err != nil {
 				return err
 			}
-			if was == "" {
-				was = is
-				p.used = append(p.used, use{v.SessionID, is})
-			}
+			was = cmp.Or(was, is)
 			by[v.SessionID] = was
 		}
 		if was != is {
@@ -111,6 +109,20 @@ func (p *loginPlan) reused(ctx context.Context, q state.Querier, logins []api.Ho
 		}
 	}
 	return nil
+}
+
+// firstUse returns the connection that a session is known to be used for, this one where none is known yet. A host with an older sega
+// names none: then nothing is known beyond the request, for the line of its log would be another login once that is brought up to date.
+func (p *loginPlan) firstUse(ctx context.Context, q state.Querier, session, connection string) (string, error) {
+	if connection == "" {
+		return "", nil
+	}
+	was, err := state.LoginOfSession(ctx, q, session)
+	if err != nil || was != "" {
+		return was, err
+	}
+	p.used = append(p.used, use{session, connection})
+	return connection, nil
 }
 
 // ration decides which logins are events of their own. That some are left out is told at once, how many more with the next while.
