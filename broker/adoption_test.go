@@ -140,3 +140,37 @@ func TestAdoptKeepsWhatIsTrustedBeside(t *testing.T) {
 		t.Errorf("after a restart: -want +got\n%s", diff)
 	}
 }
+
+// TestShutKeyStaysTrusted: a broker that starts while the HSM of the key that signs is away issues nothing, and has nobody distrust
+// what that key has signed: its configuration names the key, and it is known which one that is.
+func TestShutKeyStaysTrusted(t *testing.T) {
+	r := newRotating(t, onSQLite)
+	away, other := r.config.CAs.Access[0], signer(t)
+	before := r.s.trust()
+	r.keys.Unopened, r.keys.Shut = []string{caAccess}, []ShutKey{{CA: caAccess, Key: away.PublicKey()}}
+	r.lose(other)
+	if r.readyz().Code != 503 {
+		t.Error("ready without the key that signs")
+	}
+	if diff := cmp.Diff(before.AccessCAs, r.s.trust().AccessCAs); diff != "" {
+		t.Errorf("-before +while the key is away\n%s", diff)
+	}
+	r.keys.Shut = []ShutKey{{CA: caHop, Key: away.PublicKey()}}
+	r.lose(other)
+	if got := r.s.trust().AccessCAs; len(got) > 0 {
+		t.Errorf("trusted for a key of another CA: %v", got)
+	}
+}
+
+// TestWithdrawRefusedBeside: a key that the configuration has trusted beside is withdrawn there first.
+func TestWithdrawRefusedBeside(t *testing.T) {
+	r := newRotating(t, onSQLite)
+	next := signer(t)
+	r.add(caAccess, next)
+	r.must(caAccess, "publish", api.CAStep{})
+	r.keys.MoreAccess = []ssh.PublicKey{next.PublicKey()}
+	r.config.CAs = r.keys
+	r.restart()
+	r.bastion.w = r.world
+	r.refused(caAccess, "withdraw", api.CAStep{}, "more_access")
+}

@@ -107,7 +107,17 @@ func (c CAs) find(ca, key string) ssh.Signer {
 // names reports whether the configuration vouches for a key of the database, with what the database says that it is for. Whoever can write
 // there could else have hosts and bastions trust a key of his own.
 func (c CAs) names(k state.CAKey) bool {
-	return c.trustsBeside(k.CA, k.Key) || k.Phase != state.CABeside && c.find(k.CA, k.Key) != nil
+	return c.trustsBeside(k.CA, k.Key) || k.Phase != state.CABeside && (c.find(k.CA, k.Key) != nil || slices.Contains(c.shut(k.CA), k.Key))
+}
+
+// shut are the keys of a CA that the configuration names and that do not open, as lines.
+func (c CAs) shut(ca string) (lines []string) {
+	for _, k := range c.Shut {
+		if k.CA == ca {
+			lines = append(lines, sshca.MarshalLine(k.Key))
+		}
+	}
+	return lines
 }
 
 // check refuses keys that stand for two CAs: their certificates would be good where the other's are.
@@ -135,7 +145,7 @@ func (c CAs) lines(ca string) (lines []string) {
 	for _, k := range c.beside(ca) {
 		lines = append(lines, sshca.MarshalLine(k))
 	}
-	return lines
+	return append(lines, c.shut(ca)...)
 }
 
 // trust is the bundle that machines work with, as this broker knows it.

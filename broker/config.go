@@ -99,6 +99,13 @@ type CAs struct {
 	Access, Hop, Front, Host                 []ssh.Signer
 	MoreAccess, MoreHop, MoreFront, MoreHost []ssh.PublicKey // never sign: offline, for emergencies
 	Unopened                                 []string        // names of the CAs of which a configured key does not open
+	Shut                                     []ShutKey       // which keys those are, where that is known
+}
+
+// ShutKey is a configured key that does not open at the moment: it signs nothing, and what it has signed stays trusted.
+type ShutKey struct {
+	CA  string
+	Key ssh.PublicKey
 }
 
 // Times are the lifetimes of design.md §5.

@@ -113,9 +113,9 @@ func TestRefusedBrokerDoesNotStart(t *testing.T) {
 
 // hosts records where requests go, and sends none.
 type hosts struct {
-	asked func() // ends the call, which would be tried again
-	mu   sync.Mutex // the SDK fetches credentials in a goroutine that may outlive the call
-	list []string
+	asked func()     // ends the call, which would be tried again
+	mu    sync.Mutex // the SDK fetches credentials in a goroutine that may outlive the call
+	list  []string
 }
 
 func (h *hosts) seen() []string {

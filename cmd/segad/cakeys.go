@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 
 	"golang.org/x/crypto/ssh"
 
@@ -18,8 +17,11 @@ import (
 )
 
 // wireCAs opens the keys of the CAs, and lets the broker read anew which ones there are: a rotation needs no restart.
-func wireCAs(ctx context.Context, c *broker.Config, path string, file config.CA, log *slog.Logger) (err error) {
-	ring := keyring{}
+func wireCAs(ctx context.Context, c *broker.Config, path, known string, file config.CA, log *slog.Logger) (err error) {
+	ring := keyring{open: map[string]ssh.Signer{}}
+	if ring.known, err = readKnownKeys(known); err != nil {
+		return err
+	}
 	if c.CAs, err = ring.openCAs(ctx, path, file, log); err != nil {
 		return err
 	}
@@ -35,7 +37,10 @@ func wireCAs(ctx context.Context, c *broker.Config, path string, file config.CA,
 
 // keyring has the keys by place that are no files: each is a connection or a session of an HSM, so it stays open while the
 // configuration names it, however often that is read. One reads at a time.
-type keyring map[string]ssh.Signer
+type keyring struct {
+	open  map[string]ssh.Signer
+	known *knownKeys
+}
 
 func (k keyring) openCAs(ctx context.Context, path string, file config.CA, log *slog.Logger) (cas broker.CAs, err error) {
 	where, err := signerConfig(path, file.Passphrase)
@@ -43,7 +48,7 @@ func (k keyring) openCAs(ctx context.Context, path string, file config.CA, log *
 		return cas, err
 	}
 	defer where.Passphrase.Wipe()
-	var places []string
+	places := map[string]bool{}
 	for _, ca := range []struct {
 		name   string
 		places config.Keys
@@ -54,29 +59,39 @@ func (k keyring) openCAs(ctx context.Context, path string, file config.CA, log *
 		{"access", file.Access, &cas.Access, file.MoreAccess, &cas.MoreAccess}, {"hop", file.Hop, &cas.Hop, file.MoreHop, &cas.MoreHop},
 		{"front", file.Front, &cas.Front, file.MoreFront, &cas.MoreFront}, {"host", file.Host, &cas.Host, file.MoreHost, &cas.MoreHost},
 	} {
-		if *ca.to, err = k.openKeys(ctx, ca.places, where, log.With("ca", ca.name)); err != nil {
+		var shut []string
+		if *ca.to, shut, err = k.openKeys(ctx, ca.places, where, log.With("ca", ca.name)); err != nil {
 			return cas, fmt.Errorf("%s CA: %w", ca.name, err)
 		}
-		if len(*ca.to) < len(ca.places) {
+		if len(shut) > 0 {
 			cas.Unopened = append(cas.Unopened, ca.name)
+		}
+		for _, place := range shut {
+			if key := k.known.of(place); key != nil {
+				cas.Shut = append(cas.Shut, broker.ShutKey{CA: ca.name, Key: key})
+			}
 		}
 		bundle, err := sshca.ParseBundle(ca.lines)
 		if err != nil {
 			return cas, fmt.Errorf("more_%s: %w", ca.name, err)
 		}
-		*ca.beside, places = bundle, append(places, ca.places...)
+		*ca.beside = bundle
+		for _, place := range ca.places {
+			places[place] = true
+		}
 	}
 	k.keep(places)
+	k.known.keep(places, log)
 	return cas, nil
 }
 
 // keep closes the keys that are not of these places.
-func (k keyring) keep(places []string) {
-	for place, opened := range k {
-		if slices.Contains(places, place) {
+func (k keyring) keep(places map[string]bool) {
+	for place, opened := range k.open {
+		if places[place] {
 			continue
 		}
-		delete(k, place)
+		delete(k.open, place)
 		if c, ok := opened.(io.Closer); ok {
 			_ = c.Close()
 		}
@@ -85,32 +100,33 @@ func (k keyring) keep(places []string) {
 
 // openKeys opens the keys of one CA. One that cannot be opened is left out where there are others: the broker is not ready
 // while the one that signs is missing.
-func (k keyring) openKeys(ctx context.Context, places config.Keys, where signer.Config, log *slog.Logger) (signers []ssh.Signer, err error) {
+func (k keyring) openKeys(ctx context.Context, places config.Keys, where signer.Config, log *slog.Logger) (signers []ssh.Signer, shut []string, err error) {
 	if len(places) == 0 {
-		return nil, errors.New("no key configured\nrun: segad ca init")
+		return nil, nil, errors.New("no key configured\nrun: segad ca init")
 	}
 	for _, place := range places {
 		opened, failed := k.openKey(ctx, place, where)
 		if failed != nil {
 			log.Error("a key of a CA was not opened", "error", failed)
-			err = errors.Join(err, failed)
+			shut, err = append(shut, place), errors.Join(err, failed)
 			continue
 		}
 		signers = append(signers, opened)
+		k.known.learn(place, opened.PublicKey())
 	}
 	if len(signers) == 0 {
-		return nil, err
+		return nil, nil, err
 	}
-	return signers, nil
+	return signers, shut, nil
 }
 
 func (k keyring) openKey(ctx context.Context, place string, where signer.Config) (ssh.Signer, error) {
-	if opened, is := k[place]; is {
+	if opened, is := k.open[place]; is {
 		return opened, nil
 	}
 	opened, err := signer.Open(ctx, place, where)
 	if err == nil && !signer.IsFile(place) {
-		k[place] = opened
+		k.open[place] = opened
 	}
 	return opened, err
 }

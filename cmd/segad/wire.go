@@ -48,7 +48,7 @@ func openBroker(ctx context.Context, path string, file config.Broker, log *slog.
 	if p.config.Ladder, err = ladder(file.Ladder); err != nil {
 		return p, err
 	}
-	if err := wireCAs(ctx, &p.config, path, file.CA, log); err != nil {
+	if err := wireCAs(ctx, &p.config, path, file.KeysFile(path), file.CA, log); err != nil {
 		return p, err
 	}
 	if p.config.Instances, err = instances(path, file); err != nil {

@@ -103,6 +103,9 @@ func (b Broker) MarkFile(file string) string {
 	return Path(file, b.Mark)
 }
 
+// KeysFile is the path of what is known of the CAs' keys, beside the mark.
+func (b Broker) KeysFile(file string) string { return b.MarkFile(file) + ".keys" }
+
 // DatabasePassword reads the password's file of a broker's configuration; it is empty where none is configured.
 func (b Broker) DatabasePassword(file string) (secret.Secret, error) {
 	if b.DatabasePasswordFile == "" {
