@@ -6,10 +6,11 @@ import "sync"
 // garbage collector's: a connection that calms down holds none. What stands in them is encrypted.
 type buffers struct{ pool sync.Pool }
 
-// extend appends p to what is queued, in a shared buffer once it is too much for one of the connection's own.
+// extend appends p to what is queued, in a shared buffer where p is of a stream, or there is much. x/crypto/ssh gathers
+// 4 KiB before it writes amid a packet, so a handshake takes none.
 func (b *buffers) extend(queued, p []byte) []byte {
 	need := len(queued) + len(p)
-	if need <= cap(queued) || need <= keepBuffer || need > sharedBuffer {
+	if need <= cap(queued) || len(p) < keepBuffer && need <= ownBuffer || need > sharedBuffer {
 		return append(queued, p...)
 	}
 	large, ok := b.pool.Get().(*[sharedBuffer]byte)

@@ -12,6 +12,7 @@ const (
 	readBuffer    = 32 << 10
 	maxPending    = 512 << 10 // bytes that may wait for the network before Write blocks
 	keepBuffer    = 4 << 10   // of a connection's own, which holds keystrokes
+	ownBuffer     = 32 << 10  // of a connection's own at most, while a handshake lasts
 	sharedBuffer  = maxPending + 64<<10
 	flushDeadline = 2 * time.Second // how long Close waits for a peer that does not read
 )
