@@ -42,7 +42,7 @@ const (
 	brokerARN   = "arn:aws:sts::111111111111:assumed-role/sega-broker/attack"
 	adminARN    = "arn:aws:iam::111111111111:role/dev-admin"
 	auditARN    = "arn:aws:iam::111111111111:role/dev-audit" // trusts dev-admin alone
-	patience    = 20 * time.Second
+	patience    = time.Minute
 )
 
 // clock is the wall clock of everything, which tests move.
