@@ -300,6 +300,7 @@ UsePAM no
 StrictModes no
 PidFile none
 AcceptEnv SEGA_*
+SetEnv HOME=%[2]s
 MaxSessions 10
 X11Forwarding yes
 LogLevel VERBOSE

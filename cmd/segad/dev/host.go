@@ -109,9 +109,11 @@ MaxStartups 500
 MaxSessions 100
 LogLevel VERBOSE
 AcceptEnv LANG LC_*
+SetEnv HOME="%[2]s/host/home"
 Subsystem sftp internal-sftp
 `, e.ports["host"], e.data, e.login)
-	err = errors.Join(atomicfile.Replace(e.file("host", "principals"), []byte(principal+"\n"), 0o600), atomicfile.Replace(e.file("host", "sshd_config"), []byte(conf), 0o600))
+	// A home of its own: what root's start-up files do here is nothing to people who try sega, and may take a minute.
+	err = errors.Join(os.MkdirAll(e.file("host", "home"), 0o700), atomicfile.Replace(e.file("host", "principals"), []byte(principal+"\n"), 0o600), atomicfile.Replace(e.file("host", "sshd_config"), []byte(conf), 0o600))
 	if err != nil {
 		return err
 	}

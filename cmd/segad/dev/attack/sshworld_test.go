@@ -31,6 +31,7 @@ import (
 	"sega/broker/bastion"
 	"sega/broker/client"
 	"sega/cmd/segad/dev/devtest"
+	"sega/cmd/segad/dev/freeport"
 	"sega/keychain/secret"
 	"sega/sshca"
 )
@@ -114,13 +115,11 @@ func (w *world) startSSHD(name, login string, id identity) (addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := listen(t)
-	addr = l.Addr().String()
-	_ = l.Close()
-	_, port, _ := net.SplitHostPort(addr)
+	port := freeport.For(t)
+	addr = freeport.Address(port)
 	for file, text := range map[string]string{"key": string(pem.EncodeToMemory(block)), "key-cert.pub": sshca.MarshalLine(cert), "hop_ca.pub": sshca.MarshalLine(w.cas.Hop.PublicKey()),
-		"principals": login + "@" + name, "config": fmt.Sprintf("Port %s\nListenAddress 127.0.0.1\nHostKey %[2]s/key\nHostCertificate %[2]s/key-cert.pub\nTrustedUserCAKeys %[2]s/hop_ca.pub\n"+
-			"AuthorizedPrincipalsFile %[2]s/principals\nAuthorizedKeysFile none\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nUsePAM no\nStrictModes no\nPidFile none\nLogLevel VERBOSE\n", port, dir)} {
+		"principals": login + "@" + name, "config": fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %[2]s/key\nHostCertificate %[2]s/key-cert.pub\nTrustedUserCAKeys %[2]s/hop_ca.pub\n"+
+			"AuthorizedPrincipalsFile %[2]s/principals\nAuthorizedKeysFile none\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nUsePAM no\nStrictModes no\nPidFile none\nLogLevel VERBOSE\nSetEnv HOME=%[2]s\n", port, dir)} {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(text+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}

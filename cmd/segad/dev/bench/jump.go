@@ -32,6 +32,7 @@ UsePAM no
 StrictModes no
 MaxStartups 500
 LogLevel VERBOSE
+SetEnv HOME=%[2]s
 AllowTcpForwarding local
 `
 

@@ -46,6 +46,7 @@ KbdInteractiveAuthentication no
 UsePAM no
 StrictModes no
 MaxStartups 500
+SetEnv HOME=%[2]s
 `
 
 // revokedKeys measures what a million revoked certificates cost: to make the list, to keep it, and at each login of a stock sshd.

@@ -68,7 +68,8 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 UsePAM no
 LogLevel VERBOSE
-`, dir, r.port))
+SetEnv SHLVL=1
+`, dir, r.port)) // SHLVL: bash reads no start-up file of root's for a command
 	return r
 }
 
