@@ -82,6 +82,7 @@ func runBastion(ctx context.Context, path string, acceptNewLog bool, log *slog.L
 		return errors.Join(err, listener.Close())
 	}
 	defer relaxCollector()()
+	go giveBack(ctx) // ends with ctx
 	log.Info("bastion is ready", "name", file.Name, "listen", listener.Addr().String(), "broker", file.Broker)
 	return b.Run(ctx)
 }

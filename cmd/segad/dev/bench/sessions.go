@@ -64,26 +64,24 @@ func (b *bench) weigh(memory func() (float64, error), open func() (*liveSession,
 	return (after - before) / sessions, err
 }
 
-// settled waits until a second changes less than a hundredth.
+// settled waits until memory has changed by less than a hundredth for three seconds on end: what has just opened
+// sessions is not idle yet.
 func (b *bench) settled(memory func() (float64, error)) (float64, error) {
-	last, err := memory()
-	for range settleTimes {
-		if err != nil {
-			return 0, err
-		}
+	from, err := memory()
+	for still, looks := 0, 0; err == nil && still < 3 && looks < settleTimes; looks++ {
 		select {
 		case <-b.ctx.Done():
 			return 0, b.ctx.Err()
 		case <-time.After(settleEvery):
 		}
 		var now float64
-		now, err = memory()
-		if d := now - last; err == nil && d < now/100 && d > -now/100 {
-			return now, nil
+		if now, err = memory(); now-from < now/100 && from-now < now/100 {
+			still++
+			continue
 		}
-		last = now
+		from, still = now, 0
 	}
-	return last, err
+	return from, err
 }
 
 // cut measures how long after security has sent a revocation each of a person's live sessions ends.
