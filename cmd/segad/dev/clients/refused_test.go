@@ -172,7 +172,7 @@ func moshForbidden(t *testing.T, w *world) {
 func (w *world) mosh(t *testing.T, says string, more ...string) {
 	t.Helper()
 	mark, from := filepath.Base(w.dir)+"-mark", time.Now()
-	argv := append([]string{"LC_ALL=C.UTF-8", "mosh", "--ssh=ssh -F " + w.config}, more...)
+	argv := append([]string{"LC_ALL=C.UTF-8", "TERM=xterm", "mosh", "--ssh=ssh -F " + w.config}, more...)
 	expect(t, w.Run("env", append(argv, w.Host.Name, "echo", mark)...), 10, says)
 	if took := time.Since(from); took > patience {
 		t.Errorf("it took %v", took)
