@@ -49,7 +49,7 @@ func startSSHD(t *testing.T, hostKey ed25519.PrivateKey, hostCert *ssh.Certifica
 	for _, ca := range cas {
 		lines += MarshalLine(ca) + "\n"
 	}
-	config := fmt.Sprintf("ListenAddress 127.0.0.1\nHostKey %s\nHostCertificate %s\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\n"+
+	config := fmt.Sprintf("ListenAddress 127.0.0.1\nHostKey %s\nHostCertificate %s\nPidFile none\nUsePAM no\nStrictModes no\nSetEnv SHLVL=1\nPermitRootLogin prohibit-password\n"+
 		"PasswordAuthentication no\nKbdInteractiveAuthentication no\nAuthorizedKeysFile none\nLogLevel VERBOSE\nTrustedUserCAKeys %s\n",
 		privateFile(t, hostKey), writeFile(t, "host-cert.pub", MarshalLine(hostCert)+"\n"), writeFile(t, "cas", lines))
 	if len(principals) > 0 {

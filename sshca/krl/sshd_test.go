@@ -39,7 +39,7 @@ func startSSHD(t *testing.T, cas ...ssh.PublicKey) sshd {
 		trusted += line(ca) + "\n"
 	}
 	s := sshd{revoked: filepath.Join(t.TempDir(), "revoked"), account: u.Username}
-	config := fmt.Sprintf("ListenAddress 127.0.0.1\nHostKey %s\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n"+
+	config := fmt.Sprintf("ListenAddress 127.0.0.1\nHostKey %s\nPidFile none\nUsePAM no\nStrictModes no\nSetEnv SHLVL=1\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n"+
 		"KbdInteractiveAuthentication no\nAuthorizedKeysFile none\nTrustedUserCAKeys %s\nAuthorizedPrincipalsFile %s\nRevokedKeys %s\n",
 		privateFile(t, private("host key")), writeFile(t, "cas", []byte(trusted)), writeFile(t, "principals", []byte("someone\n")), s.revoked)
 	for range 5 {

@@ -21,7 +21,7 @@ const (
 // account is whom programs run as: whoever runs the server.
 type account struct{ name, home, shell string }
 
-func currentAccount() (account, error) {
+func currentAccount(home string) (account, error) {
 	u, err := user.Current()
 	if err != nil {
 		return account{}, err
@@ -32,7 +32,7 @@ func currentAccount() (account, error) {
 	if !filepath.IsAbs(shell) {
 		return account{}, fmt.Errorf("the shell %q of %s is no absolute path", shell, u.Username)
 	}
-	return account{name: u.Username, home: u.HomeDir, shell: shell}, nil
+	return account{name: u.Username, home: cmp.Or(home, u.HomeDir), shell: shell}, nil
 }
 
 // shellOf returns the shell of the first account with that user ID in a passwd(5) file, and "" where

@@ -19,6 +19,7 @@ type Config struct {
 	HostKey  ssh.Signer       // with a host certificate that names HostID, see ssh.NewCertSigner
 	UserCAs  sshca.Bundle     // the hop CA alone
 	Login    string           // the account that runs the server, the only one that opens
+	Home     string           // of sessions; "" for the account's
 	HostID   string           // certificates must have the one principal Login@HostID
 	Now      func() time.Time // nil: time.Now
 	Log      *slog.Logger     // nil: none

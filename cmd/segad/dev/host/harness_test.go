@@ -108,6 +108,7 @@ func newKey(t testing.TB) (ed25519.PrivateKey, ssh.Signer) {
 
 // world is a running server with its authorities and a bastion's key.
 type world struct {
+	home      string // of sessions: the start-up files of the account are nothing to the tests
 	hop, host ssh.Signer
 	key       ed25519.PrivateKey
 	signer    ssh.Signer
@@ -144,7 +145,7 @@ func (w *world) config(t testing.TB) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Config{Listener: loopback(t), HostKey: certified, UserCAs: sshca.Bundle{w.hop.PublicKey()}, Login: w.login, HostID: hostID,
+	return Config{Listener: loopback(t), HostKey: certified, UserCAs: sshca.Bundle{w.hop.PublicKey()}, Login: w.login, Home: w.home, HostID: hostID,
 		Log: slog.New(slog.NewTextHandler(w.log, nil))}
 }
 
@@ -154,7 +155,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{login: u.Username, log: &buffer{}}
+	w := &world{login: u.Username, home: t.TempDir(), log: &buffer{}}
 	_, w.hop = newKey(t)
 	_, w.host = newKey(t)
 	w.key, w.signer = newKey(t)

@@ -44,7 +44,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	account, err := currentAccount()
+	account, err := currentAccount(cfg.Home)
 	if err != nil {
 		return nil, fmt.Errorf("dev host: %w", err)
 	}
