@@ -16,14 +16,15 @@ import (
 )
 
 const (
-	sessions    = 50
-	opening     = 4   // at a time
-	maxIdleKiB  = 256 // for each session
-	maxCut      = 250 // ms, with 1,000 live sessions
-	cutRounds   = 3
-	cutTime     = 10 * time.Second
-	settleEvery = time.Second
-	settleTimes = 10
+	idleSessions = 500
+	cutSessions  = 1000
+	opening      = 4   // at a time
+	maxIdleKiB   = 256 // for each session
+	maxCut       = 250 // ms, with 1,000 live sessions
+	cutRounds    = 1
+	cutTime      = 30 * time.Second
+	settleEvery  = time.Second
+	settleTimes  = 10
 )
 
 // idle measures what the bastion holds in memory for a session in which nothing happens.
@@ -55,13 +56,13 @@ func (b *bench) weigh(memory func() (float64, error), open func() (*liveSession,
 	if err != nil {
 		return 0, err
 	}
-	live, err := b.openSessions(sessions, open)
+	live, err := b.openSessions(idleSessions, open)
 	if err != nil {
 		return 0, err
 	}
 	defer live.close()
 	after, err := b.settled(memory)
-	return (after - before) / sessions, err
+	return (after - before) / idleSessions, err
 }
 
 // settled waits until memory has changed by less than a hundredth for three seconds on end: what has just opened
@@ -112,9 +113,8 @@ func (b *bench) cut() error {
 		}
 		each, lasts = append(each, took...), append(lasts, quantile(took, 1))
 	}
-	name := fmt.Sprintf("revoke.cut.sessions-%d", sessions)
-	b.add(result(name, millis(quantile(lasts, 1)), "ms").atMost(maxCut).unjudged(),
-		result(name+".p50", millis(median(each)), "ms"))
+	b.add(result("revoke.cut", millis(quantile(each, 0.99)), "ms").atMost(maxCut), result("revoke.cut.p50", millis(median(each)), "ms"),
+		result("revoke.cut.last", millis(quantile(lasts, 1)), "ms"))
 	return nil
 }
 
@@ -124,7 +124,7 @@ func (b *bench) cutOne(e *environment, l *sshLab, security, p *person, name stri
 	if err != nil {
 		return nil, err
 	}
-	live, err := b.openSessions(sessions, func() (*liveSession, error) { return l.throughBastion(e, signer) })
+	live, err := b.openSessions(cutSessions, func() (*liveSession, error) { return l.throughBastion(e, signer) })
 	if err != nil {
 		return nil, err
 	}
