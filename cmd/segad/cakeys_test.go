@@ -138,10 +138,12 @@ func TestShutKeysAreKnown(t *testing.T) {
 	if cas := start(); len(cas.Shut) > 0 || len(cas.Unopened) != 1 {
 		t.Errorf("%v shut, not opened: %v", cas.Shut, cas.Unopened)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "keys"), []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := wireCAs(t.Context(), &broker.Config{}, "broker.yaml", filepath.Join(dir, "keys"), ca, slog.New(slog.DiscardHandler)); err == nil {
-		t.Error("a broken file was taken")
+	for _, broken := range []string{"", "{", "null", `{"a": "no key"}`} {
+		if err := os.WriteFile(filepath.Join(dir, "keys"), []byte(broken), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := wireCAs(t.Context(), &broker.Config{}, "broker.yaml", filepath.Join(dir, "keys"), ca, slog.New(slog.DiscardHandler)); err == nil {
+			t.Errorf("a broken file was taken: %q", broken)
+		}
 	}
 }

@@ -8,21 +8,24 @@ import (
 
 const (
 	calmRate  = 4 << 20  // bytes allocated in a second that are little
-	burstLeft = 16 << 20 // allocated since memory was given back last, that may have left something
+	burstLeft = 16 << 20 // allocated in seconds that were not calm, of which something may be left
 )
 
-// burst knows whether a process that was busy has calmed down.
-type burst struct{ at, given uint64 } // bytes allocated: until the last second, and until memory was given back
+// burst knows whether a process that was busy has calmed down. What a calm one allocates, second by second, never counts:
+// giving memory back holds everybody up.
+type burst struct{ at, left uint64 } // bytes allocated: until the last second, and in seconds that were not calm
 
-// over reports whether the second that has passed was calm, and follows ones that were not.
+// over reports whether the second that has passed was the first calm one after a burst.
 func (b *burst) over(allocated uint64) bool {
-	calm := allocated-b.at < calmRate
+	second := allocated - b.at
 	b.at = allocated
-	if !calm || allocated-b.given < burstLeft {
+	if second >= calmRate {
+		b.left += second
 		return false
 	}
-	b.given = allocated
-	return true
+	over := b.left >= burstLeft
+	b.left = 0
+	return over
 }
 
 // giveBack collects what a burst (of bulk, or of people who come in at nine) has left and gives its memory back to the system, in the
@@ -30,7 +33,7 @@ func (b *burst) over(allocated uint64) bool {
 func giveBack(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	b := burst{}
+	b := burst{at: readHeap().allocated}
 	for {
 		select {
 		case <-ctx.Done():

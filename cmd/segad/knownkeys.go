@@ -17,7 +17,7 @@ import (
 
 // knownKeys is a file outside of the database: the public key that each configured place of a CA's key had when it opened
 // last, as an authorized_keys line. A key whose HSM is away stays trusted by it; the database's word alone is not
-// enough (broker.CAs). A nil one knows nothing and keeps nothing.
+// enough (broker.CAs).
 type knownKeys struct {
 	path string
 	keys map[string]string // by place, as in the file
@@ -33,6 +33,9 @@ func readKnownKeys(path string) (*knownKeys, error) {
 	}
 	if err == nil {
 		err = json.Unmarshal(data, &k.keys)
+	}
+	if err == nil && k.keys == nil {
+		err = errors.New("it holds null")
 	}
 	if err == nil {
 		for _, line := range k.keys {
@@ -51,28 +54,20 @@ func readKnownKeys(path string) (*knownKeys, error) {
 
 // of is the key that a place had, nil where that is not known.
 func (k *knownKeys) of(place string) ssh.PublicKey {
-	if k == nil || k.keys[place] == "" {
-		return nil
-	}
 	key, err := sshca.ParseKey(k.keys[place])
-	if err != nil {
+	if err != nil { // there is none: those of the file were looked at
 		return nil
 	}
 	return key
 }
 
 func (k *knownKeys) learn(place string, key ssh.PublicKey) {
-	if k != nil {
-		k.keys[place] = sshca.MarshalLine(key)
-	}
+	k.keys[place] = sshca.MarshalLine(key)
 }
 
 // keep forgets all other places than these, and writes what has changed. A failure is told and tried again with the next reading:
 // until then a key whose place fails is not trusted.
 func (k *knownKeys) keep(places map[string]bool, log *slog.Logger) {
-	if k == nil {
-		return
-	}
 	maps.DeleteFunc(k.keys, func(place, _ string) bool { return !places[place] })
 	if maps.Equal(k.keys, k.held) {
 		return
