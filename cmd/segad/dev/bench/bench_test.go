@@ -150,7 +150,7 @@ func TestJSON(t *testing.T) {
 	err := write(path, []Result{
 		result("a", 3, "ms").against("peer", 2).atMost(2.5),
 		result("b", 300, "MiB/s").against("peer", 0).atLeast(250),
-		result("c", 1, "ms").unmeasured("peer").atMost(5).unjudged(),
+		result("c", 1, "ms").unmeasured("peer").atMost(5),
 		result("d", 1, "ms"),
 	})
 	if err != nil {
@@ -167,7 +167,7 @@ func TestJSON(t *testing.T) {
 	const text = `[
 		{"name":"a","value":3,"unit":"ms","budget":2.5,"peer":"peer","peer_value":2,"ratio":1.5,"ok":false},
 		{"name":"b","value":300,"unit":"MiB/s","budget":250,"peer":"peer","peer_value":0,"ratio":null,"ok":true},
-		{"name":"c","value":1,"unit":"ms","budget":5,"peer":"peer","peer_value":null,"ratio":null,"ok":null},
+		{"name":"c","value":1,"unit":"ms","budget":5,"peer":"peer","peer_value":null,"ratio":null,"ok":true},
 		{"name":"d","value":1,"unit":"ms","budget":null,"peer":null,"peer_value":null,"ratio":null,"ok":null}]`
 	if err := json.Unmarshal([]byte(text), &want); err != nil {
 		t.Fatal(err)

@@ -62,12 +62,6 @@ func (r Result) atLeast(budget float64) Result {
 	return r
 }
 
-// unjudged keeps the budget in sight where less than what is budgeted was measured.
-func (r Result) unjudged() Result {
-	r.OK = nil
-	return r
-}
-
 // round keeps four digits: no measurement here has more.
 func round(v float64) float64 {
 	out, err := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 4, 64), 64)
