@@ -226,7 +226,7 @@ func (b *Bastion) openFeed() error {
 	} else if err != nil {
 		return fmt.Errorf("bastion: %w", err)
 	}
-	b.feed = &feed{control: b.cfg.Control, reg: b.reg, report: b.reports.putAll, witness: b.cfg.Witness, store: store, log: b.cfg.Log,
+	b.feed = &feed{control: b.cfg.Control, reg: b.reg, report: b.reports.post, witness: b.cfg.Witness, store: store, log: b.cfg.Log,
 		silence: b.cfg.FeedSilence, lease: b.cfg.Lease, acks: newAckQueue(b.cfg.Control, b.cfg.Log), mark: mark,
 		seen: make(chan []byte, 1), moved: make(chan struct{}, 1), turned: make(chan struct{}, 1), ready: make(chan struct{})}
 	return nil

@@ -118,11 +118,11 @@ func (b *Bastion) sayRoom(was, now level, d roomDetail) {
 	if now != levelEnough {
 		kind, outcome = kindSpoolLow, audit.Failure
 	}
-	b.reports.put(api.Report{ID: newEventID(), Time: b.cfg.Now().UTC(), Kind: kind, Outcome: string(outcome), Details: details(d)})
+	b.reports.post([]api.Report{{ID: newEventID(), Time: b.cfg.Now().UTC(), Kind: kind, Outcome: string(outcome), Details: details(d)}})
 	switch {
 	case now == levelHalf:
-		b.reg.step(api.OnDisk, true, b.reports.putAll)
+		b.reg.step(api.OnDisk, true, b.reports.post)
 	case was == levelHalf:
-		b.reg.step(api.OnDisk, false, b.reports.putAll)
+		b.reg.step(api.OnDisk, false, b.reports.post)
 	}
 }

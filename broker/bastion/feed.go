@@ -156,7 +156,7 @@ func (f *feed) step(lost bool) {
 	}
 }
 
-// tellSessions carries steps out: reports of them go to the disk, which must not hold up the next
+// tellSessions carries steps out: however many sessions there are, they must not hold up the next
 // revocation, nor let the feed fall silent again.
 func (f *feed) tellSessions(ctx context.Context) error {
 	told := false

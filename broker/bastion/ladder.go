@@ -62,7 +62,7 @@ func pausedTooLong(on string, limit time.Duration) endReason {
 }
 
 // step tells every session that something has failed or is mended. All of them have heard before the
-// first word of it goes to report, and so to the disk.
+// first word of it goes to report, which must not wait for a disk: the next step waits for it, and so do ends.
 func (r *registry) step(on string, failed bool, report func([]api.Report)) {
 	r.steps.Lock()
 	defer r.steps.Unlock()

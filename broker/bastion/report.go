@@ -42,6 +42,7 @@ func permanent(err error) bool {
 type queued struct {
 	report  api.Report
 	path    string        // its file; empty where it could not be written
+	written chan struct{} // closed when path stands; nil where that was before it was queued
 	settled chan struct{} // closed when the broker has taken it, or refused it for good
 	refused error         // stands when settled is closed
 }
@@ -56,15 +57,17 @@ type reportQueue struct {
 	quarantine string
 	control    Control
 	log        *slog.Logger
+	replace    func(path string, data []byte, mode os.FileMode) error // atomicfile.Replace; tests make it hang
 
-	mu     sync.Mutex
-	queue  []*queued
-	arrive chan struct{} // of capacity 1
+	mu      sync.Mutex
+	queue   []*queued
+	arrive  chan struct{} // of capacity 1
+	writing sync.WaitGroup
 }
 
 // openReports loads what an earlier process has left in dir.
 func openReports(dir, quarantine string, c Control, log *slog.Logger) (*reportQueue, error) {
-	q := &reportQueue{dir: dir, quarantine: quarantine, control: c, log: log, arrive: make(chan struct{}, 1)}
+	q := &reportQueue{dir: dir, quarantine: quarantine, control: c, log: log, replace: atomicfile.Replace, arrive: make(chan struct{}, 1)}
 	names, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {
 		return nil, err
@@ -123,17 +126,45 @@ func (q *reportQueue) put(r api.Report) *queued {
 // putAll is put of many, in their order. It takes little longer than put of one.
 func (q *reportQueue) putAll(reports []api.Report) {
 	items := make([]*queued, len(reports))
-	var writing errgroup.Group
-	writing.SetLimit(reportWriters)
 	for i, r := range reports {
 		items[i] = &queued{report: r, settled: make(chan struct{})}
-		writing.Go(func() error { items[i].path = q.write(r); return nil })
 	}
-	_ = writing.Wait()
+	q.writeAll(items)
+	q.enqueue(items)
+}
+
+// post is putAll that waits for no disk: they have their place in the queue when it returns, and are durable some time
+// later. It is for what must not wait, and may be lost with the machine where the disk hangs.
+func (q *reportQueue) post(reports []api.Report) {
+	if len(reports) == 0 {
+		return
+	}
+	items := make([]*queued, len(reports))
+	written := make(chan struct{})
+	for i, r := range reports {
+		items[i] = &queued{report: r, settled: make(chan struct{}), written: written}
+	}
+	q.enqueue(items)
+	q.writing.Go(func() {
+		defer close(written)
+		q.writeAll(items)
+	})
+}
+
+func (q *reportQueue) enqueue(items []*queued) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.queue = append(q.queue, items...)
 	q.kick()
+}
+
+func (q *reportQueue) writeAll(items []*queued) {
+	var writing errgroup.Group
+	writing.SetLimit(reportWriters)
+	for _, item := range items {
+		writing.Go(func() error { item.path = q.write(item.report); return nil })
+	}
+	_ = writing.Wait()
 }
 
 // write returns the file of a report that is durable now, or "".
@@ -141,7 +172,7 @@ func (q *reportQueue) write(r api.Report) string {
 	path := filepath.Join(q.dir, r.ID+".json")
 	raw, err := json.Marshal(r)
 	if err == nil {
-		err = atomicfile.Replace(path, raw, 0o600)
+		err = q.replace(path, raw, 0o600)
 	}
 	if err != nil {
 		q.log.Error("report not durable", "kind", r.Kind, "session", r.SessionID, "error", err)
@@ -171,6 +202,7 @@ func (q *reportQueue) kick() {
 
 // run delivers until ctx ends. What is left then waits on disk.
 func (q *reportQueue) run(ctx context.Context) error {
+	defer q.writing.Wait()
 	wait := reportFirst
 	for {
 		for {
@@ -247,6 +279,9 @@ func (q *reportQueue) send(ctx context.Context, batch []*queued) error {
 // settle takes items off the queue, and their files off the disk or into quarantine.
 func (q *reportQueue) settle(batch []*queued, refused error) {
 	for _, item := range batch {
+		if item.written != nil {
+			<-item.written // else its file would come after it was taken off
+		}
 		switch {
 		case item.path == "" && refused != nil:
 			q.log.Warn("report refused", "kind", item.report.Kind, "reason", item.report.Reason, "error", refused)

@@ -91,6 +91,58 @@ func TestManySessionsPause(t *testing.T) {
 	}
 }
 
+// TestStepWaitsForNoDisk: while the disk hangs in a step's reports, the sessions hear of the next one, leave the registry
+// and are cut. What was reported keeps its order, is taken by the broker, and leaves no file.
+func TestStepWaitsForNoDisk(t *testing.T) {
+	dir := t.TempDir()
+	control := newFakeControl(t)
+	reports, err := openReports(dir, dir, control, discardLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hangs, replace := make(chan struct{}), reports.replace
+	reports.replace = func(path string, data []byte, mode os.FileMode) error {
+		<-hangs
+		return replace(path, data, mode)
+	}
+	b := &Bastion{cfg: Config{Log: discardLog(), Now: time.Now}, reg: newRegistry(), reports: reports}
+	all := steadySessions(t, b, 3)
+	for _, s := range all {
+		s.hop.Ladder.Disk = s.hop.Ladder.Broker
+	}
+	b.sayRoom(levelLow, levelHalf, roomDetail{Half: true})
+	b.reg.step(api.OnBroker, true, b.reports.post)
+	for _, s := range all {
+		if diff := cmp.Diff([]string{api.OnBroker, api.OnDisk}, s.halts.list()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", s.hop.SessionID, diff)
+		}
+	}
+	b.reg.remove(all[0].entry)
+	if n := b.reg.cut(everybody, shuttingDown()); n != 2 {
+		t.Errorf("%d were cut", n)
+	}
+	close(hangs)
+	if _, err := reports.flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	for _, r := range control.reports {
+		order = append(order, r.Kind+" "+r.Reason)
+	}
+	want := []string{kindSpoolLow + " "}
+	for _, on := range []string{api.OnDisk, api.OnBroker} {
+		for range all {
+			want = append(want, kindPause+" "+failures[on].text)
+		}
+	}
+	if diff := cmp.Diff(want, order); diff != "" {
+		t.Errorf("reported (-want +got):\n%s", diff)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
 // TestEndIsReportedBehindAPause: a session that ends while a step is reported leaves the registry, behind which
 // its end is reported, only then.
 func TestEndIsReportedBehindAPause(t *testing.T) {
