@@ -299,7 +299,7 @@ func (s *session) fromPerson(nc ssh.NewChannel) {
 		s.record(0, recording.Event{Type: recording.EventRefuse, Name: nc.ChannelType(), Reason: "malformed"})
 		_ = nc.Reject(ssh.ConnectionFailed, "sega: malformed request")
 	case !s.hop.Forwards.Ports:
-		s.refuseForward(nc.ChannelType())
+		s.refuseForward(f.ask, f.origin)
 		reject(nc, errForbidden)
 	default:
 		s.carry(f, nc, s.target.conn, false)

@@ -58,7 +58,7 @@ func (c *channel) lend(r *ssh.Request) bool {
 		c.s.record(c.number, recording.Event{Type: recording.EventRefuse, Name: r.Type, Reason: "malformed"})
 		return false
 	case !possible:
-		c.s.refuseForward(r.Type)
+		c.s.refuseForward(api.ChannelRequest{Type: r.Type}, "")
 		c.s.decline("sega: policy permits no " + what + " forwarding here")
 		return false
 	}

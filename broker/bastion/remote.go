@@ -71,7 +71,7 @@ func (s *session) listen(r *ssh.Request) (ok bool, answer []byte) {
 		return false, nil
 	}
 	if !s.hop.Forwards.Ports {
-		s.refuseForward(r.Type)
+		s.refuseForward(ask, "")
 		s.decline("sega: policy permits no remote forwarding here")
 		return false, nil
 	}

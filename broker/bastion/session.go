@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"sega/audit"
 	"sega/audit/recording"
 	"sega/audit/recording/bucket"
 	"sega/broker/api"
@@ -22,7 +21,6 @@ const (
 	tellTimeout  = time.Second     // for a person whose terminal does not take the last words
 	leaveTimeout = time.Second     // for a client that does not hang up by itself
 	drainTimeout = 2 * time.Second // for what a client sent before it left
-	maxRefused   = 8               // kinds of refused forward of a session that are events
 	maxPrograms  = 128             // session channels at a time; a stock sshd takes ten of a connection
 )
 
@@ -75,13 +73,13 @@ type session struct {
 	up *bucket.Uploader // of the live upload; read once wg is done
 
 	lastChannel      atomic.Uint32
-	lastActive       atomic.Int64 // nanoseconds since started
-	noMore           atomic.Bool  // no-more-sessions@openssh.com
-	refused          []string     // kinds of forward that were refused, under mu
-	declined         []string     // lines about them for the next terminal, under mu
-	serving          bool         // the session has begun, under mu
-	early            []api.Report // that wait for that, under mu
-	in, out, errored atomic.Int64 // bytes of programs
+	lastActive       atomic.Int64        // nanoseconds since started
+	noMore           atomic.Bool         // no-more-sessions@openssh.com
+	refused          map[string][]string // forwards that were refused: places by kind, under mu
+	declined         []string            // lines about them for the next terminal, under mu
+	serving          bool                // the session has begun, under mu
+	early            []api.Report        // that wait for that, under mu
+	in, out, errored atomic.Int64        // bytes of programs
 
 	begun     chan struct{} // closed when it is known whether there is a session
 	listeners remoteListeners
@@ -166,7 +164,7 @@ func (s *session) accept(nc ssh.NewChannel) {
 		s.fromPerson(nc)
 		return
 	case kind != "session" || s.noMore.Load():
-		s.refuseForward(kind)
+		s.refuseForward(api.ChannelRequest{Type: kind}, "")
 		reject(nc, errForbidden)
 		return
 	}
@@ -184,22 +182,6 @@ func (s *session) accept(nc ssh.NewChannel) {
 		defer func() { <-s.programs }()
 		newChannel(s, number).run(nc)
 	})
-}
-
-// refuseForward says in the recording, and the first time of each kind in the log, that a forward
-// was asked for and refused.
-func (s *session) refuseForward(kind string) {
-	s.record(0, recording.Event{Type: recording.EventRefuse, Name: kind})
-	s.mu.Lock()
-	seen := kind == "session" || slices.Contains(s.refused, kind) || len(s.refused) >= maxRefused
-	if !seen {
-		s.refused = append(s.refused, kind)
-	}
-	serving := s.serving
-	s.mu.Unlock()
-	if !seen && serving { // outside of the lock: a report goes to the disk, and a cut does not wait for it
-		s.reportForward(kind)
-	}
 }
 
 // decline keeps lines for the next shell on a terminal: SSH carries no reason for a refusal of the display, the agent or
@@ -223,28 +205,18 @@ func (s *session) tellDeclined() string {
 	return terminalLines(strings.Join(lines, "\n"))
 }
 
-// reportEarly catches up with what happened before the session's start was in the log: with what failed or
-// was mended, in its order, and with the forwards that were asked for.
+// reportEarly catches up, in its order, with what happened before the session's start was in the log.
 func (s *session) reportEarly() {
 	for {
 		s.mu.Lock()
 		early := s.early
 		s.early, s.serving = nil, len(early) == 0
-		refused := slices.Clone(s.refused)
 		s.mu.Unlock()
-		if len(early) > 0 {
-			s.b.reports.putAll(early)
-			continue
+		if len(early) == 0 {
+			return
 		}
-		for _, kind := range refused {
-			s.reportForward(kind)
-		}
-		return
+		s.b.reports.putAll(early)
 	}
-}
-
-func (s *session) reportForward(kind string) {
-	s.b.reports.put(s.report("forward.open", audit.Denied, errForbidden.Error(), map[string]string{"type": printable(clip(kind))}))
 }
 
 // answerGlobals answers keepalives and serves -R.
