@@ -165,6 +165,21 @@ func TestHostAudit(t *testing.T) {
 			t.Errorf("of an older sega, request %d: %+v", i, got)
 		}
 	}
+	// A log without processes, as sshd -e writes it, and one with them have the same logins.
+	for name, order := range map[string][2]string{"bare first": {"p", "p/1"}, "bare second": {"p/1", "p"}} {
+		of(func() api.Hop {
+			hop, _ := w.hopTo(bastion, "db-1", "deploy")
+			w.started(bastion, hop.SessionID, recorded)
+			return hop
+		}())(&plain)
+		for _, connection := range []string{order[0], order[1], "p/2", "q"} {
+			plain.Line, plain.Connection = name+connection, connection
+			v := read[api.HostVerdicts](t, h.do("POST", api.RouteHostAudit, api.HostLogins{Logins: []api.HostLogin{plain}})).Verdicts[0]
+			if want := connection == order[0] || connection == order[1] || connection == "p/2" && order[0] == "p"; v.Covered != want {
+				t.Errorf("%s: %s is %+v", name, connection, v)
+			}
+		}
+	}
 	// The same login is covered in whatever form of the log it comes, another one of that certificate is not, whenever it comes.
 	again, journal := good, good
 	again.Line, again.Connection, journal.Line = "another line", "c2", "the same in the journal"

@@ -104,11 +104,18 @@ func (p *loginPlan) reused(ctx context.Context, q state.Querier, logins []api.Ho
 			was = cmp.Or(was, is)
 			by[v.SessionID] = was
 		}
-		if was != is {
+		if !sameLogin(was, is) {
 			v.Covered, v.Why = false, "the certificate or key of the session was used before"
 		}
 	}
 	return nil
+}
+
+// sameLogin compares connections as hosts name them: a digest of what sshd has said, and the process, which not every log has.
+func sameLogin(a, b string) bool {
+	a, ofA, _ := strings.Cut(a, "/")
+	b, ofB, _ := strings.Cut(b, "/")
+	return a == b && (ofA == ofB || ofA == "" || ofB == "")
 }
 
 // firstUse returns the connection that a session is known to be used for, this one where none is known yet. A host with an older sega

@@ -115,7 +115,7 @@ type HostKey struct {
 // HostLogin is a login that a host's sshd has accepted, as its log has it.
 type HostLogin struct {
 	Line        string    `json:"line"`       // digest of the line, so that none is reported twice
-	Connection  string    `json:"connection"` // digest of what it says and of the process that said it: the same in each form of the log
+	Connection  string    `json:"connection"` // digest of what it says, a slash and the process where the log names one: the same in each form of the log
 	Time        time.Time `json:"time"`
 	Login       string    `json:"login"`
 	Source      string    `json:"source"`      // address

@@ -56,6 +56,15 @@ const (
 // said is a line without what syslog puts around a message.
 type said struct{ stamp, program, process, message string }
 
+// connection tells logins apart, and is the same in whatever form of the log one stands: what sshd says of it has its client's port, and
+// beside that stands the process. `sshd -e` names none.
+func (s said) connection(message string) string {
+	if s.process == "" {
+		return digestOf(message)
+	}
+	return digestOf(message) + "/" + s.process
+}
+
 // split takes a line apart; false where it is of no form that is known.
 func (p logReader) split(line string) (said, bool) {
 	if strings.HasPrefix(line, "Accepted ") {
@@ -89,7 +98,7 @@ func (p logReader) parse(line string) (api.HostLogin, lineKind) {
 	if m == nil {
 		return api.HostLogin{}, lineUnread
 	}
-	l := api.HostLogin{Line: digestOf(line), Connection: digestOf(s.process + " " + message), Time: timeOf(s.stamp), Method: m[1], Login: m[2], Source: m[3]}
+	l := api.HostLogin{Line: digestOf(line), Connection: s.connection(message), Time: timeOf(s.stamp), Method: m[1], Login: m[2], Source: m[3]}
 	if c := p.cert.FindStringSubmatch(m[4]); c != nil {
 		l.Fingerprint, l.KeyID = c[1], strings.Trim(c[2], `"`)
 		l.Serial, _ = strconv.ParseUint(c[3], 10, 64) // 0 is no certificate's

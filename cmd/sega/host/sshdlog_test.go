@@ -109,6 +109,9 @@ func TestConnectionOfALogin(t *testing.T) {
 			t.Errorf("%q is the same login", other)
 		}
 	}
+	if bare := of(certLine); !strings.HasPrefix(want, bare+"/") { // of sshd -e, which names no process
+		t.Errorf("without a process it is %q, not the beginning of %q", bare, want)
+	}
 }
 
 func ptr[T any](v T) *T { return &v }
