@@ -266,3 +266,56 @@ func TestBypassesAreRationed(t *testing.T) {
 	sweep()
 	check("silence", "db-1", 2*bypassEvents+4, 30+5*api.MaxHostLogins+1+7)
 }
+
+// TestLeftOutIsCountedOnce: what is asked about again is left out again and counted no second time, in whichever while; and what a
+// broker remembers for that is bounded.
+func TestLeftOutIsCountedOnce(t *testing.T) {
+	w := newHostWorld(t)
+	h, _ := w.enrolledHost()
+	ask := func(first, n int) (leftOut int) {
+		t.Helper()
+		logins := make([]api.HostLogin, n)
+		for i := range logins {
+			logins[i] = api.HostLogin{Line: strconv.Itoa(first + i), Login: "root", Source: "192.0.2.66", Method: "password"}
+		}
+		return read[api.HostVerdicts](t, h.do("POST", api.RouteHostAudit, api.HostLogins{Logins: logins})).LeftOut
+	}
+	told := func() (n int) {
+		t.Helper()
+		w.clock.add(bypassWhile + time.Second)
+		if err := w.s.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range w.events() {
+			var d struct {
+				Left int `json:"left_out"`
+			}
+			if e.Kind != audit.KindHostBypass {
+				continue
+			}
+			if err := json.Unmarshal(e.Details, &d); err != nil {
+				t.Fatal(err)
+			}
+			n += d.Left
+		}
+		return n
+	}
+	for range 3 { // the last 300 wait for their turn: 100 become events each time
+		ask(0, 400)
+		if got := ask(0, 400); got == 0 {
+			t.Fatal("none was left out")
+		}
+		if got := told(); got != 300 {
+			t.Errorf("told of %d, want 300", got)
+		}
+	}
+	if got := ask(0, 400); got != 0 {
+		t.Errorf("%d of 400 are still left out", got)
+	}
+	for first := 1000; first < 1000+bypassEvents+maxLeftOut+api.MaxHostLogins; first += api.MaxHostLogins {
+		ask(first, api.MaxHostLogins)
+	}
+	if got := told(); got != maxLeftOut {
+		t.Errorf("told of %d, want the %d that are remembered", got, maxLeftOut)
+	}
+}

@@ -22,6 +22,10 @@ const (
 	bypassEvents = 100 // of one host
 	bypassWhile  = 10 * time.Minute
 	bypassTries  = 5
+
+	// maxLeftOut is how many lines of a host's log are known to be counted already. What comes beyond them is not counted: else whatever
+	// is asked about again would be.
+	maxLeftOut = 5000
 )
 
 var errLoginsMoved = errors.New("broker: what is known of a host's logins changes all the time")
@@ -31,6 +35,7 @@ type loginPlan struct {
 	verdicts []api.HostVerdict
 	used     []use // sessions, for the first time
 	events   []int // logins that are events of their own now
+	counted  []int // logins that are in none, and were not counted before
 	told     int   // logins that are in none, of which an event tells now
 	leftOut  int   // of these logins
 
@@ -82,7 +87,7 @@ func (s *Server) planLogins(ctx context.Context, q state.Querier, host string, l
 		}
 	}
 	p.ration(fresh, s.Now())
-	return p, nil
+	return p, p.countLeftOut(ctx, q, host, logins, fresh[len(p.events):])
 }
 
 // reused finds the sessions that another login has used before, and those that are used now.
@@ -94,7 +99,7 @@ func (p *loginPlan) reused(ctx context.Context, q state.Querier, logins []api.Ho
 			continue
 		}
 		connection := printable(logins[i].Connection, 64)
-		is := cmp.Or(connection, printable(logins[i].Line, 64))
+		is := cmp.Or(connection, lineOf(logins[i]))
 		was, known := by[v.SessionID]
 		if !known {
 			var err error
@@ -132,7 +137,7 @@ func (p *loginPlan) firstUse(ctx context.Context, q state.Querier, session, conn
 	return connection, nil
 }
 
-// ration decides which logins are events of their own. That some are left out is told at once, how many more with the next while.
+// ration decides which logins are events of their own.
 func (p *loginPlan) ration(fresh []int, now time.Time) {
 	if len(fresh) == 0 {
 		return
@@ -141,16 +146,37 @@ func (p *loginPlan) ration(fresh []int, now time.Time) {
 		p.told, p.now = p.was.LeftOut, state.Bypasses{Host: p.was.Host, Since: now}
 	}
 	n := min(len(fresh), max(0, bypassEvents-p.now.Events))
-	p.events, p.leftOut = fresh[:n], len(fresh)-n
+	p.events = fresh[:n]
 	p.now.Events += n
+}
+
+// countLeftOut counts the logins that are no events, each once. That some are left out is told at once, how many more with the next while.
+func (p *loginPlan) countLeftOut(ctx context.Context, q state.Querier, host string, logins []api.HostLogin, left []int) error {
+	if p.leftOut = len(left); p.leftOut == 0 {
+		return nil
+	}
+	lines, err := state.LeftOutLines(ctx, q, host)
+	if err != nil {
+		return err
+	}
+	for _, i := range left {
+		was, err := state.LeftOut(ctx, q, host, lineOf(logins[i]))
+		if err != nil {
+			return err
+		}
+		if !was && lines+len(p.counted) < maxLeftOut {
+			p.counted = append(p.counted, i)
+		}
+	}
 	switch {
-	case p.leftOut == 0:
+	case len(p.counted) == 0:
 	case p.now.Events == bypassEvents: // the first that are
 		p.now.Events++
-		p.told += p.leftOut
+		p.told += len(p.counted)
 	default:
-		p.now.LeftOut += p.leftOut
+		p.now.LeftOut += len(p.counted)
 	}
+	return nil
 }
 
 // applyLogins records a plan, or says that what it was made of has changed.
@@ -184,6 +210,11 @@ func (s *Server) applyLogins(ctx context.Context, c *call, h state.EnrolledHost,
 				return err
 			}
 		}
+		for _, i := range p.counted {
+			if err := state.LeaveOut(ctx, tx, h.Name, lineOf(logins[i]), s.Now()); err != nil {
+				return err
+			}
+		}
 		return state.CountBypasses(ctx, tx, p.was, p.now)
 	})
 	if errors.Is(err, state.ErrExists) || errors.Is(err, state.ErrNotFound) {
@@ -193,9 +224,9 @@ func (s *Server) applyLogins(ctx context.Context, c *call, h state.EnrolledHost,
 }
 
 // bypassID is that of a line of a host's log.
-func bypassID(host string, l api.HostLogin) string {
-	return "bypass/" + host + "/" + printable(l.Line, 64)
-}
+func bypassID(host string, l api.HostLogin) string { return "bypass/" + host + "/" + lineOf(l) }
+
+func lineOf(l api.HostLogin) string { return printable(l.Line, 64) }
 
 // bypass is the event of a login that no recording covers.
 func (s *Server) bypass(c *call, h state.EnrolledHost, l api.HostLogin, v api.HostVerdict) (audit.Event, error) {
@@ -209,13 +240,13 @@ func (s *Server) bypass(c *call, h state.EnrolledHost, l api.HostLogin, v api.Ho
 		e.Time = t // the host's word, but for the future
 	}
 	return e, setDetails(&e, map[string]any{"login": printable(l.Login, 64), "method": printable(l.Method, 40), "fingerprint": printable(l.Fingerprint, 100),
-		"key_id": printable(l.KeyID, 200), "serial": strconv.FormatUint(l.Serial, 10), "line": printable(l.Line, 64)})
+		"key_id": printable(l.KeyID, 200), "serial": strconv.FormatUint(l.Serial, 10), "line": lineOf(l)})
 }
 
 // leftOut makes an event the one that tells of logins that are in none.
 func leftOut(e *audit.Event, host string, n int) error {
 	e.Outcome, e.Node, e.Resource = audit.Success, host, "host/"+host
-	e.Reason = fmt.Sprintf("%d logins more that no recording covers: of a host %d are events of their own in %s", n, bypassEvents, bypassWhile)
+	e.Reason = fmt.Sprintf("at least %d logins more that no recording covers: of a host %d are events of their own in %s", n, bypassEvents, bypassWhile)
 	return setDetails(e, map[string]any{"left_out": n})
 }
 

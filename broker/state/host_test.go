@@ -264,6 +264,25 @@ func TestHostLogins(t *testing.T) {
 			want(d, func(ctx context.Context, q state.Querier) (bool, error) { return state.ReportUsed(ctx, q, id) }, used)
 		}
 
+		leave := func(line string, at time.Time) error {
+			return d.try(func(ctx context.Context, q state.Querier) error { return state.LeaveOut(ctx, q, "db-1", line, at) })
+		}
+		if err := errors.Join(leave("1", noon), leave("2", noon.Add(time.Second))); err != nil {
+			t.Fatal(err)
+		}
+		if err := leave("1", noon); !errors.Is(err, state.ErrExists) {
+			t.Errorf("left out twice: %v", err)
+		}
+		d.write(func(ctx context.Context, q state.Querier) error {
+			return state.DropLogins(ctx, q, noon.Add(time.Second))
+		})
+		for line, known := range map[string]bool{"1": false, "2": true} {
+			want(d, func(ctx context.Context, q state.Querier) (bool, error) { return state.LeftOut(ctx, q, "db-1", line) }, known)
+		}
+		for host, n := range map[string]int{"db-1": 1, "db-2": 0} {
+			want(d, func(ctx context.Context, q state.Querier) (int, error) { return state.LeftOutLines(ctx, q, host) }, n)
+		}
+
 		none, some := state.Bypasses{Host: "db-1"}, state.Bypasses{Host: "db-1", Since: noon, Events: 5, LeftOut: 2}
 		count := func(was, now state.Bypasses) error {
 			return d.try(func(ctx context.Context, q state.Querier) error { return state.CountBypasses(ctx, q, was, now) })

@@ -30,10 +30,32 @@ func UseSession(ctx context.Context, q Querier, session, connection string, now 
 	return insert(ctx, q, `INSERT INTO host_logins (session_id, connection, at) VALUES (?,?,?)`, session, connection, Millis(now))
 }
 
-// DropLogins forgets the connections that were recorded before a time.
+// DropLogins forgets the connections and the lines that were recorded before a time.
 func DropLogins(ctx context.Context, q Querier, before time.Time) error {
-	_, err := q.ExecContext(ctx, `DELETE FROM host_logins WHERE at<?`, Millis(before))
-	return err
+	for _, query := range []string{`DELETE FROM host_logins WHERE at<?`, `DELETE FROM host_left_out WHERE at<?`} {
+		if _, err := q.ExecContext(ctx, query, Millis(before)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LeftOut reports whether a line of a host's log was counted among those that are in no event.
+func LeftOut(ctx context.Context, q Querier, host, line string) (was bool, err error) {
+	var n int
+	err = q.QueryRowContext(ctx, `SELECT count(*) FROM host_left_out WHERE host=? AND line=?`, host, line).Scan(&n)
+	return n > 0, err
+}
+
+// LeftOutLines is how many lines of a host's log LeftOut knows.
+func LeftOutLines(ctx context.Context, q Querier, host string) (n int, err error) {
+	err = q.QueryRowContext(ctx, `SELECT count(*) FROM host_left_out WHERE host=?`, host).Scan(&n)
+	return n, err
+}
+
+// LeaveOut records a line; ErrExists where it was.
+func LeaveOut(ctx context.Context, q Querier, host, line string, now time.Time) error {
+	return insert(ctx, q, `INSERT INTO host_left_out (host, line, at) VALUES (?,?,?)`, host, line, Millis(now))
 }
 
 // Bypasses count the logins of a host that nothing covers, in a while.
