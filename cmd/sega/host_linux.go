@@ -251,8 +251,8 @@ func notEnrolled(err error) error {
 
 func newHostStatus(a *app, dir *string) *cobra.Command {
 	return &cobra.Command{Use: "status", Short: "Say what this host judges logins by, and how old that is", Args: atMost(0), Example: "  sega host status",
-		RunE: func(*cobra.Command, []string) error {
-			s, err := host.ReadStatus(*dir, a.now())
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := host.ReadStatus(cmd.Context(), *dir, a.now())
 			if err != nil {
 				return notEnrolled(err)
 			}
@@ -277,7 +277,26 @@ func showHost(w io.Writer, s host.Status) error {
 	if !s.Certificate.IsZero() {
 		rows = append(rows, []string{"certificate until", stamp(s.Certificate)})
 	}
+	if s.Renewal != "" {
+		rows = append(rows, []string{"not renewed", s.Renewal})
+	}
+	rows = append(rows, []string{"sshd", sshdState(s.SSHD)})
+	if s.SSHD != nil && s.SSHD.Fault != "" {
+		rows = append(rows, []string{"sshd's fault", s.SSHD.Fault})
+	}
 	return table(w, []string{"host", s.Name}, rows)
+}
+
+func sshdState(s *host.SSHD) string {
+	switch {
+	case s == nil:
+		return "only root can look at it"
+	case s.Process == 0:
+		return "none of this configuration was found to run"
+	case s.Fault != "":
+		return fmt.Sprintf("process %d runs", s.Process)
+	}
+	return fmt.Sprintf("process %d runs by sega's configuration", s.Process)
 }
 
 func newHostLeave(a *app, dir *string) *cobra.Command {

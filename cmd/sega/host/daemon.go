@@ -35,8 +35,9 @@ type Daemon struct {
 	looked looked        // keepCertificate's alone
 	list   chan struct{} // there is a new revocation list
 
-	mu   sync.Mutex
-	held cached
+	mu    sync.Mutex
+	held  cached
+	fault error // of the last try to renew the certificate
 
 	changing sync.Mutex // one at a time changes sshd's files
 }
@@ -208,9 +209,13 @@ func (d *Daemon) keepCertificate(ctx context.Context) {
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()
 	for {
-		if err := d.renew(ctx); err != nil && ctx.Err() == nil {
+		err := d.renew(ctx)
+		if err != nil && ctx.Err() == nil {
 			d.log.Error("the host's certificate is not renewed", "error", err)
 		}
+		d.mu.Lock()
+		d.fault = err
+		d.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return
@@ -218,6 +223,16 @@ func (d *Daemon) keepCertificate(ctx context.Context) {
 		case <-d.list:
 		}
 	}
+}
+
+// renewalFault says why the certificate was not renewed; "" where it was, or was not due.
+func (d *Daemon) renewalFault() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fault == nil {
+		return ""
+	}
+	return d.fault.Error()
 }
 
 func (d *Daemon) renew(ctx context.Context) error {

@@ -43,7 +43,7 @@ type request struct {
 
 type response struct {
 	Principal string            `json:"principal,omitempty"`
-	Why       string            `json:"why,omitempty"` // why not
+	Why       string            `json:"why,omitempty"` // why not; of a status, why the certificate was not renewed
 	Keys      []api.HostKey     `json:"keys,omitempty"`
 	Verdicts  []api.HostVerdict `json:"verdicts,omitempty"`
 	LeftOut   int               `json:"left_out,omitempty"`
@@ -133,7 +133,10 @@ func (d *Daemon) reply(ctx context.Context, r request, uid int) response {
 		}
 		return response{Principal: principal}
 	case opStatus:
-		return response{}
+		if uid != 0 {
+			return response{}
+		}
+		return response{Why: d.renewalFault()}
 	}
 	return response{Why: "no such operation"}
 }

@@ -13,12 +13,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // process is an sshd that runs.
 type process struct {
-	pid  int    // 0: none does
-	mark string // another once it has started itself anew and listens
+	pid   int       // 0: none does
+	mark  string    // another once it has started itself anew and listens
+	since time.Time // it listens; zero where that is not known
 }
 
 // findSSHD finds the sshd of a configuration, by its PID file where it has one, else by where it listens, and returns how to look
@@ -55,7 +57,7 @@ func byPIDFile(path string) (process, error) {
 	if !isSSHD(pid) {
 		return process{}, nil // of an sshd that has ended
 	}
-	return process{pid, info.ModTime().String()}, nil
+	return process{pid, info.ModTime().String(), info.ModTime()}, nil
 }
 
 func isSSHD(pid int) bool {
@@ -79,7 +81,7 @@ func byListener(addresses []string) (process, error) {
 			continue
 		}
 		if socket := heldBy(dir, sockets); socket != "" {
-			return process{pid, socket + " " + imageOf(dir)}, nil
+			return process{pid: pid, mark: socket + " " + imageOf(dir)}, nil
 		}
 	}
 	return process{}, nil

@@ -3,6 +3,8 @@
 package host
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"time"
 
@@ -23,10 +25,18 @@ type Status struct {
 	Logins      []string  `json:"logins"`
 	Certificate time.Time `json:"certificate_until,omitzero"`
 	Fault       string    `json:"fault,omitempty"`
+	Renewal     string    `json:"renewal_fault,omitempty"` // why the daemon's last try to renew the certificate came to nothing, for root
+	SSHD        *SSHD     `json:"sshd,omitempty"`          // for root alone
+}
+
+// SSHD is how the host's sshd stands.
+type SSHD struct {
+	Process int    `json:"process"`         // 0: none that runs was found
+	Fault   string `json:"fault,omitempty"` // what keeps it from judging by sega's files
 }
 
 // ReadStatus looks at the files of a host and asks its daemon.
-func ReadStatus(dir string, now time.Time) (Status, error) {
+func ReadStatus(ctx context.Context, dir string, now time.Time) (Status, error) {
 	c, err := Load(dir)
 	if err != nil {
 		return Status{}, err
@@ -36,8 +46,11 @@ func ReadStatus(dir string, now time.Time) (Status, error) {
 	if err != nil {
 		return s, err
 	}
-	_, err = ask(c.Socket, owner, request{Op: opStatus}, askTime)
-	s.Daemon = err == nil
+	answer, err := ask(c.Socket, owner, request{Op: opStatus}, askTime)
+	s.Daemon, s.Renewal = err == nil, answer.Why
+	if os.Geteuid() == 0 {
+		s.SSHD = c.lookAtSSHD(ctx)
+	}
 	v, err := readBundle(c.file(bundleName))
 	if err != nil {
 		s.Fault = err.Error() + ": every login is refused"
@@ -51,4 +64,33 @@ func ReadStatus(dir string, now time.Time) (Status, error) {
 		}
 	}
 	return s, nil
+}
+
+// lookAtSSHD has sshd check its configuration, and finds the one that runs by it.
+func (c Config) lookAtSSHD(ctx context.Context) *SSHD {
+	e, err := c.tested(ctx, true)
+	if e == nil {
+		return &SSHD{Fault: err.Error()}
+	}
+	_, is, findErr := findSSHD(e)
+	s := &SSHD{Process: is.pid}
+	switch {
+	case err != nil:
+		s.Fault = err.Error()
+	case findErr != nil:
+		s.Fault = findErr.Error()
+	default:
+		s.Fault = c.unread(is)
+	}
+	return s
+}
+
+// unread names a file of ours that sshd reads when it starts, and that is newer than what runs.
+func (c Config) unread(is process) string {
+	for _, path := range []string{c.Snippet, c.Certificate} {
+		if info, err := os.Stat(path); err == nil && !is.since.IsZero() && is.since.Before(info.ModTime()) {
+			return fmt.Sprintf("it has not read %s, which has changed since: run systemctl reload ssh", path)
+		}
+	}
+	return ""
 }

@@ -39,7 +39,7 @@ func tree(t *testing.T, dir string) map[string]string {
 func testHost(t *testing.T, e *devtest.Env) {
 	r := newHostRig(t, e, "db-1")
 	stopSSHD := r.startSSHD()
-	defer stopSSHD()
+	defer func() { stopSSHD() }()
 	alice, security := e.LoggedIn(alice), e.LoggedIn(sam)
 	expect(t, alice.Sega("hosts", "token", "db-1", "--login", "deploy", "--label", "env=dev"), 3, "enrollHost")
 	expect(t, security.Sega("hosts", "token", "dev-bastion", "--login", "deploy", "--label", "env=dev"), 1, "a bastion")
@@ -103,6 +103,7 @@ func testHost(t *testing.T, e *devtest.Env) {
 		into("after it was revoked while nobody looked")
 		stopDaemon = r.startDaemon()
 	})
+	t.Run("status", func(t *testing.T) { stopSSHD = testHostStatus(t, r, stopSSHD) })
 	t.Run("audit", func(t *testing.T) { testHostAudit(t, r, security) })
 	t.Run("rolled back", func(t *testing.T) { testHostRollback(t, r, into) })
 	stopDaemon()
@@ -116,6 +117,39 @@ func testHost(t *testing.T, e *devtest.Env) {
 	if r := alice.Sega("ssh", e.Host.Login+"@db-1", "--", "true"); r.Code == 0 {
 		t.Error("a host that has left lets people in")
 	}
+}
+
+// testHostStatus: what keeps sshd from judging by sega's files shows, and who can look.
+func testHostStatus(t *testing.T, r *hostRig, stopSSHD func()) (stop func()) {
+	good := "runs by sega's configuration"
+	expect(t, r.host("status"), 0, good)
+	snippet := r.file("sshd_config.d/00-sega.conf")
+	was, err := os.ReadFile(snippet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := time.Now().Add(time.Hour)
+	if err := os.Chtimes(snippet, later, later); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, r.host("status"), 0, "sshd's fault", "has not read "+snippet)
+	for text, says := range map[string]string{"": "does not include", "Nonsense yes\n": "sshd -t"} {
+		write(t, snippet, text)
+		if v := r.host("status"); v.Code != 0 || !strings.Contains(v.Out, says) || strings.Contains(v.Out, good) {
+			t.Errorf("with the file %q: %s%s", text, v.Out, v.Err)
+		}
+	}
+	stopSSHD()
+	write(t, snippet, string(was))
+	expect(t, r.host("status"), 0, "none of this configuration was found to run")
+	nobody := exec.Command(r.sega, "host", "status", "--dir", r.state())
+	nobody.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := nobody.CombinedOutput(); err != nil || !strings.Contains(string(out), "only root can look") {
+		t.Errorf("as nobody: %v: %s", err, out)
+	}
+	stop = r.startSSHD()
+	expect(t, r.host("status"), 0, good)
+	return stop
 }
 
 // testHostRevoked ends a live session, and asks what sshd would ask of its certificate.
