@@ -3,19 +3,23 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
 
 	"sega/broker/api"
+	"sega/sshca"
 )
 
 const (
@@ -33,9 +37,10 @@ type request func() ([]byte, error)
 // certificates measures SSH certificates over HTTPS, each with its event durable before it is
 // answered, DPoP and Cedar on, the CA's key from a file; and step-ca at the same work.
 //
-// The two are alike in what a client does for a certificate (a new key, a JSON body, one ES256 signature over a token
-// for this request, HTTP/2 on a TLS 1.3 connection that stays) and in what a server cannot do without (that
-// signature's check, the token once, one Ed25519 signature). step-ca waits for two synced writes of badger, the used token and the
+// The two are alike in what comes from a client (a new key, a JSON body, an ES256 signature of its own over a token for
+// each request, HTTP/2 on a TLS 1.3 connection that stays) and in what a server cannot do without (that
+// signature's check, the token once, one Ed25519 signature). What clients do by themselves they do before the clock starts and after it has stopped, for
+// both: keys, signatures and frames are made before, and every answer is held to be the certificate asked for after. step-ca waits for two synced writes of badger, the used token and the
 // certificate, and writes a line of its log for each request, unsynced; it decides nothing by policy and reads no session. The broker waits for one group
 // commit of SQLite: event, tree, checkpoint and the certificate's record. Clients and server share the processors: what the clients take
 // themselves is in cpu.clients, and how far they and the bare exchange let any server go in floor.
@@ -45,7 +50,7 @@ func (b *bench) certificates() error {
 		if clients != certClients {
 			name = fmt.Sprintf("broker.cert.clients-%d", clients)
 		}
-		l, err := b.load(clients, b.certCalls, api.RouteCertificate, certificateRequest)
+		l, err := b.load(clients, b.certCalls, api.RouteCertificate, certificateRequest, certified)
 		if err != nil {
 			return err
 		}
@@ -74,7 +79,7 @@ func (b *bench) assume() error {
 	if err != nil {
 		return err
 	}
-	l, err := b.load(8, assumeCalls, api.RouteCredentials, func() ([]byte, error) { return body, nil })
+	l, err := b.load(8, assumeCalls, api.RouteCredentials, func() ([]byte, error) { return body, nil }, handedOut)
 	if err != nil {
 		return err
 	}
@@ -123,20 +128,26 @@ func (l loaded) own(name string) Result {
 	return result(name+".cpu.clients", millis(l.clients)/float64(len(l.calls)), "ms")
 }
 
-// caller makes one call at a time.
+// caller is a client of a server.
 type caller interface {
-	post(ctx context.Context, route string, body []byte) ([]byte, error)
+	connect(ctx context.Context) (*wire, error)
+	message(ctx context.Context, route string, body []byte) (message, error) // for one call, not sent yet
 }
+
+// verdict says whether an answer is what was asked for.
+type verdict func(asked, answered []byte) error
 
 // load is callers who call a route in a row, all at once.
 type load struct {
-	people []caller
-	route  string
-	bodies [][][]byte // of each person's calls
+	origin, route string
+	people        []caller
+	good          verdict
+	bodies        [][][]byte // of each person's calls
+	wires         []*wire
 }
 
 // load runs a load of people who have just logged in.
-func (b *bench) load(clients, calls int, route string, next request) (loaded, error) {
+func (b *bench) load(clients, calls int, route string, next request, good verdict) (loaded, error) {
 	e, err := b.environment()
 	if err != nil {
 		return loaded{}, err
@@ -145,60 +156,90 @@ func (b *bench) load(clients, calls int, route string, next request) (loaded, er
 	if err != nil {
 		return loaded{}, err
 	}
-	l := load{route: route}
+	l := load{origin: e.Broker, route: route, good: good}
 	for _, p := range people {
 		defer p.leave()
 		l.people = append(l.people, p)
 	}
-	if err := l.prepare(calls, next); err != nil {
-		return loaded{}, err
-	}
-	return l.measure(b.ctx, e.PIDs["broker"], e.up.Process.Pid)
+	return l.run(b.ctx, calls, next, e.PIDs["broker"], e.up.Process.Pid)
 }
 
-// prepare makes the bodies of all calls.
-func (l *load) prepare(calls int, next request) error {
-	l.bodies = make([][][]byte, len(l.people))
-	for i := range l.people {
+// run prepares the calls, makes them and looks at the answers.
+func (l *load) run(ctx context.Context, calls int, next request, server, doubles int) (loaded, error) {
+	defer l.hangUp()
+	if err := l.prepare(ctx, calls, next); err != nil {
+		return loaded{}, err
+	}
+	defer context.AfterFunc(ctx, l.hangUp)()
+	out, err := l.measure(server, doubles)
+	if err != nil {
+		return out, fmt.Errorf("%s: %w", l.route, err)
+	}
+	return out, l.check()
+}
+
+// prepare connects everybody and writes down all calls.
+func (l *load) prepare(ctx context.Context, calls int, next request) error {
+	for _, p := range l.people {
+		var bodies [][]byte
+		var messages []message
 		for range warmUps + calls {
 			body, err := next()
 			if err != nil {
 				return err
 			}
-			l.bodies[i] = append(l.bodies[i], body)
+			m, err := p.message(ctx, l.route, body)
+			if err != nil {
+				return err
+			}
+			bodies, messages = append(bodies, body), append(messages, m)
+		}
+		w, err := p.connect(ctx)
+		if err != nil {
+			return err
+		}
+		l.bodies, l.wires = append(l.bodies, bodies), append(l.wires, w)
+		if err := w.write(l.origin, l.route, messages); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// measure lets the connections be made first: what counts are calls on them.
-func (l load) measure(ctx context.Context, broker, doubles int) (out loaded, err error) {
-	if _, err := l.turn(ctx, 0, warmUps); err != nil {
+func (l *load) hangUp() {
+	for _, w := range l.wires {
+		_ = w.conn.Close()
+	}
+}
+
+// measure lets the first calls of each connection pass: what counts are those after them.
+func (l *load) measure(server, doubles int) (out loaded, err error) {
+	if _, err := l.turn(warmUps); err != nil {
 		return out, err
 	}
-	before, err := usagesOf(broker, doubles, os.Getpid())
+	before, err := usagesOf(server, doubles, os.Getpid())
 	if err != nil {
 		return out, err
 	}
 	from := time.Now()
-	if out.calls, err = l.turn(ctx, warmUps, len(l.bodies[0])); err != nil {
+	if out.calls, err = l.turn(len(l.bodies[0]) - warmUps); err != nil {
 		return out, err
 	}
 	out.wall = time.Since(from)
-	after, err := usagesOf(broker, doubles, os.Getpid())
+	after, err := usagesOf(server, doubles, os.Getpid())
 	if err == nil {
 		out.server, out.doubles, out.clients = after[0].self-before[0].self, after[1].self-before[1].self, after[2].self-before[2].self
 	}
 	return out, err
 }
 
-// turn lets everybody make her calls of a range and returns what each took.
-func (l load) turn(ctx context.Context, from, to int) ([]time.Duration, error) {
-	g, ctx := errgroup.WithContext(ctx)
-	each := make([][]time.Duration, len(l.people))
-	for i, p := range l.people {
+// turn lets everybody make her next calls and returns what each took.
+func (l *load) turn(calls int) ([]time.Duration, error) {
+	var g errgroup.Group
+	each := make([][]time.Duration, len(l.wires))
+	for i, w := range l.wires {
 		g.Go(func() (err error) {
-			each[i], err = inARow(ctx, p, l.route, l.bodies[i][from:to])
+			each[i], err = inARow(w, calls)
 			return err
 		})
 	}
@@ -207,14 +248,67 @@ func (l load) turn(ctx context.Context, from, to int) ([]time.Duration, error) {
 }
 
 // inARow makes one caller's calls.
-func inARow(ctx context.Context, c caller, route string, bodies [][]byte) ([]time.Duration, error) {
-	out := make([]time.Duration, 0, len(bodies))
-	for _, body := range bodies {
+func inARow(w *wire, calls int) ([]time.Duration, error) {
+	out := make([]time.Duration, 0, calls)
+	for range calls {
 		from := time.Now()
-		if _, err := c.post(ctx, route, body); err != nil {
-			return out, fmt.Errorf("%s: %w", route, err)
+		if err := w.call(); err != nil {
+			return out, err
 		}
 		out = append(out, time.Since(from))
 	}
 	return out, nil
+}
+
+// check looks at every answer.
+func (l *load) check() error {
+	for i, w := range l.wires {
+		answers, err := w.bodies()
+		if err != nil {
+			return fmt.Errorf("%s: %w", l.route, err)
+		}
+		for j, answered := range answers {
+			if err := l.good(l.bodies[i][j], answered); err != nil {
+				return fmt.Errorf("%s: %w", l.route, err)
+			}
+		}
+	}
+	return nil
+}
+
+// certified holds that the broker has answered with a certificate of the key that was asked about.
+func certified(asked, answered []byte) error {
+	var r api.CertificateRequest
+	var a api.Certificate
+	if err := errors.Join(json.Unmarshal(asked, &r), json.Unmarshal(answered, &a)); err != nil {
+		return err
+	}
+	key, err := sshca.ParseKey(strings.TrimSpace(r.PublicKey))
+	if err != nil {
+		return err
+	}
+	cert, err := sshca.ParseCertificate(a.Certificate)
+	if err != nil {
+		return err
+	}
+	return certifies(cert, key)
+}
+
+// certifies holds that a certificate is of a key, and signed by the key that it names.
+func certifies(cert *ssh.Certificate, key ssh.PublicKey) error {
+	if !bytes.Equal(cert.Key.Marshal(), key.Marshal()) {
+		return errors.New("the certificate is of another key")
+	}
+	return new(ssh.CertChecker).CheckCert(cert.ValidPrincipals[0], cert)
+}
+
+// handedOut holds that an answer has credentials of AWS in it.
+func handedOut(_, answered []byte) error {
+	var a struct {
+		AccessKeyID string `json:"access_key_id"`
+	}
+	if err := json.Unmarshal(answered, &a); err != nil || a.AccessKeyID == "" {
+		return fmt.Errorf("the answer holds no access key (%v)", err)
+	}
+	return nil
 }

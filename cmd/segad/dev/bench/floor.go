@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -111,19 +112,24 @@ func (b *bench) floorLoad(clients, calls int) (loaded, error) {
 	}); err != nil {
 		return loaded{}, err
 	}
-	l := load{route: api.RouteCertificate}
+	l := load{origin: "https://" + listen, route: api.RouteCertificate, good: emptied}
 	for i := range clients {
-		p, err := e.stranger("https://"+listen, net.IPv4(127, 0, 1, byte(1+i)))
+		p, err := e.stranger(l.origin, net.IPv4(127, 0, 1, byte(1+i)))
 		if err != nil {
 			return loaded{}, err
 		}
 		defer p.http.CloseIdleConnections()
 		l.people = append(l.people, p)
 	}
-	if err := l.prepare(calls, certificateRequest); err != nil {
-		return loaded{}, err
+	return l.run(b.ctx, calls, certificateRequest, c.Process.Pid, c.Process.Pid)
+}
+
+// emptied holds that the floor has answered.
+func emptied(_, answered []byte) error {
+	if string(answered) != "{}" {
+		return fmt.Errorf("the floor answers %.100q", answered)
 	}
-	return l.measure(b.ctx, c.Process.Pid, c.Process.Pid)
+	return nil
 }
 
 // stranger is somebody without a login, who speaks to the floor as a person does to the broker.
@@ -133,5 +139,5 @@ func (e *environment) stranger(origin string, from net.IP) (*person, error) {
 		return nil, err
 	}
 	key, err := dpop.GenerateKey()
-	return &person{origin: origin, key: key, token: secret.FromString(api.NewID("sega_")), http: web(roots, from)}, err
+	return &person{origin: origin, key: key, token: secret.FromString(api.NewID("sega_")), roots: roots, from: from, http: web(roots, from)}, err
 }

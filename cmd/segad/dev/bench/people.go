@@ -16,8 +16,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
+	"golang.org/x/net/http2/hpack"
 	"golang.org/x/sync/errgroup"
 
 	"sega/broker/api"
@@ -41,6 +43,8 @@ type person struct {
 	origin string
 	key    dpop.Key
 	token  secret.Secret
+	roots  *x509.CertPool
+	from   net.IP
 	http   *http.Client
 	nonce  string
 }
@@ -72,7 +76,7 @@ func (e *environment) login(ctx context.Context, who dev.Person, from net.IP) (*
 	if err != nil {
 		return nil, err
 	}
-	p := &person{email: who.Email, origin: e.Broker, key: key}
+	p := &person{email: who.Email, origin: e.Broker, key: key, roots: roots, from: from}
 	if p.Client, err = client.New(client.Config{Origin: e.Broker, RootCAs: roots, Key: key, Token: func() secret.Secret { return p.token }, UserAgent: "sega/bench"}); err != nil {
 		return nil, err
 	}
@@ -171,15 +175,38 @@ func (p *person) send(ctx context.Context, route string, body []byte) (*http.Res
 	if err != nil {
 		return nil, err
 	}
-	proof, err := p.key.Proof(http.MethodPost, p.origin+route, p.token, p.nonce)
+	m, err := p.prove(route, body)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json, application/problem+json")
-	req.Header.Set("Authorization", "DPoP "+string(p.token.Reveal()))
-	req.Header.Set(api.HeaderProof, proof)
+	for _, f := range m.fields {
+		req.Header.Set(f.Name, f.Value)
+	}
 	return p.http.Do(req)
+}
+
+// prove makes a request with its proof, by the nonce of the last answer.
+func (p *person) prove(route string, body []byte) (message, error) {
+	proof, err := p.key.Proof(http.MethodPost, p.origin+route, p.token, p.nonce)
+	return message{body: body, fields: []hpack.HeaderField{
+		{Name: "content-type", Value: "application/json"}, {Name: "accept", Value: "application/json, application/problem+json"},
+		{Name: "authorization", Value: "DPoP " + string(p.token.Reveal())}, {Name: strings.ToLower(api.HeaderProof), Value: proof}}}, err
+}
+
+// message implements caller. The first one makes a call of its own, by which it learns a nonce: that is good for all that are
+// sent within two minutes.
+func (p *person) message(ctx context.Context, route string, body []byte) (message, error) {
+	if p.nonce == "" {
+		if _, err := p.post(ctx, route, body); err != nil {
+			return message{}, err
+		}
+	}
+	return p.prove(route, body)
+}
+
+// connect implements caller.
+func (p *person) connect(ctx context.Context) (*wire, error) {
+	return dialWire(ctx, p.origin, p.roots, p.from)
 }
 
 // alike holds that an answer came over what all servers are compared on.

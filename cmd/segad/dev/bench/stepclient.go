@@ -7,15 +7,16 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
+	"net"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/net/http2/hpack"
 )
 
 const stepRoute = "/1.0/ssh/sign"
@@ -27,22 +28,15 @@ func (b *bench) stepLoad(clients, calls int) (loaded, error) {
 	if err != nil {
 		return loaded{}, err
 	}
-	l := load{route: stepRoute}
+	l := load{origin: s.origin, route: stepRoute, good: s.certified}
 	for i := range clients {
 		c, err := s.client(fmt.Sprintf("crowd-%03d", i))
 		if err != nil {
 			return loaded{}, err
 		}
-		defer c.http.CloseIdleConnections()
 		l.people = append(l.people, c)
 	}
-	if err := l.prepare(calls, stepKey); err != nil {
-		return loaded{}, err
-	}
-	if err := s.check(b.ctx, l.people[0]); err != nil {
-		return loaded{}, err
-	}
-	return l.measure(b.ctx, s.cmd.Process.Pid, s.cmd.Process.Pid)
+	return l.run(b.ctx, calls, stepKey, s.cmd.Process.Pid, s.cmd.Process.Pid)
 }
 
 // stepKey makes the wire form of a new key.
@@ -62,12 +56,12 @@ func stepKey() ([]byte, error) {
 type stepClient struct {
 	login, origin string
 	signer        jose.Signer
-	http          *http.Client
+	roots         *x509.CertPool
 }
 
 func (s *stepServer) client(login string) (*stepClient, error) {
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: s.provisioner}, new(jose.SignerOptions).WithType("JWT"))
-	return &stepClient{login: login, origin: s.origin, signer: signer, http: s.web()}, err
+	return &stepClient{login: login, origin: s.origin, signer: signer, roots: s.roots}, err
 }
 
 // token is a one-time token (provisioner/jwk.go and sign_ssh_options.go of step-ca).
@@ -78,59 +72,40 @@ func (c *stepClient) token() (string, error) {
 		"step": map[string]any{"ssh": map[string]any{"certType": "user", "keyID": c.login, "principals": []string{c.login}}}}).Serialize()
 }
 
-// post asks for a certificate of the key that body is.
-func (c *stepClient) post(ctx context.Context, route string, body []byte) ([]byte, error) {
+// message implements caller: it asks for a certificate of the key that body is.
+func (c *stepClient) message(_ context.Context, _ string, body []byte) (message, error) {
 	token, err := c.token()
 	if err != nil {
-		return nil, err
+		return message{}, err
 	}
 	raw, err := json.Marshal(map[string]any{"publicKey": body, "ott": token, "certType": "user", "keyID": c.login, "principals": []string{c.login}})
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.origin+route, bytes.NewReader(raw))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(resp.Body)
-	if err == nil {
-		err = alike(resp)
-	}
-	if err == nil && resp.StatusCode != http.StatusCreated {
-		err = fmt.Errorf("%s: %s", resp.Status, answer)
-	}
-	return answer, err
+	return message{body: raw, fields: []hpack.HeaderField{{Name: "content-type", Value: "application/json"}}}, err
 }
 
-// check holds that what is measured are certificates under the CA's key.
-func (s *stepServer) check(ctx context.Context, c caller) error {
-	wire, err := stepKey()
-	if err != nil {
-		return err
-	}
-	raw, err := c.post(ctx, stepRoute, wire)
-	if err != nil {
-		return err
-	}
+// connect implements caller.
+func (c *stepClient) connect(ctx context.Context) (*wire, error) {
+	return dialWire(ctx, c.origin, c.roots, net.IPv4(127, 0, 0, 1))
+}
+
+// certified holds that what is measured are certificates under the CA's key.
+func (s *stepServer) certified(asked, answered []byte) error {
 	var answer struct {
 		Certificate []byte `json:"crt"`
 	}
-	if err := json.Unmarshal(raw, &answer); err != nil {
+	if err := json.Unmarshal(answered, &answer); err != nil {
 		return err
 	}
-	key, err := ssh.ParsePublicKey(answer.Certificate)
+	key, err := ssh.ParsePublicKey(asked)
 	if err != nil {
 		return err
 	}
-	cert, ok := key.(*ssh.Certificate)
-	if !ok || !bytes.Equal(cert.Key.Marshal(), wire) || !bytes.Equal(cert.SignatureKey.Marshal(), s.userCA.Marshal()) {
-		return fmt.Errorf("it answers with %s", key.Type())
+	shown, err := ssh.ParsePublicKey(answer.Certificate)
+	if err != nil {
+		return err
 	}
-	return nil
+	cert, ok := shown.(*ssh.Certificate)
+	if !ok || !bytes.Equal(cert.SignatureKey.Marshal(), s.userCA.Marshal()) {
+		return fmt.Errorf("step-ca answers with %s", shown.Type())
+	}
+	return certifies(cert, key)
 }
