@@ -22,6 +22,7 @@ const (
 	KindSessionPause    = "session.pause"
 	KindSessionResume   = "session.resume"
 	KindSessionEnd      = "session.end"
+	KindSessionLost     = "session.lost"
 	KindRecordingHeads  = "recording.heads"
 	KindSpoolLow        = "spool.low"
 	KindSpoolFree       = "spool.free"
@@ -74,7 +75,7 @@ func Kinds() []string {
 	kinds := []string{
 		KindUserLogin, KindUserLogout, KindSessionRenew, KindAWSAssume, KindAWSReuse, KindAWSConsole,
 		KindSSHCert, KindSSHHop, KindSSHFront, KindSSHRefuse,
-		KindSessionStart, KindSessionCommand, KindSessionPause, KindSessionResume, KindSessionEnd, KindRecordingHeads, KindSpoolLow, KindSpoolFree, KindBastionDrain,
+		KindSessionStart, KindSessionCommand, KindSessionPause, KindSessionResume, KindSessionEnd, KindSessionLost, KindRecordingHeads, KindSpoolLow, KindSpoolFree, KindBastionDrain,
 		KindSFTPRead, KindSFTPWrite, KindSFTPList, KindSFTPRemove, KindSFTPRename, KindSFTPMkdir, KindSFTPRmdir,
 		KindSFTPSetstat, KindSFTPSymlink, KindSFTPLink, KindSFTPCopy, KindSFTPStat, KindSFTPRefuse,
 		KindForwardOpen, KindForwardClose, KindKeyAdd, KindKeyRemove,
@@ -92,7 +93,7 @@ func KnownKind(kind string) bool {
 	switch kind {
 	case KindUserLogin, KindUserLogout, KindSessionRenew, KindAWSAssume, KindAWSReuse, KindAWSConsole,
 		KindSSHCert, KindSSHHop, KindSSHFront, KindSSHRefuse,
-		KindSessionStart, KindSessionCommand, KindSessionPause, KindSessionResume, KindSessionEnd, KindRecordingHeads, KindSpoolLow, KindSpoolFree, KindBastionDrain,
+		KindSessionStart, KindSessionCommand, KindSessionPause, KindSessionResume, KindSessionEnd, KindSessionLost, KindRecordingHeads, KindSpoolLow, KindSpoolFree, KindBastionDrain,
 		KindSFTPRead, KindSFTPWrite, KindSFTPList, KindSFTPRemove, KindSFTPRename, KindSFTPMkdir, KindSFTPRmdir,
 		KindSFTPSetstat, KindSFTPSymlink, KindSFTPLink, KindSFTPCopy, KindSFTPStat, KindSFTPRefuse,
 		KindForwardOpen, KindForwardClose, KindKeyAdd, KindKeyRemove,

@@ -50,9 +50,15 @@ func (s *Server) reportOne(ctx context.Context, c *call, r api.Report) error {
 	op := operation{kind: r.Kind, name: "machine/" + c.session.Email, session: r.SessionID, reason: printable(r.Reason, 1000)}
 	var ssh state.SSHSession
 	if ofSession {
+		var lost int64
 		var err error
-		if ssh, err = s.sshOf(ctx, c, r.SessionID); err != nil {
-			return err
+		switch ssh, lost, err = s.sshOf(ctx, r.SessionID); {
+		case err != nil:
+			return unavailable(err)
+		case lost > 0 && r.Kind == audit.KindSessionEnd && api.IsID(api.IDSSH, r.SessionID):
+			return s.reportLost(ctx, c, r, lost)
+		case ssh.Node != c.session.Email:
+			return s.refuse(ctx, c, api.Errorf(api.KindNotFound, "this bastion has no session %q", printable(r.SessionID, 64)))
 		}
 		op.name, op.loginID = "host/"+ssh.Host, ssh.LoginID
 		op.actor = &audit.Actor{Kind: "user", Iss: ssh.Issuer, Sub: ssh.Subject, Email: ssh.Email}
@@ -64,34 +70,46 @@ func (s *Server) reportOne(ctx context.Context, c *call, r api.Report) error {
 	if event.Details, err = s.redact.details(r.Kind, r.Details); err != nil {
 		return s.refuse(ctx, c, api.Errorf(api.KindInvalid, "the report's details are not those of its kind").WithCause(err))
 	}
-	event.Node = c.session.Email // where it happened
-	if t := r.Time.UTC(); !r.Time.IsZero() && t.Before(event.Time.Add(time.Minute)) {
-		event.Time = t // a report may come late, not from the future
-	}
-	if r.Source != "" {
-		event.Source = printable(r.Source, 64)
-	}
+	s.asReported(c, &event, r)
 	if r.Kind == "ssh.refuse" {
 		event.Actor = audit.Actor{Kind: "anonymous"}
 		event.Resource = "machine/" + c.session.Email
 	}
-	_, err = s.Log.Append(ctx, []audit.Event{event}, func(ctx context.Context, tx store.Tx) error {
-		if err := state.UseReport(ctx, tx, c.session.Subject+"/"+r.ID, s.Now()); errors.Is(err, state.ErrExists) {
-			return errRepeat
-		} else if err != nil {
-			return err
-		}
-		return s.applyReport(ctx, tx, r, ssh)
-	})
+	err = s.appendReport(ctx, c, r, event, func(ctx context.Context, tx store.Tx) error { return s.applyReport(ctx, tx, r, ssh) })
 	switch {
-	case errors.Is(err, errRepeat), errors.Is(err, store.ErrDuplicate):
-		return nil
 	case errors.Is(err, errRevoked):
 		return s.deny(ctx, event, nil, revokedProblem())
 	case errors.Is(err, audit.ErrInvalid):
 		return s.refuse(ctx, c, api.Errorf(api.KindInvalid, "the report is not a valid event").WithCause(err))
 	}
 	return unavailable(err)
+}
+
+// asReported takes over where and when a bastion says that it happened.
+func (s *Server) asReported(c *call, e *audit.Event, r api.Report) {
+	e.Node = c.session.Email
+	if t := r.Time.UTC(); !r.Time.IsZero() && t.Before(e.Time.Add(time.Minute)) {
+		e.Time = t // a report may come late, not from the future
+	}
+	if r.Source != "" {
+		e.Source = printable(r.Source, 64)
+	}
+}
+
+// appendReport writes the event of a report, once.
+func (s *Server) appendReport(ctx context.Context, c *call, r api.Report, e audit.Event, apply func(context.Context, store.Tx) error) error {
+	_, err := s.Log.Append(ctx, []audit.Event{e}, func(ctx context.Context, tx store.Tx) error {
+		if err := state.UseReport(ctx, tx, c.session.Subject+"/"+r.ID, s.Now()); errors.Is(err, state.ErrExists) {
+			return errRepeat
+		} else if err != nil {
+			return err
+		}
+		return apply(ctx, tx)
+	})
+	if errors.Is(err, errRepeat) || errors.Is(err, store.ErrDuplicate) {
+		return nil
+	}
+	return err
 }
 
 // applyReport moves the session on. A start needs that nothing was revoked since the hop (R4).
@@ -133,16 +151,15 @@ func hostShown(ctx context.Context, tx store.Tx, r api.Report) error {
 	return state.SetSSHHost(ctx, tx, r.SessionID, uint64(serial))
 }
 
-// sshOf returns the SSH session of an ID, where it is of this bastion.
-func (s *Server) sshOf(ctx context.Context, c *call, id string) (state.SSHSession, error) {
-	var v state.SSHSession
-	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
+// sshOf returns the SSH session of an ID. Where there is none, lost is how long the log had been that the database was
+// restored from, whose session it may be; 0 where nothing was lost.
+func (s *Server) sshOf(ctx context.Context, id string) (v state.SSHSession, lost int64, err error) {
+	err = s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		var err error
-		v, err = state.SSHByID(ctx, tx, id)
+		if v, err = state.SSHByID(ctx, tx, id); errors.Is(err, state.ErrNotFound) {
+			lost, err = state.LastMark(ctx, tx)
+		}
 		return err
 	})
-	if errors.Is(err, state.ErrNotFound) || err == nil && v.Node != c.session.Email {
-		return v, s.refuse(ctx, c, api.Errorf(api.KindNotFound, "this bastion has no session %q", printable(id, 64)))
-	}
-	return v, unavailable(err)
+	return v, lost, err
 }

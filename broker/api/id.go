@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/base64"
+	"strings"
 
 	"sega/keychain/secret"
 )
@@ -16,13 +17,24 @@ const (
 	IDKey     = "key_"
 )
 
-var idEncoding = base32.NewEncoding("abcdefghijkmnpqrstuvwxyz23456789").WithPadding(base32.NoPadding)
+const (
+	idAlphabet = "abcdefghijkmnpqrstuvwxyz23456789"
+	idLength   = 20
+)
+
+var idEncoding = base32.NewEncoding(idAlphabet).WithPadding(base32.NoPadding)
 
 // NewID returns prefix and 100 random bits as 20 lower-case letters and digits.
 func NewID(prefix string) string {
 	b := make([]byte, 13)
 	rand.Read(b)
-	return prefix + idEncoding.EncodeToString(b)[:20]
+	return prefix + idEncoding.EncodeToString(b)[:idLength]
+}
+
+// IsID reports whether s has the form of what NewID returns for prefix.
+func IsID(prefix, s string) bool {
+	id, ok := strings.CutPrefix(s, prefix)
+	return ok && len(id) == idLength && strings.Trim(id, idAlphabet) == ""
 }
 
 // NewToken returns prefix and 32 random bytes, base64url.

@@ -171,7 +171,7 @@ type FrontRequest struct {
 // actor from its own record of the session and accepts only kinds that a bastion may report:
 // session.start, session.pause, session.resume, session.end, forward.open (of what was refused without
 // a question), forward.close, recording.heads, spool.low, spool.free, bastion.drain, ssh.refuse. Repeats
-// of an ID are accepted and have no effect.
+// of an ID are accepted and have no effect. The end of a session that a restore of the broker has lost becomes session.lost.
 type Report struct {
 	ID        string          `json:"id"` // UUIDv7 chosen by the bastion
 	Time      time.Time       `json:"time"`

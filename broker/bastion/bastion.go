@@ -25,7 +25,7 @@ import (
 )
 
 // Control is the broker, as the bastion needs it. broker/client implements it. Errors of the broker
-// are *api.Problem; all else means that it did not answer.
+// are *api.Problem; all else means that it did not answer, and ErrNoSession that it was not asked.
 type Control interface {
 	Hop(ctx context.Context, r api.HopRequest) (api.Hop, error)
 	Report(ctx context.Context, reports []api.Report) error

@@ -275,3 +275,26 @@ func TestRefusedReportBlocksNoOther(t *testing.T) {
 		t.Errorf("refused report is not in quarantine: %v", err)
 	}
 }
+
+// TestReportsWaitForASession: what the broker says of the bastion's own session, as that its log was restored, refuses
+// no report.
+func TestReportsWaitForASession(t *testing.T) {
+	f := newFakeControl(t)
+	tries := make(chan struct{}, 1)
+	f.onReport = func(api.Report) error {
+		select {
+		case tries <- struct{}{}:
+		default:
+		}
+		return fmt.Errorf("%w: %w", ErrNoSession, api.Errorf(api.KindConflict, "the log was restored"))
+	}
+	w := start(t, f)
+	item := w.b.reports.put(api.Report{ID: newEventID(), Kind: kindEnd, SessionID: killedID})
+	<-tries
+	f.set(func() { f.onReport = nil })
+	<-item.settled
+	if item.refused != nil {
+		t.Errorf("refused: %v", item.refused)
+	}
+	f.only(t, kindEnd)
+}

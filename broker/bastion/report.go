@@ -32,8 +32,14 @@ const (
 
 func newEventID() string { return audit.NewID() }
 
+// ErrNoSession is in errors of a Control that has no session of its own at the broker: they say nothing of what was asked.
+var ErrNoSession = errors.New("no session at the broker")
+
 // permanent reports whether the broker will never take what it has refused with err.
 func permanent(err error) bool {
+	if errors.Is(err, ErrNoSession) {
+		return false
+	}
 	var p *api.Problem
 	return errors.As(err, &p) && slices.Contains([]api.Kind{api.KindInvalid, api.KindNotFound, api.KindConflict, api.KindDenied}, p.Kind)
 }

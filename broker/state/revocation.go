@@ -95,6 +95,12 @@ func MarkKnown(ctx context.Context, q Querier, size int64, root string) (bool, e
 	return n > 0, err
 }
 
+// LastMark is the size of the largest tree that is known to be lost, 0 where none is: this log was never restored.
+func LastMark(ctx context.Context, q Querier) (size int64, err error) {
+	err = q.QueryRowContext(ctx, `SELECT COALESCE(MAX(size), 0) FROM marks`).Scan(&size)
+	return size, err
+}
+
 // UseMark records a mark; ErrExists where it came before.
 func UseMark(ctx context.Context, q Querier, size int64, root string) error {
 	return insert(ctx, q, `INSERT INTO marks (size, root) VALUES (?, ?)`, size, root)

@@ -126,6 +126,13 @@ func TestMarks(t *testing.T) {
 		use := func() error {
 			return d.try(func(ctx context.Context, q state.Querier) error { return state.UseMark(ctx, q, 7, "root") })
 		}
+		last := func(size int64) func(ctx context.Context, q state.Querier) (bool, error) {
+			return func(ctx context.Context, q state.Querier) (bool, error) {
+				n, err := state.LastMark(ctx, q)
+				return n == size, err
+			}
+		}
+		want(d, last(0), true)
 		want(d, known(7, "root"), false)
 		if err := use(); err != nil {
 			t.Fatal(err)
@@ -133,6 +140,7 @@ func TestMarks(t *testing.T) {
 		want(d, known(7, "root"), true)
 		want(d, known(7, "another"), false)
 		want(d, known(8, "root"), false)
+		want(d, last(7), true)
 		if err := use(); !errors.Is(err, state.ErrExists) {
 			t.Errorf("got %v", err)
 		}

@@ -60,6 +60,7 @@ type evidence struct {
 	heads    []recording.Head
 	commands []command
 	unlisted int   // commands beyond maxCommands
+	lost     bool  // a bastion says that it has ended, and the log was restored from before it
 	files    int64 // operations on files
 	forwards int64 // forwards that were asked for
 }
@@ -109,6 +110,9 @@ func (c *collector) add(_ int64, e audit.Event) error {
 		}
 		v.end = &e
 		return read(e, &v.ended)
+	case "session.lost":
+		c.of(e.SessionID).lost = true
+		return nil
 	case "session.command":
 		v, d := c.of(e.SessionID), commandDetails{}
 		err := read(e, &d)
@@ -244,6 +248,10 @@ func (s *session) evidenceOf(ctx context.Context, id string) (*evidence, error) 
 		}
 	}
 	v := c.sessions[id]
+	if v != nil && v.start == nil && v.lost {
+		return nil, withKind(api.KindNotFound, withHint(errors.New("the log was restored from a backup that does not have the start of "+id+": whose it was nobody knows"),
+			"what the bastion says of it: sega audit query session:%s --json; its recording is in the bucket, for a recipient's identity", id))
+	}
 	if v == nil || v.start == nil {
 		return nil, withKind(api.KindNotFound, withHint(errors.New("no such session, or none that you may see: "+id), "run: sega audit query --kind session.start"))
 	}

@@ -16,6 +16,7 @@ import (
 	"sega/audit"
 	"sega/broker/api"
 	"sega/broker/api/dpop"
+	"sega/broker/bastion"
 	"sega/broker/client"
 	"sega/cmd/segad/config"
 	"sega/keychain/atomicfile"
@@ -185,8 +186,7 @@ func (c *control) with(ctx context.Context, call func() error) error {
 	token := c.current()
 	if token.Empty() {
 		if err := c.session(ctx, token); err != nil {
-			c.log.Warn("no session at the broker", withNext(err)...)
-			return err
+			return c.noSession(err)
 		}
 		token = c.current()
 	}
@@ -198,10 +198,15 @@ func (c *control) with(ctx context.Context, call func() error) error {
 		return err
 	}
 	if err := c.session(ctx, token); err != nil {
-		c.log.Warn("no session at the broker", withNext(err)...)
-		return err
+		return c.noSession(err)
 	}
 	return call()
+}
+
+// noSession keeps what the broker says of our session apart from what it says of a call.
+func (c *control) noSession(err error) error {
+	c.log.Warn(bastion.ErrNoSession.Error(), withNext(err)...)
+	return fmt.Errorf("%w: %w", bastion.ErrNoSession, err)
 }
 
 // Hop implements bastion.Control.

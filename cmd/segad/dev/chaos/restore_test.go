@@ -28,6 +28,7 @@ type restoring struct {
 	old   identity // certified before the backup, where that has any
 	gap   identity // certified in the part that gets lost
 	size  int64    // of the log when it was set back
+	lives string   // session of the gap that goes on when the log is set back; "": none
 }
 
 // TestRestore puts an older copy of the database back (R10).
@@ -50,6 +51,8 @@ func TestRestore(t *testing.T) {
 			x.workInGap(tc.restarts)
 			if tc.outgrown || tc.marked {
 				x.bastion.stop()
+			} else {
+				x.liveOn()
 			}
 			x.putBack(backup, tc.marked)
 			if tc.outgrown {
@@ -126,6 +129,50 @@ func (x *restoring) workInGap(restart bool) {
 		}
 		return err
 	})
+}
+
+// liveOn leaves a session open whose end comes when the log knows nothing of it.
+func (x *restoring) liveOn() {
+	x.t.Helper()
+	x.mustOpen(x.gap, "cat", false).echo(x.t, "in the gap")
+	b := newBook()
+	if _, err := b.read(x.source(), newLedger()); err != nil {
+		x.t.Fatal(err)
+	}
+	starts := b.of("session.start")
+	x.lives = starts[len(starts)-1].SessionID
+}
+
+// landed waits for the end of that session: an event of the bastion's own, and of no session that the log knows.
+func (x *restoring) landed() {
+	x.t.Helper()
+	if x.lives == "" {
+		return
+	}
+	b := newBook()
+	devtest.Eventually(x.t, 20*time.Second, "no session.lost", func() error {
+		if _, err := b.read(x.source(), newLedger()); err != nil {
+			return err
+		}
+		if len(b.of("session.lost")) == 0 {
+			return errNotNow
+		}
+		return nil
+	})
+	for _, e := range b.of("session.lost") {
+		if e.SessionID != x.lives || e.Outcome != audit.Unknown || e.Actor.Kind != "machine" || !strings.Contains(string(e.Details), `"verdict"`) {
+			x.t.Errorf("session.lost of %s, want %s: %s %+v %s", e.SessionID, x.lives, e.Outcome, e.Actor, e.Details)
+		}
+	}
+	for _, e := range b.events {
+		if e.SessionID == x.lives && e.Kind != "session.lost" {
+			x.t.Errorf("the log says more of it: %s %s", e.Kind, e.Outcome)
+		}
+	}
+	x.spoolEmpty()
+	if entries, err := os.ReadDir(x.bfile.Recordings + "/" + x.lives); err != nil || len(entries) == 0 {
+		x.t.Errorf("its recording is not in the bucket: %d objects, %v", len(entries), err)
+	}
 }
 
 // remembered is the size of the log in the bastion's own mark.
@@ -281,6 +328,7 @@ func (x *restoring) goOn() {
 		x.t.Errorf("stop the bastion: exit %d", code)
 	}
 	x.startBastion("--accept-new-log")
+	x.landed()
 	x.opensNothing()
 	alice, _ := x.login("alice@example.com", nil)
 	id := mustCertify(x.t, alice)
@@ -304,6 +352,11 @@ func (x *restoring) acceptedBy(p *devtest.Person) {
 		x.t.Errorf("login --accept-new-log: exit %d\n%s", res.Code, res.Err)
 	}
 	x.spoolEmpty()
+	if x.lives != "" {
+		if res := p.Sega("audit", "show", x.lives); res.Code == 0 || !strings.Contains(res.Err, "restored from a backup") {
+			x.t.Errorf("audit show of a lost session: exit %d\n%s%s", res.Code, res.Out, res.Err)
+		}
+	}
 	verify(p)
 	if events := p.Events("--kind", "log.recovery"); len(events) != 1 {
 		x.t.Errorf("%d log.recovery events shown", len(events))
