@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -346,31 +345,6 @@ func TestCompletion(t *testing.T) {
 	a, out, _ := testApp(t)
 	if code := run(t.Context(), []string{"__complete", "audit", "query", "--kind", "session.c"}, a); code != 0 || !strings.Contains(out.String(), "session.command\n") {
 		t.Errorf("exit %d: %s", code, out)
-	}
-}
-
-// TestColumns: more rows than are looked at are printed as they come, and stay rows.
-func TestColumns(t *testing.T) {
-	var out bytes.Buffer
-	c := newColumns(&out, "A", "LONG HEADER", "C")
-	for i := range 3 * columnsPage {
-		cell := "x"
-		if i == 2*columnsPage {
-			cell = "ein breites Größenfeld"
-		}
-		if err := c.row(strconv.Itoa(i), cell, "end"); err != nil {
-			t.Fatal(err)
-		}
-		if i == columnsPage+1 && len(c.held) > 0 {
-			t.Error("rows are held")
-		}
-	}
-	if err := c.flush(); err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 3*columnsPage+1 || lines[0] != "A    LONG HEADER  C" || lines[1] != "0    x            end" || lines[len(lines)-1] != "599  x            end" || lines[2*columnsPage+1] != "400  ein breites Größenfeld  end" {
-		t.Errorf("got\n%s", out.String())
 	}
 }
 

@@ -5,10 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 )
@@ -136,21 +134,6 @@ func exactly(names ...string) cobra.PositionalArgs {
 		}
 		return atMost(len(names))(nil, args)
 	}
-}
-
-// table writes aligned columns; what stands in them came from elsewhere and is escaped.
-func table(w io.Writer, header []string, rows [][]string) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range append([][]string{header}, rows...) {
-		cells := make([]string, len(row))
-		for i, cell := range row {
-			cells[i] = strings.ReplaceAll(strings.ReplaceAll(escape(cell), "\n", `\n`), "\t", `\t`)
-		}
-		if _, err := fmt.Fprintln(t, strings.Join(cells, "\t")); err != nil {
-			return err
-		}
-	}
-	return t.Flush()
 }
 
 // jsonLines writes one object a line.

@@ -158,14 +158,18 @@ func showPlan(w io.Writer, p api.Plan) {
 	case p.Blocks:
 		fmt.Fprintln(w, "  is let in no more until: sega unblock user")
 	}
+	var rows [][]string
 	for _, v := range p.Sessions {
-		fmt.Fprintf(w, "%s\n", strings.TrimRight(fmt.Sprintf("  ends        %-5s %s %s", v.Kind, v.ID, escape(at(v))), " "))
+		rows = append(rows, []string{"  ends      ", fmt.Sprintf("%-5s %s %s", v.Kind, v.ID, at(v))})
 	}
 	if n := len(p.Certificates); n > 0 {
-		fmt.Fprintf(w, "  worthless   %d SSH certificates, the last of which would have lived until %s\n", n, stamp(p.Certificates[n-1].Until))
+		rows = append(rows, []string{"  worthless ", fmt.Sprintf("%d SSH certificates, the last of which would have lived until %s", n, stamp(p.Certificates[n-1].Until))})
 	}
 	for _, v := range lasting(p.AWS) {
-		fmt.Fprintf(w, "  lives on    AWS credentials of %s until %s: AWS does not take them back\n", escape(v.What), stamp(v.Until))
+		rows = append(rows, []string{"  lives on  ", fmt.Sprintf("AWS credentials of %s until %s: AWS does not take them back", v.What, stamp(v.Until))})
+	}
+	if len(rows) > 0 {
+		_ = table(w, rows[0], rows[1:])
 	}
 }
 
@@ -193,7 +197,9 @@ func lasting(all []api.Outstanding) []api.Outstanding {
 }
 
 func showReceipt(w io.Writer, r api.Receipt) error {
-	fmt.Fprintf(w, "revoked at %s, event %s, log index %d\n", stamp(r.Time), r.EventID, r.Index)
+	if err := table(w, []string{fmt.Sprintf("revoked at %s, event %s, log index %d", stamp(r.Time), r.EventID, r.Index)}, nil); err != nil {
+		return err
+	}
 	var rows [][]string
 	for _, p := range r.Points {
 		rows = append(rows, []string{p.Name, pointState(p)})

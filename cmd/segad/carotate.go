@@ -10,13 +10,14 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"sega/broker/api"
+	"sega/cmd/sega/columns"
 	"sega/cmd/segad/config"
 )
 
@@ -151,22 +152,31 @@ func problemText(p api.Problem) error {
 
 // showCAs writes where CAs stand: all of them, or one.
 func showCAs(w io.Writer, all api.CAs, only string) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "trust\tversion %d\n", all.Version)
+	fmt.Fprintf(w, "trust bundles of version %d\n", all.Version)
+	t := columns.New(w, "CA", "WHAT", "WHICH", "VERSION", "STATE")
+	lines := ""
 	for _, ca := range all.CAs {
-		if only == "" || ca.Name == only {
-			showCA(t, ca)
+		if only != "" && ca.Name != only {
+			continue
+		}
+		showCA(t, ca)
+		for _, k := range ca.Keys {
+			if k.Phase != "retired" {
+				lines += fmt.Sprintf("%-6s  %-7s  %s\n", ca.Name, k.Phase, k.Line)
+			}
 		}
 	}
 	_ = t.Flush()
+	fmt.Fprint(w, lines) // as wide as they are: somebody copies them
 }
 
-func showCA(w io.Writer, ca api.CA) {
+func showCA(t *columns.Table, ca api.CA) {
+	row := func(cells ...string) { _ = t.Row(append([]string{ca.Name}, cells...)...) }
 	for _, k := range ca.Keys {
-		fmt.Fprintf(w, "%s\t%s\t%s\tversion %d\t%s\n", ca.Name, k.Phase, k.Fingerprint, k.Version, keyTimes(k))
+		row(k.Phase, k.Fingerprint, strconv.FormatInt(k.Version, 10), keyTimes(k))
 	}
 	for _, key := range ca.New {
-		fmt.Fprintf(w, "%s\tnew\t%s\t\tin the configuration alone\n", ca.Name, key)
+		row("new", key, "", "in the configuration alone")
 	}
 	for _, s := range ca.Seen {
 		word := "has said nothing"
@@ -176,21 +186,16 @@ func showCA(w io.Writer, ca api.CA) {
 		case s.Version > 0:
 			word = fmt.Sprintf("has version %d, said %s", s.Version, s.At.Format(time.RFC3339))
 		}
-		fmt.Fprintf(w, "%s\t  %s\t%s\t\t%s\n", ca.Name, s.Kind, s.Name, word)
+		row("  "+s.Kind, s.Name, "", word)
 	}
 	if len(ca.ByHand) > 0 {
-		fmt.Fprintf(w, "%s\t  by hand\t%s\t\tnot enrolled: see to their TrustedUserCAKeys\n", ca.Name, strings.Join(ca.ByHand, " "))
+		row("  by hand", "", "", "not enrolled, see to their TrustedUserCAKeys: "+strings.Join(ca.ByHand, " "))
 	}
 	if !ca.Signing {
-		fmt.Fprintf(w, "%s\t\tDOES NOT SIGN\t\tsee the broker's log\n", ca.Name)
+		row("", "DOES NOT SIGN", "", "see the broker's log")
 	}
 	if ca.Next != "publish" {
-		fmt.Fprintf(w, "%s\tto do\tsegad ca %s %s\t\t%s\n", ca.Name, ca.Next, ca.Name, notYet(ca))
-	}
-	for _, k := range ca.Keys {
-		if k.Phase != "retired" {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", ca.Name, k.Phase, k.Line)
-		}
+		row("to do", fmt.Sprintf("segad ca %s %s", ca.Next, ca.Name), "", notYet(ca))
 	}
 }
 

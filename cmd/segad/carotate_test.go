@@ -19,17 +19,17 @@ func TestShowCAs(t *testing.T) {
 		want string
 	}{
 		"waits for a host": {api.CA{Name: "hop", Signing: true, Next: "rotate", Keys: []api.CAKey{next}, Seen: []api.CASeen{{Kind: "host", Name: "web-1"}}},
-			"trust  version 7\nhop    next    SHA256:b             version 2  since 2026-01-31T08:00:00Z\nhop      host  web-1                           has said nothing\n" +
-				"hop    to do   segad ca rotate hop             when all of them have the next key\nhop    next    ssh-ed25519 B\n"},
+			"CA   WHAT    WHICH                VERSION  STATE\nhop  next    SHA256:b             2        since 2026-01-31T08:00:00Z\nhop    host  web-1                         has said nothing\n" +
+				"hop  to do   segad ca rotate hop           when all of them have the next key\nhop     next     ssh-ed25519 B\n"},
 		"waits for a time": {api.CA{Name: "hop", Signing: true, Next: "retire", NotYet: at},
-			"trust  version 7\nhop    to do  segad ca retire hop    not before 2026-01-31T08:00:00Z\n"},
+			"CA   WHAT   WHICH                VERSION  STATE\nhop  to do  segad ca retire hop           not before 2026-01-31T08:00:00Z\n"},
 		"waits for nothing": {api.CA{Name: "hop", Signing: true, Next: "rotate", Seen: []api.CASeen{{Kind: "host", Name: "web-1", Seen: true}}},
-			"trust  version 7\nhop      host  web-1                  has the next key\nhop    to do   segad ca rotate hop    \n"},
+			"CA   WHAT    WHICH                VERSION  STATE\nhop    host  web-1                         has the next key\nhop  to do   segad ca rotate hop\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
 			showCAs(&out, api.CAs{Version: 7, CAs: []api.CA{c.ca}}, "")
-			if diff := cmp.Diff(c.want, out.String()); diff != "" {
+			if diff := cmp.Diff("trust bundles of version 7\n"+c.want, out.String()); diff != "" {
 				t.Errorf("-want +got\n%s", diff)
 			}
 		})

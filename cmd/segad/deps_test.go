@@ -17,9 +17,10 @@ var allowed = []struct {
 	may  []string
 	whys string
 }{
-	{"cmd/sega", []string{"broker/api", "broker/api/dpop", "broker/client", "idp", "keychain", "keychain/atomicfile", "keychain/secret", "audit", "audit/query", "audit/recording", "audit/recording/export", "audit/recording/screen", "sshca", "cmd/sega/agent", "cmd/sega/awsconfig", "cmd/sega/browse", "cmd/sega/doctor", "cmd/sega/endpoint", "cmd/sega/host", "cmd/sega/inherited", "cmd/sega/picker"}, "a laptop carries no server"},
+	{"cmd/sega", []string{"broker/api", "broker/api/dpop", "broker/client", "idp", "keychain", "keychain/atomicfile", "keychain/secret", "audit", "audit/query", "audit/recording", "audit/recording/export", "audit/recording/screen", "sshca", "cmd/sega/agent", "cmd/sega/awsconfig", "cmd/sega/browse", "cmd/sega/columns", "cmd/sega/doctor", "cmd/sega/endpoint", "cmd/sega/host", "cmd/sega/inherited", "cmd/sega/picker"}, "a laptop carries no server"},
 	{"cmd/sega/agent", []string{"broker/api", "keychain/secret", "sshca", "cmd/sega/endpoint"}, "how a session is stored and shown to the broker is the command's"},
 	{"cmd/sega/awsconfig", []string{"keychain/atomicfile"}, "files of AWS's tools"},
+	{"cmd/sega/columns", nil, "a leaf: segad prints tables, too"},
 	{"cmd/sega/endpoint", []string{"broker/api", "keychain/secret"}, "what AWS's SDKs ask, over HTTP"},
 	{"cmd/sega/host", []string{"broker/api", "broker/api/dpop", "broker/client", "keychain/atomicfile", "keychain/secret", "sshca", "sshca/krl"}, "runs on hosts: it links no more than the rest of sega does"},
 	{"cmd/sega/inherited", nil, "what the process was started with: it runs before everything"},
