@@ -107,7 +107,7 @@ func (s *Server) sendRecording(ctx context.Context, c *call, v wanted, of record
 	f := &recordingTail{s: s, stands: stands, wanted: v, in: in}
 	return effect{reply: stream(func(w http.ResponseWriter) {
 		if err := f.run(ctx, w); err != nil {
-			s.Logger.Error("recording broke off", "request", c.id, "error", err)
+			s.Logger.Log(ctx, s.levelOf(c.request, err), "recording broke off", "request", c.id, "error", err)
 			panic(http.ErrAbortHandler) // the client must not take it for whole
 		}
 	})}, nil
@@ -260,7 +260,7 @@ func (f *recordingTail) send(ctx context.Context, w http.ResponseWriter) error {
 	}
 	control := http.NewResponseController(w)
 	if err := control.Flush(); err != nil {
-		return err
+		return errors.Join(errHungUp, err)
 	}
 	// A deadline that passes between two pieces would end the stream.
 	_ = control.SetWriteDeadline(time.Time{})

@@ -462,7 +462,7 @@ func (s *Server) fail(w http.ResponseWriter, c *call, err error) int {
 	p := *asProblem(err)
 	p.RequestID, p.Status = c.id, p.Kind.Status()
 	if p.Cause != nil || p.Status >= http.StatusInternalServerError {
-		s.Logger.Error("request failed", "request", c.id, "route", c.request.Pattern, "kind", string(p.Kind), "detail", p.Detail, "cause", fmt.Sprint(p.Cause))
+		s.Logger.Log(c.request.Context(), s.levelOf(c.request, err), "request failed", "request", c.id, "route", c.request.Pattern, "kind", string(p.Kind), "detail", p.Detail, "cause", fmt.Sprint(p.Cause))
 	}
 	s.stamp(w)
 	if p.RetrySecs > 0 {
@@ -474,6 +474,9 @@ func (s *Server) fail(w http.ResponseWriter, c *call, err error) int {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p)
+	if s.hungUp(c.request, err) {
+		return statusHungUp
+	}
 	return p.Status
 }
 
@@ -482,7 +485,7 @@ func decode(c *call, v any) error {
 	d := json.NewDecoder(c.request.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return api.Errorf(api.KindInvalid, "the request's body is not the JSON that this endpoint takes").WithCause(err)
+		return api.Errorf(api.KindInvalid, "the request's body is not the JSON that this endpoint takes").WithCause(cutOff(c.request, err))
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return api.Errorf(api.KindInvalid, "the request's body goes on after its JSON")

@@ -24,7 +24,7 @@ func (s *Server) streamRows(ctx context.Context, w http.ResponseWriter, c *call,
 		return out.emit(v)
 	}
 	if err := each(emit); err != nil {
-		s.Logger.Error("stream broke off", "request", c.id, "error", err)
+		s.Logger.Log(ctx, s.levelOf(c.request, err), "stream broke off", "request", c.id, "error", err)
 		_ = out.Flush()
 		return
 	}
@@ -80,7 +80,11 @@ func unhurried(w http.ResponseWriter) io.Writer {
 	_ = c.SetWriteDeadline(time.Time{})
 	return writerFunc(func(p []byte) (int, error) {
 		_ = c.SetWriteDeadline(time.Now().Add(streamWrite))
-		return w.Write(p)
+		n, err := w.Write(p)
+		if err != nil {
+			err = errors.Join(errHungUp, err)
+		}
+		return n, err
 	})
 }
 
