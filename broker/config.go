@@ -16,6 +16,7 @@ import (
 	"sega/audit/store"
 	"sega/broker/awssts"
 	"sega/broker/policy"
+	"sega/broker/state"
 	"sega/idp"
 	"sega/keychain/secret"
 	"sega/sshca"
@@ -140,9 +141,10 @@ type Config struct {
 	DeviceGrant           bool
 	TrustEmail            bool // e-mails that the IdP does not call verified name people too
 	Log                   store.Log
-	LogKey                string // note verifier key of the log
-	Mark                  []byte // checkpoint that an earlier run of this node has seen last; nil: none
-	Peers                 bool   // other brokers may have the same log
+	LogKey                string         // note verifier key of the log
+	Mark                  []byte         // checkpoint that an earlier run of this node has seen last; nil: none
+	Revoked               *state.Revoked // what stood revoked when Mark was noted; nil: nobody knows
+	Peers                 bool           // other brokers may have the same log
 	Policy                *policy.Engine
 	Verifier              Verifier
 	Device                DeviceFlow

@@ -17,7 +17,7 @@ import (
 // restored has the log say that it was restored, from one of 100 events.
 func (w *world) restored() {
 	w.t.Helper()
-	if err := w.s.recover(context.Background(), audit.Event{}, "bastion-1", tlog.Tree{N: 100, Hash: tlog.RecordHash([]byte("lost"))}, 1); err != nil {
+	if err := w.s.recover(context.Background(), audit.Event{}, "bastion-1", tlog.Tree{N: 100, Hash: tlog.RecordHash([]byte("lost"))}, 1, nil); err != nil {
 		w.t.Fatal(err)
 	}
 }

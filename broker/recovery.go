@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"strconv"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -35,7 +36,11 @@ func (s *Server) checkMark(ctx context.Context, c *call, bastion string) error {
 	if mark.Tree.N <= s.voided {
 		return restored(mark.Tree.N)
 	}
-	if err := s.recover(ctx, audit.Event{RequestID: c.id, Source: c.source.String()}, bastion, mark.Tree, have); err != nil {
+	var stood *state.Revoked
+	if len(s.Mark) == 0 {
+		stood = s.Revoked // no mark of our own has shown that the log is the one of that time
+	}
+	if err := s.recover(ctx, audit.Event{RequestID: c.id, Source: c.source.String()}, bastion, mark.Tree, have, stood); err != nil {
 		return err
 	}
 	return restored(mark.Tree.N)
@@ -60,7 +65,7 @@ func (s *Server) checkOwnMark(ctx context.Context) error {
 		return err
 	}
 	s.voided = mark.Tree.N
-	return s.recover(ctx, audit.Event{}, s.Node, mark.Tree, have)
+	return s.recover(ctx, audit.Event{}, s.Node, mark.Tree, have, s.Revoked)
 }
 
 // holds reports whether the log is a continuation of a tree that somebody remembers, and its size.
@@ -73,13 +78,15 @@ func (s *Server) holds(ctx context.Context, mark tlog.Tree) (have int64, held bo
 	return tree.N, root == mark.Hash, unavailable(err)
 }
 
-// recover voids everything that the missing part of the log may have decided, and says so in the
-// log, once for each mark. e says which request brought the mark.
-func (s *Server) recover(ctx context.Context, e audit.Event, by string, mark tlog.Tree, have int64) error {
+// recover voids everything that the missing part of the log may have decided, revokes again what is known to have stood
+// revoked at its end (nil: nothing is known), and says so in the log, once for each mark. e says which request brought the mark.
+func (s *Server) recover(ctx context.Context, e audit.Event, by string, mark tlog.Tree, have int64, stood *state.Revoked) error {
 	known := false
-	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
-		var err error
-		known, err = state.MarkKnown(ctx, tx, mark.N, mark.Hash.String())
+	var forgotten state.Revoked
+	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) (err error) {
+		if known, err = state.MarkKnown(ctx, tx, mark.N, mark.Hash.String()); err == nil && stood != nil {
+			forgotten, err = state.Forgotten(ctx, tx, *stood)
+		}
 		return err
 	})
 	if err != nil || known {
@@ -89,18 +96,39 @@ func (s *Server) recover(ctx context.Context, e audit.Event, by string, mark tlo
 	e.V, e.ID, e.Time, e.Kind, e.Outcome, e.Actor = 1, audit.NewID(), s.Now().UTC(), audit.KindLogRecovery, audit.Success, audit.Actor{Kind: audit.ActorSystem}
 	e.Action, e.Resource, e.PolicyDigest, e.PolicyIDs, e.Node = api.NewID("act_"), "log/"+s.Node, s.Policy.Set().Digest(), []string{}, s.Node
 	err = setDetails(&e, map[string]any{"remembered_size": mark.N, "remembered_root": mark.Hash.String(), "restored_size": have, "reported_by": by,
-		"effect": "every session and certificate is void; serials start a new era"})
+		"effect": "every session and certificate is void; serials start a new era", "revoked_again": revokedAgain(stood, forgotten)})
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
 	defer cancel()
 	_, err = s.Log.Append(ctx, []audit.Event{e}, func(ctx context.Context, tx store.Tx) error {
-		return errors.Join(state.UseMark(ctx, tx, mark.N, mark.Hash.String()), state.Recover(ctx, tx, s.Now()))
+		return errors.Join(state.UseMark(ctx, tx, mark.N, mark.Hash.String()), state.Recover(ctx, tx, s.Now()), state.RevokeAgain(ctx, tx, forgotten, tx.Next, s.Now()))
 	})
 	if err != nil && !errors.Is(err, state.ErrExists) { // another came with the same mark
 		return unavailable(err)
 	}
 	s.serials.forget()
 	return nil
+}
+
+// maxNamed bounds how many of a kind the event of a recovery names.
+const maxNamed = 1000
+
+// revokedAgain is what that event says of what was revoked again, nil where nobody knows what stood revoked.
+func revokedAgain(stood *state.Revoked, f state.Revoked) any {
+	if stood == nil {
+		return nil
+	}
+	people, hosts, certs := []string{}, []string{}, []string{}
+	for _, b := range f.People[:min(len(f.People), maxNamed)] {
+		people = append(people, b.Issuer+" "+b.Subject+" "+b.Email)
+	}
+	for _, b := range f.Hosts[:min(len(f.Hosts), maxNamed)] {
+		hosts = append(hosts, b.Host)
+	}
+	for _, c := range f.Certs[:min(len(f.Certs), maxNamed)] {
+		certs = append(certs, c.Profile+" "+strconv.FormatUint(c.Serial, 10))
+	}
+	return map[string]any{"people": people, "hosts": hosts, "certificates": certs, "number": len(f.People) + len(f.Hosts) + len(f.Certs)}
 }

@@ -9,11 +9,21 @@ import (
 
 // HostBlock says that nothing is granted for a host until somebody lifts it.
 type HostBlock struct {
-	Host            string
-	Index           int64  // of the event
-	Issuer, Subject string // who did it
-	Reason          string
-	At              time.Time
+	Host    string    `json:"host"`
+	Index   int64     `json:"idx"`         // of the event
+	Issuer  string    `json:"blocked_iss"` // who did it
+	Subject string    `json:"blocked_sub"`
+	Reason  string    `json:"reason"`
+	At      time.Time `json:"at"`
+}
+
+const hostBlockSelect = `SELECT host, idx, blocked_iss, blocked_sub, reason, at FROM blocked_hosts`
+
+func scanHostBlock(scan func(...any) error) (b HostBlock, err error) {
+	var at int64
+	err = scan(&b.Host, &b.Index, &b.Issuer, &b.Subject, &b.Reason, &at)
+	b.At = Time(at)
+	return b, err
 }
 
 // BlockHost blocks a host; a block that is there already becomes this one.
@@ -26,23 +36,14 @@ func BlockHost(ctx context.Context, q Querier, b HostBlock) error {
 
 // HostBlockOf returns the block of a host, or ErrNotFound.
 func HostBlockOf(ctx context.Context, q Querier, host string) (HostBlock, error) {
-	b := HostBlock{Host: host}
-	var at int64
-	err := q.QueryRowContext(ctx, `SELECT idx, blocked_iss, blocked_sub, reason, at FROM blocked_hosts WHERE host=?`, host).
-		Scan(&b.Index, &b.Issuer, &b.Subject, &b.Reason, &at)
-	b.At = Time(at)
+	b, err := scanHostBlock(q.QueryRowContext(ctx, hostBlockSelect+` WHERE host=?`, host).Scan)
 	return b, one(err)
 }
 
 // HostBlocks returns the blocks of all hosts, by host.
 func HostBlocks(ctx context.Context, q Querier) (map[string]HostBlock, error) {
-	rows, err := q.QueryContext(ctx, `SELECT host, idx, blocked_iss, blocked_sub, reason, at FROM blocked_hosts`)
-	all, err := collect(rows, err, func(r *sql.Rows) (b HostBlock, err error) {
-		var at int64
-		err = r.Scan(&b.Host, &b.Index, &b.Issuer, &b.Subject, &b.Reason, &at)
-		b.At = Time(at)
-		return b, err
-	})
+	rows, err := q.QueryContext(ctx, hostBlockSelect)
+	all, err := collect(rows, err, func(r *sql.Rows) (HostBlock, error) { return scanHostBlock(r.Scan) })
 	out := map[string]HostBlock{}
 	for _, b := range all {
 		out[b.Host] = b

@@ -10,12 +10,12 @@ import (
 
 // RevokedCert is a certificate that is revoked before its end.
 type RevokedCert struct {
-	Profile     string
-	Serial      uint64
-	Named       bool // it was issued here: cert_names may know whose names it has
-	ValidBefore time.Time
-	Index       int64 // of the event that revoked it
-	Reason      string
+	Profile     string    `json:"profile"`
+	Serial      uint64    `json:"serial,string"`
+	Named       bool      `json:"-"` // it was issued here: cert_names may know whose names it has
+	ValidBefore time.Time `json:"valid_before"`
+	Index       int64     `json:"idx"` // of the event that revoked it
+	Reason      string    `json:"reason"`
 }
 
 // serialText is a serial as stored: the integers of databases have a sign.

@@ -146,6 +146,8 @@ var Schema = []string{
 	`CREATE TABLE IF NOT EXISTS host_bypasses (host TEXT PRIMARY KEY, since INTEGER NOT NULL, events INTEGER NOT NULL, left_out INTEGER NOT NULL) STRICT`,
 	// Of version 4: how long certificates of a key may live was what each broker's configuration said last.
 	`CREATE TABLE IF NOT EXISTS ca_lives (key TEXT PRIMARY KEY, life INTEGER NOT NULL) STRICT`,
+	// Of version 4: nobody asked who is blocked.
+	`CREATE INDEX IF NOT EXISTS subjects_blocked ON subjects (iss, sub) WHERE blocked<>0`,
 	// Of version 4: a login past a bastion that was left out was counted at each question.
 	`CREATE TABLE IF NOT EXISTS host_left_out (host TEXT NOT NULL, line TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (host, line)) STRICT`,
 	`CREATE INDEX IF NOT EXISTS host_left_out_time ON host_left_out (at)`,

@@ -81,8 +81,8 @@ func runBroker(ctx context.Context, path string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	noted := &mark{path: file.MarkFile(path), log: parts.log}
-	if err := noted.note(); err != nil {
+	noted := &mark{path: file.MarkFile(path), log: parts.log, revoked: &revoked{path: file.RevokedFile(path), log: parts.log, logger: log}}
+	if err := noted.note(ctx); err != nil {
 		return err
 	}
 	certificate, err := tls.LoadX509KeyPair(config.Path(path, file.TLS.Certificate), config.Path(path, file.TLS.Key))
@@ -100,7 +100,10 @@ func runBroker(ctx context.Context, path string, log *slog.Logger) error {
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}}
 	log.Info("broker is ready", "origin", file.Origin, "listen", listener.Addr().String(), "policy", server.Policy.Set().Digest())
-	return errors.Join(serveBroker(ctx, web, listener, server, noted, config.Path(path, file.Policy), file.OperatorsSocket(path), log), noted.note())
+	err = serveBroker(ctx, web, listener, server, noted, config.Path(path, file.Policy), file.OperatorsSocket(path), log)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), markLast)
+	defer cancel()
+	return errors.Join(err, noted.note(last))
 }
 
 // serveBroker runs the web server and the watchers until ctx ends, then drains.

@@ -17,6 +17,9 @@ import (
 // markEvery is how much of the log a broker that dies at once may not have noted.
 const markEvery = time.Second
 
+// markLast is how long a broker that ends waits for its database to say what stands revoked.
+const markLast = 5 * time.Second
+
 // markMode lets others witness the checkpoint, which is public.
 const markMode = 0o644
 
@@ -25,6 +28,7 @@ const markMode = 0o644
 type mark struct {
 	path    string
 	log     store.Log
+	revoked *revoked
 	written []byte
 }
 
@@ -37,9 +41,13 @@ func readMark(path string) ([]byte, error) {
 	return data, err
 }
 
-// note writes the newest checkpoint, if there is a newer one.
-func (m *mark) note() error {
+// note writes the newest checkpoint, if there is a newer one, and before it what stands revoked: who remembers how long
+// the log was knows what it said of that.
+func (m *mark) note(ctx context.Context) error {
 	checkpoint, _ := m.log.Head()
+	if err := m.revoked.note(ctx, checkpoint); err != nil {
+		return err
+	}
 	if bytes.Equal(checkpoint, m.written) {
 		return nil
 	}
@@ -61,7 +69,7 @@ func (m *mark) keep(ctx context.Context, log *slog.Logger) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := m.note(); err != nil {
+		if err := m.note(ctx); err != nil {
 			log.Error("mark not written", "error", err)
 		}
 	}

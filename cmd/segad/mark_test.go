@@ -28,14 +28,14 @@ func TestMark(t *testing.T) {
 			t.Errorf("before any run: %q, %v", data, err)
 		}
 		log := &headLog{head: "first"}
-		m := &mark{path: path, log: log}
+		m := &mark{path: path, log: log, revoked: &revoked{log: silentLog{}, logger: slog.New(slog.DiscardHandler)}}
 		want := func(text string) {
 			t.Helper()
 			if data, err := readMark(path); err != nil || string(data) != text {
 				t.Errorf("noted %q, %v; want %q", data, err, text)
 			}
 		}
-		if err := m.note(); err != nil {
+		if err := m.note(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		want("first")
@@ -48,12 +48,12 @@ func TestMark(t *testing.T) {
 		want("second")
 		log.head = "third"
 		m.path = filepath.Join(path, "below a file")
-		if err := m.note(); err == nil {
+		if err := m.note(t.Context()); err == nil {
 			t.Error("noted where nothing can be")
 		}
 		want("second")
 		m.path = path
-		if err := m.note(); err != nil { // what failed is tried again
+		if err := m.note(t.Context()); err != nil { // what failed is tried again
 			t.Fatal(err)
 		}
 		want("third")

@@ -92,6 +92,9 @@ func openLog(ctx context.Context, path string, file config.Broker, c *broker.Con
 	if c.Mark, err = readMark(file.MarkFile(path)); err != nil {
 		return nil, err
 	}
+	if c.Revoked, err = readRevoked(file.RevokedFile(path)); err != nil {
+		return nil, err
+	}
 	at, err := openDatabase(path, file)
 	if err != nil {
 		return nil, err

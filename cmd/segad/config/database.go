@@ -106,6 +106,9 @@ func (b Broker) MarkFile(file string) string {
 // KeysFile is the path of what is known of the CAs' keys, beside the mark.
 func (b Broker) KeysFile(file string) string { return b.MarkFile(file) + ".keys" }
 
+// RevokedFile is the path of what stands revoked, beside the mark.
+func (b Broker) RevokedFile(file string) string { return b.MarkFile(file) + ".revoked" }
+
 // DatabasePassword reads the password's file of a broker's configuration; it is empty where none is configured.
 func (b Broker) DatabasePassword(file string) (secret.Secret, error) {
 	if b.DatabasePasswordFile == "" {

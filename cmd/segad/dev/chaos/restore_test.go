@@ -270,6 +270,10 @@ func (x *restoring) everythingIsVoid() {
 	if res := x.bob.Sega("exec", "dev-admin", "--", "true"); res.Code != 4 {
 		x.t.Errorf("exec of a session from before: exit %d, want 4\n%s", res.Code, res.Err)
 	}
+	// The file of what stands revoked was kept, whoever remembered the log's size.
+	if res := x.bob.Login(); res.Code == 0 || !strings.Contains(res.Err, "revoked") {
+		x.t.Errorf("a login of one who was revoked in the gap: exit %d\n%s", res.Code, res.Err)
+	}
 	_, err := x.alice.Credentials(context.Background(), api.CredentialsRequest{Role: "dev-admin"})
 	if !api.IsKind(err, api.KindUnauthenticated) {
 		x.t.Errorf("credentials for a session from before: %v", err)
