@@ -24,10 +24,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"sega/broker/api"
+	"sega/cmd/segad/config"
 	"sega/cmd/segad/dev/provider"
 	"sega/cmd/segad/dev/sts"
 	"sega/keychain/atomicfile"
 	"sega/keychain/secret"
+	"sega/sshca"
 )
 
 const (
@@ -59,7 +61,8 @@ type environment struct {
 	login    string // the account that runs it
 	ports    map[string]int
 	hostCA   ssh.Signer
-	hopCA    ssh.PublicKey
+	hopCAs   sshca.Bundle
+	cas      config.CA
 	provider *provider.Provider
 	sts      *sts.Server
 	console  *sts.Console

@@ -25,8 +25,6 @@ import (
 	"sega/broker/api"
 	"sega/cmd/segad/config"
 	"sega/keychain/atomicfile"
-	"sega/keychain/secret"
-	"sega/sshca"
 	"sega/sshca/softkey"
 )
 
@@ -121,36 +119,6 @@ func (e *environment) makePolicies(string) error {
 	return nil
 }
 
-// openCAs makes the CAs that do not exist yet, and keeps what the host needs of them.
-func (e *environment) openCAs() error {
-	pass, err := config.Secret(e.file("ca.passphrase"))
-	if err != nil {
-		return err
-	}
-	for _, name := range []string{"access", "hop", "front", "host"} {
-		if err := makeCA(e.file("ca", name), pass); err != nil {
-			return fmt.Errorf("%s CA: %w", name, err)
-		}
-	}
-	if e.hostCA, err = softkey.Open(e.file("ca", "host"), pass); err != nil {
-		return err
-	}
-	hop, err := softkey.Open(e.file("ca", "hop"), pass)
-	if err != nil {
-		return err
-	}
-	e.hopCA = hop.PublicKey()
-	return atomicfile.Replace(e.file("host", "hop_ca.pub"), []byte(sshca.MarshalLine(e.hopCA)+"\n"), 0o600)
-}
-
-func makeCA(path string, pass secret.Secret) error {
-	if _, err := os.Stat(path); err == nil {
-		return nil
-	}
-	_, err := softkey.Create(path, pass, softkey.Ed25519)
-	return err
-}
-
 // makeTLS makes a CA of this folder alone and the broker's certificate under it.
 func (e *environment) makeTLS(keyPath string) error {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -192,7 +160,7 @@ func (e *environment) writeConfigs() error {
 			RedirectPorts: e.saved.RedirectPorts, RedirectPath: redirectPath, DeviceGrant: true},
 		Issuer:   &config.Issuer{Keys: []string{"issuer.key"}},
 		AWS:      config.AWS{Region: region, Endpoint: e.sts.URL(), Credentials: "aws/credentials", FederationEndpoint: e.console.URL()},
-		CA:       config.CA{Access: config.Keys{"ca/access"}, Hop: config.Keys{"ca/hop"}, Front: config.Keys{"ca/front"}, Host: config.Keys{"ca/host"}, Passphrase: "ca.passphrase"},
+		CA:       e.cas,
 		Hosts:    []config.Host{{Name: hostName, Address: e.address("host"), Logins: []string{e.login}, Labels: map[string]string{"env": "dev"}}},
 		Bastions: []config.Bastion{{Name: bastionName, Address: e.address("bastion"), Egress: []string{"127.0.0.1/32"}, JoinToken: "bastion.join"}},
 		Indexers: []config.Indexer{{Name: indexerName, JoinToken: "indexer.join"}}}
@@ -232,12 +200,15 @@ func absolute(path string) string {
 	return path
 }
 
+// written stands at the beginning of each file of a server.
+const written = "# segad dev up writes this anew at each start; the keys of the CAs stay as they are here.\n"
+
 func writeYAML(path string, v any) error {
 	data, err := yaml.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return atomicfile.Replace(path, append([]byte("# segad dev up writes this anew at each start.\n"), data...), 0o600)
+	return atomicfile.Replace(path, append([]byte(written), data...), 0o600)
 }
 
 func (e *environment) file(elem ...string) string {

@@ -126,7 +126,7 @@ func (e *environment) startStandIn(ctx context.Context, signer ssh.Signer) error
 	if err != nil {
 		return err
 	}
-	server, err := host.New(host.Config{Listener: l, HostKey: signer, UserCAs: sshca.Bundle{e.hopCA}, Login: e.login, Home: e.file("host", "home"), HostID: hostName, Now: time.Now, Log: e.log})
+	server, err := host.New(host.Config{Listener: l, HostKey: signer, UserCAs: e.hopCAs, Login: e.login, Home: e.file("host", "home"), HostID: hostName, Now: time.Now, Log: e.log})
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}

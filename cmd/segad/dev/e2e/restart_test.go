@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -11,7 +13,7 @@ import (
 	"sega/cmd/segad/dev/devtest"
 )
 
-// TestRestart stops everything and starts it with the same folder: people, ports, sessions and the
+// TestRestart stops everything and starts it with the same folder: people, ports, sessions, keys of the CAs and the
 // log survive, and the log verifies over the restart.
 func TestRestart(t *testing.T) {
 	t.Parallel()
@@ -21,6 +23,19 @@ func TestRestart(t *testing.T) {
 	expect(t, p.Sega("ssh", e.Host.Name, "--", "echo before"), 0)
 	before := ended(t, reviewer, "echo before")
 	expect(t, verify(reviewer), 0, "1 recordings")
+	conf := filepath.Join(e.Data, "broker.yaml")
+	root := e.Person("root@dev.sega.invalid")
+	ca := segadCA(root, conf)
+	for _, name := range []string{"access", "hop"} { // the host trusts the next hop CA from its next start on
+		addKey(t, e, root, name)
+		expect(t, ca("publish", name, "--yes"), 0)
+		devtest.Eventually(t, patience, "the "+name+" CA does not rotate", func() error {
+			if r := ca("rotate", name, "--yes", "--by-hand"); r.Code != 0 {
+				return errors.New(r.Out + r.Err)
+			}
+			return nil
+		})
+	}
 	events := reviewer.Events()
 	was := e.Dev
 
@@ -42,6 +57,9 @@ func TestRestart(t *testing.T) {
 	}
 	if diff := cmp.Diff(events, after[:len(events)]); diff != "" {
 		t.Errorf("the events before the restart: %s", diff)
+	}
+	if text := read(t, conf); !strings.Contains(text, "ca/access-2") || !strings.Contains(text, "ca/hop-2") {
+		t.Errorf("the next keys of the CAs are gone:\n%s", text)
 	}
 	expect(t, p.Sega("exec", "dev-admin", "--", "true"), 0)
 	expect(t, p.Sega("ssh", e.Host.Name, "--", "echo after"), 0)
