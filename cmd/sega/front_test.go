@@ -47,6 +47,40 @@ func TestFrontCAsComeWithCertificates(t *testing.T) {
 	}
 }
 
+// TestFrontCAsComeWithALogin: a laptop that missed a rotation learns the new CA by its login, and certificates bring it no
+// news of it then. A broker whose list is more than keys writes nothing into what stock ssh trusts.
+func TestFrontCAsComeWithALogin(t *testing.T) {
+	const front = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAII4OlQtyGPoQ21hAjkEuyVl/rCWSOyOh3irdzB/pYtZK"
+	for name, c := range map[string]struct {
+		before string // of known_hosts; "" for no file
+		lines  []string
+		want   string
+		bad    bool
+	}{
+		"a block is in use":    {"old", []string{front}, "@cert-authority * " + front + "\n", false},
+		"no block is in use":   {"", []string{front}, "", false},
+		"a broker without any": {"old", nil, "", false},
+		"a line more":          {"old", []string{front + "\n* " + front}, "old", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := fakeBroker(t, nil)
+			path, err := s.app.path("ssh", "known_hosts")
+			must(t, err)
+			if c.before != "" {
+				must(t, s.app.writeFile("ssh/known_hosts", []byte(c.before), 0o600))
+			}
+			err = s.app.keep(t.Context(), s.saved(), api.Configuration{Origin: "https://sega.example", FrontCAs: c.lines})
+			if (err != nil) != c.bad {
+				t.Errorf("the login: %v", err)
+			}
+			got, err := os.ReadFile(path)
+			if string(got) != c.want || (err == nil) != (c.before != "") {
+				t.Errorf("known_hosts: %v\n%s", err, got)
+			}
+		})
+	}
+}
+
 // TestPinnedIsWrittenInTurn: what one process remembers of a broker no other one takes back.
 func TestPinnedIsWrittenInTurn(t *testing.T) {
 	const front = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAII4OlQtyGPoQ21hAjkEuyVl/rCWSOyOh3irdzB/pYtZK"

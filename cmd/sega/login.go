@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -242,11 +241,7 @@ func (a *app) keep(ctx context.Context, s saved, config api.Configuration) error
 	if err := errors.Join(a.dropSSH(), a.dropLists()); err != nil {
 		return err
 	}
-	data, err := json.MarshalIndent(pinned{Configuration: config, Updated: a.now().UTC()}, "", "  ")
-	if err != nil {
-		return err
-	}
-	return a.writeFile(pinnedFile, append(data, '\n'), 0o600)
+	return a.pin(pinned{Configuration: config, Updated: a.now().UTC()})
 }
 
 // logoutOld ends the session that the new one replaces, where it still lives; that it does not is

@@ -178,9 +178,6 @@ func (a *app) learnFront(ctx context.Context, origin string, lines []string) err
 	if _, yes, err := known(); yes {
 		return err
 	}
-	if _, err := sshca.ParseBundle(lines); err != nil { // or the broker would write more than keys into known_hosts
-		return fmt.Errorf("the broker's front CAs: %w", err)
-	}
 	done, err := a.turn(ctx, pinnedFile)
 	if err != nil {
 		return err
@@ -191,16 +188,30 @@ func (a *app) learnFront(ctx context.Context, origin string, lines []string) err
 		return err
 	}
 	p.Configuration.FrontCAs = lines
-	data, err := json.Marshal(p)
-	if err == nil {
-		err = a.writeFile(pinnedFile, append(data, '\n'), 0o600)
+	return a.pin(p)
+}
+
+// pin remembers a broker, in one's turn. The block of `sega configure --ssh` goes by a file of its own, which follows where
+// somebody has made it: a CA that took over while nobody was logged in comes with no certificate as news.
+func (a *app) pin(p pinned) error {
+	if _, err := sshca.ParseBundle(p.Configuration.FrontCAs); err != nil && len(p.Configuration.FrontCAs) > 0 { // or the broker would write more than keys into known_hosts
+		return fmt.Errorf("the broker's front CAs: %w", err)
 	}
-	if path, at := a.path("ssh", "known_hosts"); err == nil && at == nil {
-		if _, missing := os.Stat(path); missing == nil {
-			err = a.writeFile("ssh/known_hosts", []byte(knownHosts(p.Configuration)), 0o600)
-		}
+	data, err := json.MarshalIndent(p, "", "  ")
+	if err != nil {
+		return err
 	}
-	return err
+	if err := a.writeFile(pinnedFile, append(data, '\n'), 0o600); err != nil {
+		return err
+	}
+	path, err := a.path("ssh", "known_hosts")
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return nil
+	}
+	return a.writeFile("ssh/known_hosts", []byte(knownHosts(p.Configuration)), 0o600)
 }
 
 // serveKey answers OpenSSH's agent protocol for this one key, from memory, on a socket in a folder
