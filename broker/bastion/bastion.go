@@ -227,7 +227,7 @@ func (b *Bastion) openFeed() error {
 		return fmt.Errorf("bastion: %w", err)
 	}
 	b.feed = &feed{control: b.cfg.Control, reg: b.reg, report: b.reports.post, witness: b.cfg.Witness, store: store, log: b.cfg.Log,
-		silence: b.cfg.FeedSilence, lease: b.cfg.Lease, acks: newAckQueue(b.cfg.Control, b.cfg.Log), mark: mark,
+		silence: b.cfg.FeedSilence, lease: b.cfg.Lease, acks: newAckQueue(b.cfg.Control, b.cfg.Log), carried: make(chan carried, carriedMost), mark: mark,
 		seen: make(chan []byte, 1), moved: make(chan struct{}, 1), turned: make(chan struct{}, 1), ready: make(chan struct{})}
 	return nil
 }
@@ -262,7 +262,7 @@ func (b *Bastion) serveAll(ctx context.Context) {
 	_ = b.cfg.Listener.Close()
 	accepting.Wait()
 	b.drain(connCtx)
-	b.reg.cut(everybody, shuttingDown())
+	b.reg.cut(everybody, shuttingDown()).finish()
 	cancel(shuttingDown())
 	conns.Wait()
 }

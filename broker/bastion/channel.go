@@ -75,6 +75,7 @@ func (c *channel) run(nc ssh.NewChannel) {
 	c.lastWords()
 	_ = c.client.Close()
 	told()
+	c.s.awaitOthers()
 	c.s.noMoreNotices(c)
 	c.wg.Wait()
 	if f := c.program(); f != nil {

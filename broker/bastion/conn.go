@@ -31,6 +31,7 @@ type bufferedConn struct {
 	shared  *buffers
 	err     error // of the network, sticky
 	closing bool
+	severed bool          // the socket is Abort's to close
 	flushed chan struct{} // closed when the flusher has ended
 	once    sync.Once
 }
@@ -105,7 +106,7 @@ func (b *bufferedConn) take(spare []byte) []byte {
 	for len(b.pending) == 0 && !b.closing {
 		b.changed.Wait()
 	}
-	if len(b.pending) == 0 {
+	if len(b.pending) == 0 || b.err != nil {
 		return nil
 	}
 	out := b.pending
@@ -127,7 +128,28 @@ func (b *bufferedConn) Close() error {
 	timer := time.AfterFunc(flushDeadline, func() { _ = b.Conn.Close() })
 	defer timer.Stop()
 	<-b.flushed
+	if b.isSevered() {
+		return nil
+	}
 	return b.closeConn()
+}
+
+// Sever ends all traffic at once and waits for nobody: nothing that is queued goes out any more, and reads and writes
+// fail. The socket stays open, whoever calls Close, until Abort.
+func (b *bufferedConn) Sever() {
+	b.mu.Lock()
+	b.err, b.closing, b.severed = net.ErrClosed, true, true
+	b.changed.Broadcast()
+	b.mu.Unlock()
+	if b.Conn.SetDeadline(time.Unix(1, 0)) != nil { // it wakes who reads or writes
+		_ = b.closeConn()
+	}
+}
+
+func (b *bufferedConn) isSevered() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.severed
 }
 
 // Abort closes at once; nothing that is queued goes out any more.

@@ -313,7 +313,7 @@ func (c feedControl) Ack(_ context.Context, a api.Ack) error { c.acks <- a; retu
 func newTestFeed(t *testing.T, c Control) *feed {
 	log := discardLog()
 	return &feed{control: c, reg: newRegistry(), report: func([]api.Report) {}, store: feedStore{t.TempDir() + "/feed.json"}, log: log, silence: 3 * time.Second,
-		lease: defaultLease, acks: newAckQueue(c, log), seen: make(chan []byte, 1), moved: make(chan struct{}, 1), turned: make(chan struct{}, 1), ready: make(chan struct{})}
+		lease: defaultLease, acks: newAckQueue(c, log), carried: make(chan carried, carriedMost), seen: make(chan []byte, 1), moved: make(chan struct{}, 1), turned: make(chan struct{}, 1), ready: make(chan struct{})}
 }
 
 // TestLeaseAndSilence measures the feed's times on a clock of its own.
@@ -337,7 +337,7 @@ func TestLeaseAndSilence(t *testing.T) {
 			}
 		}})
 		var ended []time.Time
-		entry := &live{session: true, cut: func(endReason) bool { ended = append(ended, time.Now()); return true }}
+		entry := &live{session: true, sever: func(endReason, <-chan struct{}) bool { ended = append(ended, time.Now()); return true }}
 		if rev := f.reg.admit(f.reg.claim(), entry); rev != nil {
 			t.Fatal(rev)
 		}
@@ -471,7 +471,7 @@ func TestFeedWaitsForNoSession(t *testing.T) {
 		disk, cut := make(chan struct{}), make(chan endReason, 10)
 		f.report = func([]api.Report) { <-disk }
 		entry := &live{session: true, subject: subject{session: "ssh_1"}, failed: func(string) []api.Report { return nil },
-			mended: func(string) []api.Report { return nil }, cut: func(why endReason) bool { cut <- why; return true }}
+			mended: func(string) []api.Report { return nil }, sever: func(why endReason, _ <-chan struct{}) bool { cut <- why; return true }}
 		if rev := f.reg.admit(f.reg.claim(), entry); rev != nil {
 			t.Fatal(rev)
 		}

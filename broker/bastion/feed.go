@@ -64,6 +64,7 @@ type feed struct {
 	seen      chan []byte   // the latest checkpoint, for the witness
 	moved     chan struct{} // of capacity 1: the mark is to be saved
 	saving    sync.Mutex
+	carried   chan carried  // revocations of which all is severed, in their order
 	turned    chan struct{} // of capacity 1: fallen has changed
 
 	mu         sync.Mutex
@@ -87,7 +88,8 @@ func (f *feed) run(ctx context.Context) error {
 	g.Go(func() error { return f.watchCheckpoints(ctx) })
 	g.Go(func() error { return f.keepMark(ctx) })
 	g.Go(func() error { return f.tellSessions(ctx) })
-	g.Go(func() error { return f.follow(ctx) })
+	g.Go(func() error { f.carryOut(); return nil })
+	g.Go(func() error { defer close(f.carried); return f.follow(ctx) })
 	return g.Wait()
 }
 
@@ -230,18 +232,41 @@ func (f *feed) setTrust(t api.Trust) error {
 	return nil
 }
 
-// revoke cuts first, acknowledges second and remembers third: a bastion that dies in between has
-// no session left that the revocation could miss.
+// carried is a revocation that is being carried out.
+type carried struct {
+	api.Revocation
+	*cutting
+	began time.Time
+}
+
+// carriedMost is how many revocations may be in that state. One more waits, for partTime at most.
+const carriedMost = 64
+
+// revoke severs what the revocation touches. carryOut does the rest: a person who is slow to hear of it holds up no other
+// revocation.
 func (f *feed) revoke(r api.Revocation) {
-	start := time.Now()
+	began := time.Now()
 	if r.Profile == api.ProfileFront && f.dropFront != nil {
 		f.dropFront(r.Serial)
 	}
-	closed := f.reg.revoke(r)
-	f.acks.put(api.Ack{Index: r.Index, Closed: closed})
-	f.log.Info("revocation carried out", "index", r.Index, "event", r.EventID, "closed", closed, "took", time.Since(start))
+	f.carried <- carried{r, f.reg.revoke(r), began}
+}
+
+// carryOut cuts first, acknowledges second and remembers third: a bastion that dies in between has no session left that
+// the revocation could miss. It ends with the last revocation.
+func (f *feed) carryOut() {
+	for r := range f.carried {
+		closed := r.finish()
+		f.acks.put(api.Ack{Index: r.Index, Closed: closed})
+		f.log.Info("revocation carried out", "index", r.Index, "event", r.EventID, "closed", closed, "took", time.Since(r.began))
+		f.remember(r.Index)
+	}
+}
+
+// remember moves the mark on.
+func (f *feed) remember(index int64) {
 	f.mu.Lock()
-	f.mark.Index = max(f.mark.Index, r.Index)
+	f.mark.Index = max(f.mark.Index, index)
 	f.mu.Unlock()
 	select {
 	case f.moved <- struct{}{}: // a disk must not hold up the next revocation
@@ -268,7 +293,7 @@ func (f *feed) heard(item api.FeedItem) {
 }
 
 func (f *feed) endLease() {
-	n := f.reg.cut(everybody, leaseEnded())
+	n := f.reg.cut(everybody, leaseEnded()).finish()
 	f.log.Error("lease ended: every session closed", "closed", n)
 }
 

@@ -247,6 +247,7 @@ func (f *forward) look(stream recording.Stream, data []byte) bool {
 
 // finish records and reports how it ended.
 func (f *forward) finish() {
+	f.s.awaitOthers()
 	switch {
 	case f.refused.Load():
 		f.s.record(f.number, recording.Event{Type: recording.EventRefuse, Name: f.ask.Type, Reason: errInnerSSH.Error()})

@@ -72,7 +72,7 @@ func (b *Bastion) serveJump(ctx context.Context, c *client) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	j := &jump{client: c, slots: make(chan struct{}, maxInner), last: time.Now()}
-	j.entry = &live{subject: outerSubject(c.holder), cut: func(why endReason) bool { cancel(outerEnd(why)); return true }}
+	j.entry = &live{subject: outerSubject(c.holder), sever: func(why endReason, _ <-chan struct{}) bool { cancel(outerEnd(why)); return true }}
 	if b.reg.admit(b.reg.claim(), j.entry) != nil {
 		cancel(leaseEnded())
 	}

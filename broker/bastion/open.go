@@ -129,7 +129,7 @@ func (s *session) begin(claim *claim, key hopKey, detail *startDetail) error {
 	if serial != 0 {
 		detail.HopSerial = strconv.FormatUint(serial, 10)
 	}
-	s.entry = &live{session: true, cut: s.cut, head: s.head, failed: s.failed, mended: s.mended, halted: s.halts.list, told: s.notice, subject: subject{
+	s.entry = &live{session: true, sever: s.sever, parted: s.parted, hangUp: s.hangUp, head: s.head, failed: s.failed, mended: s.mended, halted: s.halts.list, told: s.notice, subject: subject{
 		issuer: s.hop.Person.Issuer, subject: s.hop.Person.Subject, login: s.hop.LoginID, session: s.hop.SessionID,
 		host: s.route.host, access: s.client.holder.serial(), hop: serial}}
 	if rev := s.b.reg.admit(claim, s.entry); rev != nil {

@@ -162,7 +162,7 @@ func TestOuterConnectionsAreBounded(t *testing.T) {
 	w := start(t, f)
 	c := f.credential(t)
 	for range maxOuter {
-		w.b.reg.admit(w.b.reg.claim(), &live{subject: subject{login: loginID, outer: true}, cut: func(endReason) bool { return true }})
+		w.b.reg.admit(w.b.reg.claim(), &live{subject: subject{login: loginID, outer: true}, sever: func(endReason, <-chan struct{}) bool { return true }})
 	}
 	one := w.mustDial(t, "ada", c.signer)
 	if _, err := one.Dial("tcp", "web-1:22"); err == nil || !strings.Contains(err.Error(), errManyOuter.Error()) {

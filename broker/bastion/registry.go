@@ -56,17 +56,21 @@ func (s subject) standsOn(profile string, serial uint64) bool {
 	return true
 }
 
-// live is a connection that can be cut. cut must close the side of the host before it returns and
-// may tell the person later.
+// live is a connection that can be cut (cutting).
 type live struct {
 	subject subject
 	session bool                          // a session to a host, counted in acknowledgements; else an outer connection of ssh -J
 	head    func() (recording.Head, bool) // of its recording; nil for an outer connection
-	cut     func(endReason) bool          // false: it was ending already
 	failed  func(on string) []api.Report  // something that it rests on has failed (api.OnBroker, …), and what is to be reported of that; nil for an outer connection
 	mended  func(on string) []api.Report
 	halted  func() []string // what keeps it from going on
 	told    func(string)    // says something on its terminals
+
+	// sever ends it at once: nothing flows any more when it returns, and what costs time waits for the channel. False: it
+	// was ending already.
+	sever  func(endReason, <-chan struct{}) bool
+	parted <-chan struct{} // closed when the person has been told; nil for an outer connection
+	hangUp func()          // closes the side of the host; nil for an outer connection
 }
 
 // claim stands for a connection that is about to ask the broker. It collects the revocations that
@@ -125,9 +129,9 @@ func (r *registry) remove(l *live) {
 	delete(r.live, l)
 }
 
-// revoke cuts what a revocation touches and returns how many sessions that were. When it returns,
-// every host's side is closed, and no claim that it touches can be admitted.
-func (r *registry) revoke(rev api.Revocation) int {
+// revoke cuts what a revocation touches. When it returns, nothing of that reaches a host any more, and no claim that it
+// touches can be admitted.
+func (r *registry) revoke(rev api.Revocation) *cutting {
 	r.mu.Lock()
 	for c := range r.claims {
 		c.missed = append(c.missed, rev)
@@ -166,18 +170,6 @@ func (r *registry) identify(outer *live, p api.Person) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	outer.subject.issuer, outer.subject.subject = p.Issuer, p.Subject
-}
-
-// cut ends every live connection whose subject matches: sessions first, since an outer connection
-// that ends takes its sessions with it, and for another reason.
-func (r *registry) cut(match func(subject) bool, why endReason) int {
-	sessions := 0
-	for _, l := range r.matching(match) {
-		if l.cut(why) && l.session {
-			sessions++
-		}
-	}
-	return sessions
 }
 
 func (r *registry) matching(match func(subject) bool) []*live {

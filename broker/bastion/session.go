@@ -52,6 +52,8 @@ type session struct {
 	cancel context.CancelCauseFunc
 	wasCut atomic.Bool // nothing may be forwarded any more
 
+	parted    chan struct{}   // closed when the person has been told the end, or will not be
+	others    <-chan struct{} // under mu: closed when all that was cut together is; nil: it was cut alone
 	rec       *recording.Writer
 	file      SpoolFile
 	announced bool // its start may be in the log
@@ -94,12 +96,13 @@ func (b *Bastion) proxy(ctx context.Context, c *client, r route) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s := &session{b: b, client: c, route: r, ctx: ctx, cancel: cancel, started: time.Now(),
-		begun: make(chan struct{}), slots: make(chan struct{}, maxForwards), programs: make(chan struct{}, maxPrograms), listeners: remoteListeners{all: map[listenPlace]*remoteListener{}}}
+		begun: make(chan struct{}), parted: make(chan struct{}), slots: make(chan struct{}, maxForwards), programs: make(chan struct{}, maxPrograms), listeners: remoteListeners{all: map[listenPlace]*remoteListener{}}}
 	s.wg.Go(s.answerGlobals)
 	s.wg.Go(func() { _ = c.conn.Wait(); cancel(c.gone()) })
 	err := s.open()
 	close(s.begun)
 	if err != nil {
+		close(s.parted)
 		s.refuse(err)
 		s.wg.Wait()
 		return
@@ -111,15 +114,50 @@ func (b *Bastion) proxy(ctx context.Context, c *client, r route) {
 
 // cut ends the session: the host's side is closed when it returns. It reports whether it was the first to do so.
 func (s *session) cut(why endReason) bool {
+	first := s.sever(why, nil)
+	s.hangUp()
+	return first
+}
+
+// sever ends the session as one of many: when it returns, which is at once, nothing more reaches the host. Its connection
+// is hangUp's, and what the end costs beyond telling the person waits for the others. It reports whether it was the
+// first to end it.
+func (s *session) sever(why endReason, others <-chan struct{}) bool {
 	first := !s.wasCut.Swap(true)
+	if first {
+		s.mu.Lock()
+		s.others = others
+		s.mu.Unlock()
+	}
 	s.cancel(why)
-	s.mu.Lock()
-	t := s.target
-	s.mu.Unlock()
-	if t != nil {
-		t.abort()
+	if t := s.connected(); t != nil {
+		t.sever()
 	}
 	return first
+}
+
+// hangUp closes the host's side.
+func (s *session) hangUp() {
+	if t := s.connected(); t != nil {
+		t.abort()
+	}
+}
+
+func (s *session) connected() *target {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.target
+}
+
+// awaitOthers waits until what was cut together with the session is cut: seals, files and reports cost more than that,
+// and nobody waits for them.
+func (s *session) awaitOthers() {
+	s.mu.Lock()
+	others := s.others
+	s.mu.Unlock()
+	if others != nil {
+		<-others
+	}
 }
 
 // setTarget hands the host's connection to the session, unless it has been cut meanwhile.
@@ -318,6 +356,8 @@ func (s *session) settle() {
 	}
 	s.target.close()
 	waitAtMost(&s.channels, tellTimeout)
+	close(s.parted)
+	s.awaitOthers()
 	left := make(chan struct{})
 	s.wg.Go(func() { _ = s.client.conn.Wait(); close(left) })
 	select {

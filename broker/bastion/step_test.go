@@ -20,7 +20,7 @@ func steadySessions(t *testing.T, b *Bastion, n int) (all []*session) {
 	for i := range n {
 		s := &session{b: b, ctx: t.Context(), cancel: func(error) {}, serving: true}
 		s.hop = api.Hop{SessionID: fmt.Sprintf("ssh_%08d", i), Ladder: pauses(api.OnBroker, 600)}
-		s.entry = &live{session: true, cut: s.cut, failed: s.failed, mended: s.mended, halted: s.halts.list, subject: subject{session: s.hop.SessionID}}
+		s.entry = &live{session: true, sever: s.sever, failed: s.failed, mended: s.mended, halted: s.halts.list, subject: subject{session: s.hop.SessionID}}
 		if rev := b.reg.admit(b.reg.claim(), s.entry); rev != nil {
 			t.Fatal(rev)
 		}
@@ -118,7 +118,7 @@ func TestStepWaitsForNoDisk(t *testing.T) {
 		}
 	}
 	b.reg.remove(all[0].entry)
-	if n := b.reg.cut(everybody, shuttingDown()); n != 2 {
+	if n := b.reg.cut(everybody, shuttingDown()).finish(); n != 2 {
 		t.Errorf("%d were cut", n)
 	}
 	close(hangs)
@@ -156,7 +156,7 @@ func TestEndIsReportedBehindAPause(t *testing.T) {
 			t.Error("it was removed before its pause was reported")
 		case <-time.After(50 * time.Millisecond):
 		}
-		if n := b.reg.cut(everybody, shuttingDown()); n != 1 {
+		if n := b.reg.cut(everybody, shuttingDown()).finish(); n != 1 {
 			t.Errorf("%d were cut meanwhile", n)
 		}
 	})

@@ -174,10 +174,13 @@ func (t *target) serve(opened func(ssh.NewChannel)) {
 	})
 }
 
+// sever lets nothing more reach the host, nor come from it, and leaves its connection to abort.
+func (t *target) sever() { t.raw.Sever() }
+
 // abort closes at once; when it returns, nothing reaches the host any more.
 func (t *target) abort() { t.raw.Abort() }
 
-// close lets what was forwarded arrive, closes, and waits for what serve has started.
+// close lets what was forwarded arrive, closes what was not severed, and waits for what serve has started.
 func (t *target) close() {
 	_ = t.raw.Close()
 	t.wg.Wait()
