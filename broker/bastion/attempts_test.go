@@ -161,7 +161,13 @@ func TestNothingIsRevealed(t *testing.T) {
 	w := start(t, f)
 	user := currentLogin(t)
 	names := []string{user + "%web-1", user + "+web-1", "nobody%web-1", user + "%no-such-host", "ada", "", "root%", "%web-1", "a b%c d", strings.Repeat("x", 300), "key_1%web-1"}
-	fronts := len(f.fronts)
+	fronts := 0
+	eventually(t, "the bastion's own certificate", func() bool { // for which it asks once the feed is there
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		fronts = len(f.fronts)
+		return fronts > 0
+	})
 	for what, signer := range map[string]ssh.Signer{
 		"a plain key":                            newSigner(t),
 		"a foreign CA":                           forged(t, f.credential(t), newSigner(t), func(*ssh.Certificate) {}),
