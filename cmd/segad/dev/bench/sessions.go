@@ -4,13 +4,18 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
+	"net/url"
+	"strconv"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
 
+	"sega/audit"
 	"sega/broker/api"
 )
 
@@ -83,53 +88,75 @@ func (b *bench) settled(memory func() (float64, error)) (float64, error) {
 	return from, err
 }
 
-// cut measures how long after security has sent a revocation each of a person's live sessions ends.
+// cut measures how long after security has sent a revocation each of a person's live sessions ends at the person's side,
+// when the hosts' sides are closed and acknowledged, and when the log has the end of each.
 func (b *bench) cut() error {
 	e, l, err := b.lab()
 	if err != nil {
 		return err
 	}
-	sam, err := e.someone("sam@example.com")
-	if err != nil {
-		return err
-	}
-	security, err := e.login(b.ctx, sam, net.IPv4(127, 0, 2, 1))
+	security, err := b.visit(e, "sam@example.com", net.IPv4(127, 0, 2, 1))
 	if err != nil {
 		return err
 	}
 	defer security.leave()
+	reviewer, err := b.visit(e, "carol@example.com", net.IPv4(127, 0, 2, 2))
+	if err != nil {
+		return err
+	}
+	defer reviewer.leave()
 	people, err := b.newcomers(e, 1)
 	if err != nil {
 		return err
 	}
 	defer people[0].leave()
-	each, err := b.cutOne(e, l, security, people[0], "victim")
+	live, err := b.openVictims(e, l, people[0])
+	if err != nil {
+		return err
+	}
+	defer live.close()
+	from := time.Now()
+	receipt, err := security.Revoke(b.ctx, api.RevokeRequest{Subject: api.SubjectUser, ID: people[0].email, Reason: "bench"})
+	if err != nil {
+		return err
+	}
+	hosts := time.Since(from)
+	each, err := live.cutAfter(from)
+	if err != nil {
+		return err
+	}
+	reported, err := b.endsOf(reviewer, people[0].email, receipt.Index)
 	if err != nil {
 		return err
 	}
 	b.add(result("revoke.cut", millis(quantile(each, 0.99)), "ms").atMost(maxCut), result("revoke.cut.p50", millis(median(each)), "ms"),
-		result("revoke.cut.last", millis(quantile(each, 1)), "ms"))
+		result("revoke.cut.last", millis(quantile(each, 1)), "ms"), result("revoke.cut.hosts", millis(hosts), "ms"),
+		result("revoke.cut.reported", millis(reported.Sub(from)), "ms"))
 	return nil
 }
 
-// cutOne opens a person's sessions, revokes her and returns when each has ended.
-func (b *bench) cutOne(e *environment, l *sshLab, security, p *person, name string) ([]time.Duration, error) {
-	signer, err := l.certify(b.ctx, p, name)
+// visit logs one of the people of dev.json in.
+func (b *bench) visit(e *environment, email string, from net.IP) (*person, error) {
+	who, err := e.someone(email)
 	if err != nil {
 		return nil, err
 	}
-	live, err := b.openSessions(cutSessions, func() (*liveSession, error) { return l.throughBastion(e, signer) })
+	return e.login(b.ctx, who, from)
+}
+
+func (b *bench) openVictims(e *environment, l *sshLab, p *person) (liveSessions, error) {
+	signer, err := l.certify(b.ctx, p, "victim")
 	if err != nil {
 		return nil, err
 	}
-	defer live.close()
-	from := time.Now()
-	if _, err := security.Revoke(b.ctx, api.RevokeRequest{Subject: api.SubjectUser, ID: p.email, Reason: "bench"}); err != nil {
-		return nil, err
-	}
+	return b.openSessions(cutSessions, func() (*liveSession, error) { return l.throughBastion(e, signer) })
+}
+
+// cutAfter returns how long after a moment each session has ended.
+func (l liveSessions) cutAfter(from time.Time) ([]time.Duration, error) {
 	var out []time.Duration
 	deadline := time.After(cutTime)
-	for _, s := range live {
+	for _, s := range l {
 		select {
 		case <-s.ended:
 			out = append(out, s.at.Sub(from))
@@ -138,6 +165,31 @@ func (b *bench) cutOne(e *environment, l *sshLab, security, p *person, name stri
 		}
 	}
 	return out, nil
+}
+
+// endsOf follows the log behind a revocation until it has the ends of all sessions that were cut, each once, and returns
+// when that was.
+func (b *bench) endsOf(reviewer *person, email string, after int64) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(b.ctx, cutTime)
+	defer cancel()
+	seen := map[string]bool{}
+	query := url.Values{api.ParamQuery: {"kind:session.end outcome:revoked user:" + email}, api.ParamAfter: {strconv.FormatInt(after, 10)}, api.ParamFollow: {"1"}}
+	for e, err := range reviewer.Events(ctx, query) {
+		if err != nil {
+			return time.Time{}, fmt.Errorf("the log has the ends of %d sessions: %w", len(seen), err)
+		}
+		var end audit.Event
+		if err := json.Unmarshal(e.Envelope, &end); err != nil {
+			return time.Time{}, err
+		}
+		if seen[end.SessionID] || end.Reason != "access revoked: bench" {
+			return time.Time{}, fmt.Errorf("session %s has ended more than once, or for another reason: %q", end.SessionID, end.Reason)
+		}
+		if seen[end.SessionID] = true; len(seen) == cutSessions {
+			return time.Now(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("the log has the ends of %d sessions, of %d that were cut", len(seen), cutSessions)
 }
 
 // liveSession is a terminal on the host in which nothing is typed.
@@ -236,6 +288,7 @@ func (l *sshLab) openShell(conn net.Conn, name string, config *ssh.ClientConfig,
 		_ = session.Wait()
 		s.at = time.Now()
 		close(s.ended)
+		_ = c.Close() // as ssh does
 	}()
 	return s, nil
 }
