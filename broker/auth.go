@@ -23,6 +23,7 @@ const (
 	authNone    authKind = iota // nothing
 	authProof                   // possession of a key (DPoP without a token)
 	authSession                 // a person's session
+	authRecent                  // a person's session, which may be one that is remembered (see recent)
 	authRenew                   // a person's session that may have expired, to renew it
 	authEnded                   // a person's session that may have ended a minute ago, to say what was dropped
 	authBastion                 // a bastion's session
@@ -54,16 +55,9 @@ func (s *Server) authenticate(ctx context.Context, c *call, kind authKind) error
 		return s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "you are not logged in").WithHint("run: sega login"))
 	}
 	token := secret.FromString(raw)
-	session, err := s.sessionOf(ctx, token)
-	if errors.Is(err, state.ErrNotFound) {
-		return s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "no such session").WithHint("run: sega login"))
-	}
-	if err != nil {
-		return unavailable(err)
-	}
-	if session.Thumbprint != c.proof.Thumbprint {
-		c.shown = session.ID
-		return s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "the session is bound to another key").WithHint("run: sega login"))
+	session, err := s.sessionFor(ctx, c, token, kind)
+	if err := s.bound(ctx, c, session, err); err != nil {
+		return err
 	}
 	if err := s.checkProof(ctx, c, dpop.ATH(token), s.replay); err != nil {
 		return err
@@ -73,6 +67,20 @@ func (s *Server) authenticate(ctx context.Context, c *call, kind authKind) error
 		return s.refuse(ctx, c, problem)
 	}
 	return s.checkMachine(ctx, c, kind)
+}
+
+// bound holds that a token has a session, and that it is bound to the key that has proven itself. err is that of reading it.
+func (s *Server) bound(ctx context.Context, c *call, session state.Session, err error) error {
+	switch {
+	case errors.Is(err, state.ErrNotFound):
+		return s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "no such session").WithHint("run: sega login"))
+	case err != nil:
+		return unavailable(err)
+	case session.Thumbprint != c.proof.Thumbprint:
+		c.shown = session.ID
+		return s.refuse(ctx, c, api.Errorf(api.KindUnauthenticated, "the session is bound to another key").WithHint("run: sega login"))
+	}
+	return nil
 }
 
 // machine returns the kind of machine that a kind of authentication is for, "" for people's.
@@ -89,7 +97,9 @@ func (k authKind) machine() string {
 }
 
 // person reports whether a kind of authentication is for people's sessions.
-func (k authKind) person() bool { return k == authSession || k == authRenew || k == authEnded }
+func (k authKind) person() bool {
+	return k == authSession || k == authRecent || k == authRenew || k == authEnded
+}
 
 // checkMachine holds the kind that a machine enrolled as against the one that an endpoint is for:
 // what an indexer holds opens no host, and what a bastion holds reads no recording (R6).
@@ -148,11 +158,12 @@ func hashToken(token secret.Secret) []byte {
 	return h[:]
 }
 
-func (s *Server) sessionOf(ctx context.Context, token secret.Secret) (state.Session, error) {
+// sessionOf reads the session of a token's hash.
+func (s *Server) sessionOf(ctx context.Context, hash []byte) (state.Session, error) {
 	var session state.Session
 	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) error {
 		var err error
-		session, err = state.SessionByToken(ctx, tx, hashToken(token))
+		session, err = state.SessionByToken(ctx, tx, hash)
 		return err
 	})
 	return session, err

@@ -34,6 +34,7 @@ type Server struct {
 	replay    *dpop.Replay
 	strangers *dpop.Replay // of requests without a session
 	serials   *serials
+	recent    recent
 	cas       cas
 	hub       *hub
 	agents    *agents
@@ -193,7 +194,7 @@ func (s *Server) endpoints() []endpoint {
 		{"POST", api.RouteReuse, authSession, s.reuse},
 		{"POST", api.RouteConsole, authSession, s.console},
 		{"GET", api.RouteHosts, authSession, s.hosts},
-		{"POST", api.RouteCertificate, authSession, s.certificate},
+		{"POST", api.RouteCertificate, authRecent, s.certificate},
 		{"GET", api.RouteKRL, authNone, s.krl},
 		{"GET", api.RouteKRLSig, authNone, s.krlSig},
 		{"POST", api.RouteKeys, authSession, s.registerKey},

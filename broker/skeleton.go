@@ -41,6 +41,7 @@ type call struct {
 	source  netip.Addr
 	proof   dpop.Proof
 	session state.Session // zero where there is none
+	recent  bool          // the session is as it was remembered: its endpoint acts by twice
 	shown   string        // login whose token was shown under another key: not the caller's
 }
 
@@ -88,6 +89,9 @@ func (s *Server) perform(ctx context.Context, c *call, op operation) (any, error
 		var refused []refusal
 		decision, refused = s.decisions(op)
 		event.PolicyDigest, event.PolicyIDs = decision.Digest, nonNil(decision.PolicyIDs)
+		if len(refused) > 0 && c.recent {
+			return nil, errOutdated
+		}
 		if len(refused) > 0 {
 			return nil, s.denyEach(ctx, event, op.details, refused)
 		}
@@ -100,6 +104,9 @@ func (s *Server) perform(ctx context.Context, c *call, op operation) (any, error
 		}
 	}
 	made, err := op.act(ctx, decision, event.Action)
+	if c.recent && (err != nil || made.denied != nil) {
+		return nil, errOutdated
+	}
 	if err != nil {
 		return nil, s.failed(ctx, event, op, err)
 	}
@@ -188,16 +195,17 @@ func current(ctx context.Context, tx store.Querier, b state.Bearer) error {
 // stands re-reads everybody whose counters must not have moved: the person who would hold what is
 // released, and the session that asks for it, which is a bastion's where it asks for somebody.
 func (op operation) stands(ctx context.Context, tx store.Tx, c *call) error {
-	bearers := []state.Bearer{c.bearer()}
-	if op.bearer != nil && *op.bearer != bearers[0] {
-		bearers = append(bearers, *op.bearer)
+	own := c.bearer()
+	var err error
+	if c.recent {
+		err = unchanged(ctx, tx, c.session)
+	} else {
+		err = current(ctx, tx, own)
 	}
-	for _, b := range bearers {
-		if err := current(ctx, tx, b); err != nil {
-			return err
-		}
+	if err == nil && op.bearer != nil && *op.bearer != own {
+		err = current(ctx, tx, *op.bearer)
 	}
-	return nil
+	return err
 }
 
 // intend records what is about to happen outside, and that its outcome is open.
@@ -249,6 +257,8 @@ func (s *Server) conclude(ctx context.Context, c *call, event audit.Event, op op
 	switch {
 	case err == nil:
 		return made.reply, nil
+	case errors.Is(err, errOutdated):
+		return nil, errOutdated
 	case errors.Is(err, errRevoked):
 		return nil, s.close(ctx, event, op, audit.Revoked, revokedProblem())
 	case errors.As(err, &problem):

@@ -83,9 +83,17 @@ func (s *Server) certificate(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.twice(ctx, c, func() (any, error) { return s.certify(ctx, c, r, key) })
+}
+
+// certify issues an access certificate of a key.
+func (s *Server) certify(ctx context.Context, c *call, r api.CertificateRequest, key ssh.PublicKey) (any, error) {
 	reason, ticket := printable(r.Reason, 1000), printable(r.Ticket, 100)
 	op := operation{kind: "ssh.cert", name: "ssh-key/" + ssh.FingerprintSHA256(key), reason: reason, ticket: ticket}
 	shown, problem := s.verification(c, r, key)
+	if problem != nil && c.recent {
+		return nil, errOutdated
+	}
 	if problem != nil {
 		return nil, s.deny(ctx, s.newEvent(c, op), nil, problem)
 	}

@@ -29,6 +29,26 @@ func Current(ctx context.Context, q Querier, b Bearer) (bool, error) {
 	return err == nil && ended == 0 && rev == b.Rev && epoch == b.Epoch && of == b.Epoch && blocked == 0, err
 }
 
+// Unchanged reports whether a session and its subject stand in all as when the session was read, ended ones never do: Current,
+// and that it has got no other token, groups or end. Read in the transaction that releases what was made by it.
+func Unchanged(ctx context.Context, q Querier, s Session) (bool, error) {
+	groups, err := encodeGroups(s.Groups)
+	if err != nil {
+		return false, err
+	}
+	var found int64
+	err = one(q.QueryRowContext(ctx, `SELECT 1 FROM sessions AS s LEFT JOIN subjects AS p ON p.iss=s.iss AND p.sub=s.sub
+		WHERE s.id=? AND s.ended=0 AND s.rev=? AND s.epoch=? AND COALESCE(p.epoch, s.epoch)=s.epoch AND COALESCE(p.blocked, 0)=0
+			AND s.token_hash=? AND s.kind=? AND s.thumbprint=? AND s.iss=? AND s.sub=? AND s.email=? AND s.groups=? AND s.method=? AND s.mfa=?
+			AND s.auth_time=? AND s.expires=? AND s.not_after=?`,
+		s.ID, s.Rev, s.Epoch, s.TokenHash, s.Kind, s.Thumbprint, s.Issuer, s.Subject, s.Email, groups, s.Method, flag(s.MFA),
+		Millis(s.AuthTime), Millis(s.Expires), Millis(s.NotAfter)).Scan(&found))
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Cert is an issued certificate.
 type Cert struct {
 	Serial  uint64
