@@ -25,10 +25,14 @@ type bufferedConn struct {
 	heard atomic.Int64 // when the last byte came, in nanoseconds since began
 	began time.Time    // with its monotonic reading
 
+	network bool // TCP: a small write that finds nothing queued goes out at once
+
 	mu      sync.Mutex
 	changed *sync.Cond
 	pending []byte
 	shared  *buffers
+	writing bool  // somebody is in writeNow
+	flushes bool  // the flusher is at the network
 	err     error // of the network, sticky
 	closing bool
 	severed bool          // the socket is Abort's to close
@@ -41,6 +45,7 @@ func newBufferedConn(c net.Conn, shared *buffers) *bufferedConn {
 	b := &bufferedConn{Conn: c, shared: shared, flushed: make(chan struct{}), began: time.Now()}
 	b.r = bufio.NewReaderSize(heardConn{b}, readBuffer)
 	b.changed = sync.NewCond(&b.mu)
+	_, b.network = c.(*net.TCPConn) // a channelConn may not touch what a cut write has left, and x/crypto does
 	go b.flush()
 	return b
 }
@@ -65,7 +70,7 @@ func (b *bufferedConn) silent() time.Duration {
 func (b *bufferedConn) Read(p []byte) (int, error) { return b.r.Read(p) }
 
 // Write queues p and blocks while too much is queued. A failure of the network is reported by a
-// later Write.
+// later Write. What is small, a keystroke or its echo, waits for no flusher to wake up.
 func (b *bufferedConn) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -78,9 +83,28 @@ func (b *bufferedConn) Write(p []byte) (int, error) {
 	if b.closing {
 		return 0, net.ErrClosed
 	}
+	if b.network && !b.writing && !b.flushes && len(b.pending) == 0 && len(p) < keepBuffer {
+		return b.writeNow(p)
+	}
 	b.pending = b.shared.extend(b.pending, p)
 	b.changed.Broadcast()
 	return len(p), nil
+}
+
+// writeNow writes p itself. The caller holds mu, which is free meanwhile: what others write is queued behind it.
+func (b *bufferedConn) writeNow(p []byte) (int, error) {
+	b.writing = true
+	b.mu.Unlock()
+	n, err := b.Conn.Write(p)
+	b.mu.Lock()
+	b.writing = false
+	if b.err == nil {
+		b.err = err
+	}
+	if len(b.pending) > 0 || b.closing || err != nil {
+		b.changed.Broadcast()
+	}
+	return n, err
 }
 
 func (b *bufferedConn) flush() {
@@ -99,16 +123,18 @@ func (b *bufferedConn) flush() {
 	}
 }
 
-// take waits for something to write; nil means that there will be nothing more.
+// take waits for something to write, and until nobody else does; nil means that there will be nothing more.
 func (b *bufferedConn) take(spare []byte) []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.pending) == 0 && !b.closing {
+	b.flushes = false
+	for len(b.pending) == 0 && !b.closing || b.writing {
 		b.changed.Wait()
 	}
 	if len(b.pending) == 0 || b.err != nil {
 		return nil
 	}
+	b.flushes = true
 	out := b.pending
 	b.pending = spare
 	b.changed.Broadcast()
