@@ -68,6 +68,7 @@ const (
 	KindHostEnroll      = "host.enroll"
 	KindHostCert        = "host.cert"
 	KindHostBypass      = "host.bypass"
+	KindAccountRelease  = "account.release"
 )
 
 // Kinds returns the closed list of kinds that may be written, sorted.
@@ -82,7 +83,7 @@ func Kinds() []string {
 		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
 		KindNodeEnroll, KindNodeSession, KindPolicyReload,
 		KindCAConfigure, KindCAPublish, KindCAWithdraw, KindCASwitch, KindCARetire, KindCAAdopt, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
-		KindHostToken, KindHostEnroll, KindHostCert, KindHostBypass,
+		KindHostToken, KindHostEnroll, KindHostCert, KindHostBypass, KindAccountRelease,
 	}
 	slices.Sort(kinds)
 	return kinds
@@ -100,7 +101,7 @@ func KnownKind(kind string) bool {
 		KindUserRevoke, KindUserUnblock, KindSessionRevoke, KindCertRevoke, KindHostRevoke, KindHostUnblock, KindAuditRead, KindRecordingRead,
 		KindNodeEnroll, KindNodeSession, KindPolicyReload,
 		KindCAConfigure, KindCAPublish, KindCAWithdraw, KindCASwitch, KindCARetire, KindCAAdopt, KindLogRecovery, KindRequestRefuse, KindRetentionDelete,
-		KindHostToken, KindHostEnroll, KindHostCert, KindHostBypass:
+		KindHostToken, KindHostEnroll, KindHostCert, KindHostBypass, KindAccountRelease:
 		return true
 	}
 	return false

@@ -33,7 +33,11 @@ func WithOperator(ctx context.Context, o Operator) context.Context {
 // else gets an answer.
 func (s *Server) Operators() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET "+api.RouteCAs, s.operated(func(context.Context, Operator, *http.Request) error { return nil }))
+	mux.Handle("GET "+api.RouteAccount, s.operated(func(ctx context.Context, _ Operator, r *http.Request) (any, error) {
+		return s.viewAccount(ctx, r.PathValue("name"))
+	}))
+	mux.Handle("POST "+api.RouteAccountRelease, s.operated(s.releaseAccount))
+	mux.Handle("GET "+api.RouteCAs, s.operated(func(ctx context.Context, _ Operator, _ *http.Request) (any, error) { return s.viewCAs(ctx) }))
 	for route, step := range map[string]struct {
 		kind string
 		plan func(ctx context.Context, ca string) planner
@@ -44,16 +48,19 @@ func (s *Server) Operators() http.Handler {
 		api.RouteCARetire:   {audit.KindCARetire, always(s.planRetire)},
 		api.RouteCAAdopt:    {audit.KindCAAdopt, func(ctx context.Context, ca string) planner { return s.planAdopt(s.rereadCAs(ctx, ca, adoptable)) }},
 	} {
-		mux.Handle("POST "+route, s.operated(func(ctx context.Context, who Operator, r *http.Request) error {
+		mux.Handle("POST "+route, s.operated(func(ctx context.Context, who Operator, r *http.Request) (any, error) {
 			ca := r.PathValue("ca")
 			if !slices.Contains(caNames, ca) {
-				return api.Errorf(api.KindNotFound, "no CA %q: there are access, hop, front and host", printable(ca, 20))
+				return nil, api.Errorf(api.KindNotFound, "no CA %q: there are access, hop, front and host", printable(ca, 20))
 			}
 			var asked api.CAStep
 			if err := decode(&call{request: r}, &asked); err != nil {
-				return err
+				return nil, err
 			}
-			return s.stepCA(ctx, who, step.kind, ca, asked, step.plan(ctx, ca))
+			if err := s.stepCA(ctx, who, step.kind, ca, asked, step.plan(ctx, ca)); err != nil {
+				return nil, err
+			}
+			return s.viewCAs(ctx)
 		}))
 	}
 	return mux
@@ -64,8 +71,8 @@ func always(p planner) func(context.Context, string) planner {
 	return func(context.Context, string) planner { return p }
 }
 
-// operated does what an operator asks for and answers with where the CAs stand.
-func (s *Server) operated(act func(ctx context.Context, who Operator, r *http.Request) error) http.Handler {
+// operated does what an operator asks for and answers with what act returns.
+func (s *Server) operated(act func(ctx context.Context, who Operator, r *http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who, ok := r.Context().Value(operatorKey{}).(Operator)
 		c := &call{id: newRequestID(), request: r, writer: w}
@@ -74,11 +81,7 @@ func (s *Server) operated(act func(ctx context.Context, who Operator, r *http.Re
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit)
-		err := act(r.Context(), who, r)
-		var view api.CAs
-		if err == nil {
-			view, err = s.viewCAs(r.Context())
-		}
+		view, err := act(r.Context(), who, r)
 		if err != nil {
 			s.fail(w, c, err)
 			return

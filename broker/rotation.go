@@ -78,7 +78,7 @@ func (s *Server) tryStep(ctx context.Context, who Operator, kind, ca string, r a
 	if err != nil {
 		return unavailable(err)
 	}
-	e := s.operatorEvent(who, kind, ca, r)
+	e := s.operatorEvent(who, kind, "ca/"+ca, r.Reason, r.Ticket)
 	if p.refused != nil {
 		return s.deny(ctx, e, p, p.refused)
 	}
@@ -109,9 +109,9 @@ func (p caPlan) same(was caPlan) bool {
 }
 
 // operatorEvent is the event of what an operator does on the broker's machine.
-func (s *Server) operatorEvent(who Operator, kind, ca string, r api.CAStep) audit.Event {
+func (s *Server) operatorEvent(who Operator, kind, resource, reason, ticket string) audit.Event {
 	return audit.Event{V: 1, ID: audit.NewID(), Time: s.Now().UTC(), Kind: kind, Outcome: audit.Success, Actor: audit.Actor{Kind: audit.ActorSystem, Iss: operatorIssuer, Sub: who.Subject, Email: who.Name},
-		Action: api.NewID("act_"), Resource: "ca/" + ca, Reason: printable(r.Reason, 1000), Ticket: printable(r.Ticket, 100),
+		Action: api.NewID("act_"), Resource: resource, Reason: printable(reason, 1000), Ticket: printable(ticket, 100),
 		PolicyDigest: s.Policy.Set().Digest(), PolicyIDs: []string{}, Node: s.Node}
 }
 

@@ -11,7 +11,26 @@ const (
 	RouteCARotate   = "/ca/{ca}/rotate"   // POST CAStep
 	RouteCARetire   = "/ca/{ca}/retire"   // POST CAStep
 	RouteCAAdopt    = "/ca/{ca}/adopt"    // POST CAStep
+
+	RouteAccount        = "/account/{name}"         // GET → AccountName
+	RouteAccountRelease = "/account/{name}/release" // POST AccountRelease
 )
+
+// AccountRelease gives back an account name that is somebody's on all hosts.
+type AccountRelease struct {
+	Reason string `json:"reason,omitempty"`
+	Ticket string `json:"ticket,omitempty"`
+}
+
+// AccountName is an account name, and whose it is.
+type AccountName struct {
+	Name    string    `json:"name"`
+	Issuer  string    `json:"iss"`
+	Subject string    `json:"sub"`
+	Email   string    `json:"email"` // as last seen; empty: never
+	Since   time.Time `json:"since"`
+	Held    string    `json:"held,omitempty"` // why it cannot be released now
+}
 
 // CAStep is a step of the rotation of a CA, or the adoption of a key.
 type CAStep struct {

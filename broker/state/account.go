@@ -48,8 +48,44 @@ func AccountNameTaken(ctx context.Context, q Querier, login string) (taken bool,
 	return n > 0, err
 }
 
-// GiveAccountName makes an account name a person's for good. Where it is another's, or he has one, all stays as it is.
+// GiveAccountName makes an account name a person's, until it is released. Where it is another's, or he has one, all stays as it is.
 func GiveAccountName(ctx context.Context, q Querier, login, iss, sub string, now time.Time) error {
 	_, err := q.ExecContext(ctx, `INSERT INTO account_names (login, iss, sub, at) VALUES (?,?,?,?) ON CONFLICT DO NOTHING`, login, iss, sub, Millis(now))
 	return err
+}
+
+// AccountName is an account name and whose it is.
+type AccountName struct {
+	Login, Issuer, Subject string
+	Email                  string // as last seen
+	Since                  time.Time
+}
+
+// AccountNameOf returns whose an account name is, or ErrNotFound.
+func AccountNameOf(ctx context.Context, q Querier, login string) (AccountName, error) {
+	a := AccountName{Login: login}
+	var at int64
+	err := q.QueryRowContext(ctx, `SELECT a.iss, a.sub, COALESCE(s.email, ''), a.at FROM account_names AS a
+		LEFT JOIN subjects AS s ON s.iss=a.iss AND s.sub=a.sub WHERE a.login=?`, login).Scan(&a.Issuer, &a.Subject, &a.Email, &at)
+	a.Since = Time(at)
+	return a, one(err)
+}
+
+// ReleaseAccountName makes an account name nobody's.
+func ReleaseAccountName(ctx context.Context, q Querier, a AccountName) error {
+	_, err := q.ExecContext(ctx, `DELETE FROM account_names WHERE login=? AND iss=? AND sub=?`, a.Login, a.Issuer, a.Subject)
+	return err
+}
+
+// Holds says until when a person may come in by what he has, each zero where he has none of it: logins and registered keys,
+// and certificates.
+type Holds struct{ Sessions, Certs time.Time }
+
+// HoldsOf returns what a person has.
+func HoldsOf(ctx context.Context, q Querier, iss, sub string, now time.Time) (h Holds, err error) {
+	var sessions, certs int64
+	err = q.QueryRowContext(ctx, `SELECT COALESCE((SELECT MAX(not_after) FROM sessions WHERE iss=? AND sub=? AND ended=0 AND not_after>?), 0),
+		COALESCE((SELECT MAX(valid_before) FROM certs WHERE iss=? AND sub=? AND valid_before>?), 0)`,
+		iss, sub, Millis(now), iss, sub, Millis(now)).Scan(&sessions, &certs)
+	return Holds{Time(sessions), Time(certs)}, err
 }

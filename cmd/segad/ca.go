@@ -172,7 +172,7 @@ func newCAList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cas, err := askBroker(cmd.Context(), socket, http.MethodGet, api.RouteCAs, nil)
+			cas, err := askBroker[api.CAs](cmd.Context(), socket, http.MethodGet, api.RouteCAs, nil)
 			if err != nil {
 				return err
 			}

@@ -84,7 +84,7 @@ func runStep(cmd *cobra.Command, name, route, ca string, o stepOptions) error {
 	if err != nil {
 		return err
 	}
-	now, err := askBroker(cmd.Context(), socket, http.MethodGet, api.RouteCAs, nil)
+	now, err := askBroker[api.CAs](cmd.Context(), socket, http.MethodGet, api.RouteCAs, nil)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func runStep(cmd *cobra.Command, name, route, ca string, o stepOptions) error {
 	if err := confirmStep(cmd.Context(), fmt.Sprintf("%s the %s CA?", name, ca), o.yes); err != nil {
 		return err
 	}
-	after, err := askBroker(cmd.Context(), socket, http.MethodPost, strings.Replace(route, "{ca}", ca, 1), o.CAStep)
+	after, err := askBroker[api.CAs](cmd.Context(), socket, http.MethodPost, strings.Replace(route, "{ca}", ca, 1), o.CAStep)
 	if err != nil {
 		return err
 	}
@@ -110,14 +110,14 @@ func operatorsSocket(path string) (string, error) {
 }
 
 // askBroker asks the broker that runs on this machine.
-func askBroker(ctx context.Context, socket, method, route string, body any) (cas api.CAs, err error) {
+func askBroker[T any](ctx context.Context, socket, method, route string, body any) (out T, err error) {
 	raw, err := json.Marshal(body)
 	if err != nil {
-		return cas, err
+		return out, err
 	}
 	r, err := http.NewRequestWithContext(ctx, method, "http://broker"+route, bytes.NewReader(raw))
 	if err != nil {
-		return cas, err
+		return out, err
 	}
 	web := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -125,21 +125,21 @@ func askBroker(ctx context.Context, socket, method, route string, body any) (cas
 		}}}
 	resp, err := web.Do(r)
 	if err != nil {
-		return cas, fmt.Errorf("no broker answers at %s: %w\nrun it, on this machine and as this account, then repeat the command", socket, errors.Unwrap(err))
+		return out, fmt.Errorf("no broker answers at %s: %w\nrun it, on this machine and as this account, then repeat the command", socket, errors.Unwrap(err))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
 	if err != nil {
-		return cas, err
+		return out, err
 	}
 	if resp.StatusCode != http.StatusOK {
 		var p api.Problem
 		if json.Unmarshal(answer, &p) != nil || p.Detail == "" {
-			return cas, fmt.Errorf("the broker answered %s", resp.Status)
+			return out, fmt.Errorf("the broker answered %s", resp.Status)
 		}
-		return cas, problemText(p)
+		return out, problemText(p)
 	}
-	return cas, json.Unmarshal(answer, &cas)
+	return out, json.Unmarshal(answer, &out)
 }
 
 // problemText is a problem as people read it.

@@ -58,7 +58,7 @@ func newRoot() *cobra.Command {
 		Long:          "segad runs the broker (decides and hands out), the bastion (proxies and records SSH), the indexer (finds what screens showed), and their keys.",
 		SilenceErrors: true, SilenceUsage: true, Example: "  segad dev up\n  segad broker --config /etc/sega/broker.yaml",
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-	}, newBroker(), newBastion(), newIndexer(), newCA(), newIssuer(), newPolicy(), newAudit(), newDev())
+	}, newBroker(), newBastion(), newIndexer(), newCA(), newAccount(), newIssuer(), newPolicy(), newAudit(), newDev())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	return root
 }

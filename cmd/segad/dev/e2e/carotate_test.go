@@ -33,6 +33,7 @@ func testRotateCA(t *testing.T, e *devtest.Env) {
 	expect(t, ca("retire", "access", "--yes"), 1, "may live until", "--force")
 	expect(t, ca("list"), 0, "old", "segad ca retire access")
 	expect(t, ca("list", "--json"), 0, `"ca":"access"`, `"phase":"old"`)
+	expect(t, root.Run("segad", "account", "release", "frobnicate", "--config", conf, "--yes"), 1, `the account name "frobnicate" is nobody's`)
 }
 
 // segadCA runs `segad ca` for the broker of a configuration.
