@@ -3,6 +3,7 @@ package bastion
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -132,11 +133,31 @@ func TestHostMustProveItself(t *testing.T) {
 			if tc.ok {
 				return
 			}
-			if !strings.Contains(errs.String(), errHostKey.Error()) || len(h.logins()) != 0 {
+			if !strings.HasPrefix(errs.String(), "sega: "+errHostKey.Error()+": ") || len(h.logins()) != 0 {
 				t.Errorf("told %q; the host saw %v", errs.String(), h.logins())
 			}
 			if r := f.only(t, kindStart); r.Outcome != "failure" {
 				t.Errorf("reported %+v", r)
+			}
+		})
+	}
+}
+
+// TestWhyAHostIsNotReached: what the host has is said, what this bastion takes is not, and only a host key is the security
+// team's matter.
+func TestWhyAHostIsNotReached(t *testing.T) {
+	for name, tc := range map[string]struct {
+		what, want string
+		key        bool
+	}{
+		"no certificate": {"host key", `the host's key is not the one it must have: it shows no certificate, and no pinned key, but has ["theirs"]`, true},
+		"old ciphers":    {"client to server cipher", `the host's sshd offers no client to server cipher that this bastion takes: ["theirs"]`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := dialError(t.Context(), fmt.Errorf("ssh: handshake failed: %w", &ssh.AlgorithmNegotiationError{
+				What: tc.what, RequestedAlgorithms: []string{"theirs"}, SupportedAlgorithms: []string{"ours"}}))
+			if err.Error() != tc.want || errors.Is(err, errHostKey) != tc.key {
+				t.Errorf("%v", err)
 			}
 		})
 	}

@@ -104,17 +104,28 @@ func dialError(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("the host does not answer in time: %w", context.Cause(ctx))
 	case errors.Is(err, errHostKey):
+		if plain := errors.Unwrap(err); errors.Is(plain, errHostKey) { // without the library's "handshake failed"
+			return plain
+		}
 		return err
 	}
 	var negotiation *ssh.AlgorithmNegotiationError
 	if errors.As(err, &negotiation) {
-		return fmt.Errorf("%w, or none that this bastion takes: %w", errHostKey, err)
+		return nothingInCommon(negotiation)
 	}
 	var network net.Error
 	if errors.As(err, &network) {
 		return fmt.Errorf("the connection to the host broke: %w", err)
 	}
 	return fmt.Errorf("%w: %w", errHopAuth, err)
+}
+
+// nothingInCommon leaves out what this bastion takes: it is long, and what the host has is what somebody has to mend.
+func nothingInCommon(err *ssh.AlgorithmNegotiationError) error {
+	if err.What == "host key" {
+		return fmt.Errorf("%w: it shows no certificate, and no pinned key, but has %q", errHostKey, err.RequestedAlgorithms)
+	}
+	return hint(fmt.Errorf("the host's sshd offers no %s that this bastion takes: %q", err.What, err.RequestedAlgorithms), "ask its owner to bring its sshd up to date")
 }
 
 // hostVerifier accepts a certificate of the host CA that names the host's ID, or one of the plain
