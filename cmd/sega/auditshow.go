@@ -47,6 +47,9 @@ type shownOne struct {
 
 	Withheld bool `json:"withheld,omitempty"` // policy does not let the asker read it
 	Refused  bool `json:"refused,omitempty"`  // policy did not let it start
+
+	Exit   *uint32 `json:"exit,omitempty"`   // its status, of the first programs of a session alone
+	Signal string  `json:"signal,omitempty"` // that ended it
 }
 
 func newAuditShow(a *app) *cobra.Command {
@@ -88,10 +91,33 @@ func summary(v *evidence) shown {
 	if v.end != nil {
 		out.Ended, out.Outcome, out.EndReason = &v.end.Time, string(v.end.Outcome), v.end.Reason
 	}
+	exits := map[uint32]exitDetails{}
+	for _, e := range v.ended.Exits {
+		exits[e.Channel] = e
+	}
 	for _, c := range v.commands {
-		out.Commands = append(out.Commands, shownOne{c.event.Time, c.details.Type, c.details.Command, c.details.Withheld, c.event.Outcome != audit.Success})
+		exit := exits[c.details.Channel]
+		out.Commands = append(out.Commands, shownOne{Time: c.event.Time, Type: c.details.Type, Command: c.details.Command,
+			Withheld: c.details.Withheld, Refused: c.event.Outcome != audit.Success, Exit: exit.Status, Signal: exit.Signal})
 	}
 	return out
+}
+
+// row is a program, what was typed for it, and how it ended.
+func (c shownOne) row() []string {
+	text := c.Command
+	if c.Withheld {
+		text = "(withheld: policy does not let you read what was typed)"
+	}
+	switch {
+	case c.Refused:
+		text += " (refused)"
+	case c.Signal != "":
+		text += " (ended by " + c.Signal + ")"
+	case c.Exit != nil:
+		text += fmt.Sprintf(" (exit %d)", *c.Exit)
+	}
+	return []string{c.Type, stamp(c.Time) + "  " + strings.TrimSpace(text)}
 }
 
 func (a *app) showSession(v shown) error {
@@ -101,17 +127,10 @@ func (a *app) showSession(v shown) error {
 	}
 	rows := [][]string{{"person", v.Person}, {"login", v.LoginID}, {"host", v.Login + "@" + v.Host + " (" + v.Route + ")"}, {"from", v.Source + " " + v.Client},
 		{"reason", v.Reason}, {"ticket", v.Ticket}, {"started", stamp(v.Started)}, {"ended", ended}, {"because", v.EndReason}, {"outcome", v.Outcome},
-		{"bytes", fmt.Sprintf("%d in, %d out, %d err", v.BytesIn, v.BytesOut, v.BytesErr)}, {"recording", strings.TrimSpace(v.Recording + " " + v.Detail)}}
+		{"bytes", fmt.Sprintf("%d in, %d out, %d err", v.BytesIn, v.BytesOut, v.BytesErr)}, {"recording", strings.TrimSuffix(v.Recording+": "+v.Detail, ": ")}}
 	rows = slices.DeleteFunc(rows, func(row []string) bool { return row[1] == "" })
 	for _, c := range v.Commands {
-		text := c.Command
-		if c.Withheld {
-			text = "(withheld: policy does not let you read what was typed)"
-		}
-		if c.Refused {
-			text += " (refused)"
-		}
-		rows = append(rows, []string{c.Type, stamp(c.Time) + "  " + text})
+		rows = append(rows, c.row())
 	}
 	if v.Unlisted > 0 {
 		rows = append(rows, []string{"…", fmt.Sprintf("%d more: sega audit query 'session:%s kind:session.command'", v.Unlisted, v.ID)})

@@ -31,6 +31,14 @@ type endDetails struct {
 	Out       int64          `json:"bytes_out"`
 	Err       int64          `json:"bytes_err"`
 	Seconds   float64        `json:"seconds"`
+	Exits     []exitDetails  `json:"exits"`
+}
+
+// exitDetails are how a program ended: by a status, or by a signal.
+type exitDetails struct {
+	Channel uint32  `json:"channel"`
+	Status  *uint32 `json:"status"`
+	Signal  string  `json:"signal"`
 }
 
 // commandDetails are those of session.command.
@@ -231,7 +239,7 @@ func (s *session) verdict(ctx context.Context, v *evidence) (recording.Verdict, 
 // `verify` holds recordings against them.
 func (s *session) evidenceOf(ctx context.Context, id string) (*evidence, error) {
 	if !strings.HasPrefix(id, api.IDSSH) {
-		return nil, usagef("an SSH session's ID begins with %s; run: sega audit query --kind session.start", api.IDSSH)
+		return nil, usagef("an SSH session's ID begins with %s; sessions: sega audit query --kind session.start; an event: sega audit query --json id:ID", api.IDSSH)
 	}
 	c := newCollector()
 	for e, err := range s.Events(ctx, url.Values{api.ParamQuery: {"session:" + id}}) {

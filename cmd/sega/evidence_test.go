@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -56,7 +57,7 @@ func TestCollector(t *testing.T) {
 	}
 	out := summary(v)
 	want := shown{ID: "ssh_1", Person: "alice@example.com", Host: "web-1", Login: "deploy", Route: "jump", Client: "SSH-2.0-x", Started: noon, Ended: &noon, Outcome: "success",
-		Commands: []shownOne{{noon, "exec", "uptime", false, false}}, BytesIn: 1, BytesOut: 2, BytesErr: 3}
+		Commands: []shownOne{{Time: noon, Type: "exec", Command: "uptime"}}, BytesIn: 1, BytesOut: 2, BytesErr: 3}
 	if diff := cmp.Diff(want, out); diff != "" {
 		t.Errorf("summary: -want +got\n%s", diff)
 	}
@@ -100,6 +101,27 @@ func TestRefusedCommand(t *testing.T) {
 	}
 }
 
+// TestShowsHowProgramsEnded: each by its own channel, and nothing of one that has not ended.
+func TestShowsHowProgramsEnded(t *testing.T) {
+	c := newCollector()
+	events := []audit.Event{event("session.start", audit.Success, "ssh_1", startDetail)}
+	for i, command := range []string{"true", "false", "sleep 9", "cat"} {
+		events = append(events, event("session.command", audit.Success, "ssh_1", fmt.Sprintf(`{"channel":%d,"type":"exec","command":%q}`, i+1, command)))
+	}
+	events = append(events, event("session.command", audit.Success, "ssh_1", `{"channel":5,"type":"shell","command":""}`),
+		event("session.end", audit.Success, "ssh_1", `{"exits":[{"channel":2,"status":1},{"channel":1,"status":0},{"channel":3,"signal":"TERM"},{"channel":5,"status":130}]}`))
+	for _, e := range events {
+		must(t, c.add(0, e))
+	}
+	a, text, _ := testApp(t)
+	must(t, a.showSession(summary(c.sessions["ssh_1"])))
+	for _, want := range []string{"  true (exit 0)\n", "  false (exit 1)\n", "  sleep 9 (ended by TERM)\n", "  cat\n", "  (exit 130)\n"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
 // TestWithheldCommand: a command that may not be read is no command that was empty.
 func TestWithheldCommand(t *testing.T) {
 	c := newCollector()
@@ -109,7 +131,7 @@ func TestWithheldCommand(t *testing.T) {
 		}
 	}
 	out := summary(c.sessions["ssh_1"])
-	if diff := cmp.Diff([]shownOne{{noon, "exec", "", true, false}}, out.Commands); diff != "" {
+	if diff := cmp.Diff([]shownOne{{Time: noon, Type: "exec", Withheld: true}}, out.Commands); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	a, text, _ := testApp(t)

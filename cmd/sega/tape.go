@@ -186,7 +186,7 @@ func (a *app) identities(path string) ([]age.Identity, error) {
 	defer func() { _ = f.Close() }()
 	ids, err := age.ParseIdentities(io.LimitReader(f, 1<<20))
 	if err != nil {
-		return nil, withKind(kindConfig, withHint(fmt.Errorf("identity %s is not an age identity", path), "make one with: age-keygen -o reviewer.age"))
+		return nil, withKind(kindConfig, withHint(fmt.Errorf("identity %s is not an age identity", path), "name the file of somebody for whom the bastions record: recipients in bastion.yaml"))
 	}
 	return ids, nil
 }

@@ -142,7 +142,7 @@ func testSSH(t *testing.T, e *devtest.Env) {
 			if v.Ended == nil || v.Started.Before(before.Add(-time.Second)) || v.Ended.Before(v.Started) || v.Ended.After(time.Now()) {
 				t.Errorf("from %v to %v", v.Started, v.Ended)
 			}
-			expect(t, reviewer.Sega("audit", "show", id), 0, alice, command, "complete", fmt.Sprintf("%d out", len(out)))
+			expect(t, reviewer.Sega("audit", "show", id), 0, alice, command+" (exit 5)", "complete", fmt.Sprintf("%d out", len(out)))
 		})
 	}
 }
