@@ -97,11 +97,11 @@ func (s *Set) hint(r Request, p *rule) hint {
 	all := join(r, lacking...)
 	switch {
 	case len(enough) > 0:
-		return hint{0, fmt.Sprintf("%s (policy %q)", named(enough, "or"), p.id), enough}
+		return hint{0, fmt.Sprintf("%s (%s)", named(enough, "or"), cite([]*rule{p})), enough}
 	case len(further) > 0:
-		return hint{1, fmt.Sprintf("%s (policy %q) and a login through the browser with MFA", named(further, "or"), p.id), nil}
+		return hint{1, fmt.Sprintf("%s (%s) and a login through the browser with MFA", named(further, "or"), cite([]*rule{p})), nil}
 	case s.satisfies(p, all) && s.judge(all).Allow:
-		return hint{1, fmt.Sprintf("%s (policy %q)", named(lacking, "and"), p.id), nil}
+		return hint{1, fmt.Sprintf("%s (%s)", named(lacking, "and"), cite([]*rule{p})), nil}
 	case s.satisfies(p, all):
 		return hint{} // this permit would match, but then another policy denies
 	case p.inScope && slices.Contains(lacking, p.scope):

@@ -64,6 +64,10 @@ func TestExplain(t *testing.T) {
 				@id("e") permit (principal in Group::"g", action, resource) when { resource.hasTag("env") && resource.getTag("env") == "dev" && context.mfa };
 				@id("f") permit (principal in Group::"g", action == Action::"assume", resource) unless { resource.name like "prod*" };`,
 		},
+		"a group, and why": {
+			policies: `@id("a") @reason("production is read by those on call") permit (principal in Group::"g", action, resource);`,
+			reason:   `: it needs group "g" (policy "a": production is read by those on call)`, missing: []string{"g"},
+		},
 		"MFA as well": {
 			policies: `@id("a") permit (principal in Group::"g", action, resource);`,
 			change:   noMFA,
