@@ -55,7 +55,7 @@ func (s *Server) targetCert(ctx context.Context, q state.Querier, id, profile st
 		return certTarget(state.RevokedCert{Profile: profile, Serial: uint64(serial), ValidBefore: s.Now().Add(hostCertLongest)}, state.Subject{}), nil
 	}
 	return target{}, api.Errorf(api.KindNotFound, "no certificate of serial %s is in the records", serial).
-		WithHint("look at what was issued: sega audit query 'kind:ssh.cert or kind:ssh.hop or kind:ssh.front or kind:host.cert'; one that segad ca sign-host has signed: --profile host")
+		WithHint("look at what was issued: sega audit query --json 'kind:ssh.cert or kind:ssh.hop or kind:ssh.front or kind:host.cert'; one that segad ca sign-host has signed: --profile host")
 }
 
 // several says which certificates have one serial.

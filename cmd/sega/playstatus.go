@@ -13,7 +13,7 @@ import (
 	"sega/audit/recording/screen"
 )
 
-const playHelp = "space play  . step  ←→ 10 s  mM marker  / search  nN hit  +- speed  i idle  q quit"
+const playHelp = "q quit  space play  . step  ←→ 10 s  mM marker  / search  nN hit  +- speed  i idle" // what a narrow terminal cuts off is the end
 
 // key does what a key asks for. errQuit ends the player.
 func (p *player) key(ctx context.Context, k key) error {
