@@ -38,22 +38,42 @@ func wentSilent(done <-chan struct{}, every time.Duration, raw *bufferedConn, co
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var asked atomic.Bool
+	heard := lull{last: time.Now()}
 	for {
 		select {
 		case <-done:
 			return false
 		case <-tick.C:
 		}
-		switch silent := raw.silent(); {
-		case silent >= silences*every:
+		silent := raw.silent()
+		if heard.nothing(time.Now(), silent) {
 			return true
-		case silent >= every && !asked.Swap(true):
+		}
+		if silent >= every && !asked.Swap(true) {
 			go func() { // ends with the answer, or with the connection
 				_, _, _ = conn.SendRequest("keepalive@openssh.com", true, nil)
 				asked.Store(false)
 			}()
 		}
 	}
+}
+
+// lull counts intervals without a byte. An interval counts once however long it took: a bastion that was itself
+// held up, as a machine that was moved, does not take that for the others' silence.
+type lull struct {
+	last time.Time // that it was looked at
+	in   int       // intervals in a row without a byte
+}
+
+// nothing notes at a time for how long nothing has come, and reports whether that is too long.
+func (l *lull) nothing(now time.Time, silent time.Duration) bool {
+	if silent < now.Sub(l.last) {
+		l.in = 0
+	} else {
+		l.in++
+	}
+	l.last = now
+	return l.in >= silences
 }
 
 // watchHost gives up a host that says nothing any more, as keepAlive does a client: else a session to a

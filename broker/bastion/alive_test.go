@@ -47,6 +47,36 @@ func TestLostClient(t *testing.T) {
 	}
 }
 
+// TestLull: four intervals without a byte are too many, and one that the bastion itself has slept through is one.
+func TestLull(t *testing.T) {
+	type look struct{ at, silent time.Duration }
+	for name, tc := range map[string]struct {
+		looks []look
+		lost  int // which look finds it lost; -1: none
+	}{
+		"gone":                {[]look{{1, 1}, {2, 2}, {3, 3}, {4, 4}}, 3},
+		"gone after a byte":   {[]look{{10, 4}, {20, 14}, {30, 24}, {40, 34}, {50, 44}}, 4},
+		"a byte in time":      {[]look{{10, 10}, {20, 20}, {30, 30}, {40, 9}, {50, 19}, {60, 29}, {70, 39}}, -1},
+		"a byte each time":    {[]look{{10, 9}, {20, 9}, {30, 9}, {40, 9}, {50, 9}}, -1},
+		"late answers":        {[]look{{10, 10}, {20, 1}, {31, 10}, {40, 1}, {50, 10}}, -1},
+		"the bastion slept":   {[]look{{10, 10}, {900, 900}, {910, 2}}, -1},
+		"slept, and all gone": {[]look{{10, 10}, {900, 900}, {910, 910}, {920, 920}}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Unix(0, 0)
+			l, lost := lull{last: start}, -1
+			for i, v := range tc.looks {
+				if l.nothing(start.Add(v.at), v.silent) && lost < 0 {
+					lost = i
+				}
+			}
+			if lost != tc.lost {
+				t.Errorf("lost at %d, want %d", lost, tc.lost)
+			}
+		})
+	}
+}
+
 // slowConn takes some 200 KiB a second.
 type slowConn struct{ net.Conn }
 

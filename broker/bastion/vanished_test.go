@@ -76,6 +76,7 @@ func TestVanishedSides(t *testing.T) {
 		"the host, of an ssh -J": {true, true, "the host does not answer"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			f := newFakeControl(t)
 			f.newGoHost(t, "web-1", "host-web-1", echo)
 			var way *relay
@@ -87,7 +88,7 @@ func TestVanishedSides(t *testing.T) {
 					f.inventory["web-1"] = h
 				})
 			}
-			w := start(t, f, func(c *Config) { c.KeepAlive = often })
+			w := start(t, f, func(c *Config) { c.KeepAlive = 3 * often }) // whoever is well has that long to answer
 			if !tc.host {
 				way = newRelay(t, w.addr)
 				w.addr = way.Addr().String()
