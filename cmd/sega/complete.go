@@ -29,7 +29,7 @@ func (a *app) completers(words []string) map[string]completer {
 		"sega exec": a.afterExec(words), "sega env": role, "sega credential-process": role, "sega console": role, "sega serve": role,
 		"sega ssh": a.completeSSH, "sega sessions kill": session, "sega revoke session": session, "sega revoke user": user, "sega unblock user": user,
 		"sega keys rm": a.first(keysList), "sega keys add": completeFiles,
-		"sega revoke host": a.first(hostsList), "sega unblock host": a.first(hostsList),
+		"sega revoke host": a.first(inventoryList), "sega unblock host": a.first(inventoryList),
 		"sega audit show": recorded, "sega audit play": recorded, "sega audit export": recorded, "sega audit tail": recorded,
 		"sega audit verify": completeFiles,
 	}
@@ -39,7 +39,7 @@ func (a *app) completers(words []string) map[string]completer {
 func (a *app) flagCompleters() map[string]completer {
 	return map[string]completer{
 		"sega env --format": completeWords(slices.Sorted(maps.Keys(envFormats))...), "sega audit export --format": completeWords(formatCast2, formatCast3, formatText, formatRaw),
-		"--chain": a.first(rolesList), "--role": a.first(rolesList), "--host": a.first(hostsList), "--user": a.first(usersList), "--session": a.first(sessionsList),
+		"--chain": a.first(rolesList), "--role": a.first(rolesList), "--host": a.first(inventoryList), "--user": a.first(usersList), "--session": a.first(sessionsList),
 		"--key": completeFiles, "--key-agent": completeFiles,
 		"sega revoke cert --profile": completeWords(api.ProfileAccess, api.ProfileHop, api.ProfileFront, api.ProfileHost),
 		"--region":                   completeWords(regions()...), "--browser": completeWords(isolatedNames()...),

@@ -89,6 +89,7 @@ func newHostEnroll(a *app, dir *string) *cobra.Command {
 	f.StringArrayVar(&o.unix, "unix-group", nil, "Unix group that such accounts are put into; may be repeated")
 	f.StringVar(&o.shell, "shell", "", "of such accounts (default: the system's)")
 	f.BoolVar(&o.kill, "kill", false, "end what still runs of such an account when it goes")
+	_ = c.RegisterFlagCompletionFunc("principals", completionFlag(completeWords(host.ByCommand, host.ByFile))) // the flag is there
 	return c
 }
 
@@ -195,6 +196,7 @@ func newHostAudit(a *app, dir *string) *cobra.Command {
 			}
 			return nil
 		}}
+	c.ValidArgsFunction = completionFunc(completeFiles)
 	c.Flags().StringVar(&since, "since", "", "of the journal, as journalctl takes it: yesterday, '2026-01-31 12:00'")
 	return c
 }

@@ -15,11 +15,12 @@ import (
 // Lists that completion offers from. They are what the broker said last, kept for the shell: nothing
 // is decided by them.
 const (
-	rolesList    = "roles"
-	hostsList    = "hosts"
-	sessionsList = "sessions"
-	usersList    = "users"
-	keysList     = "keys" // one's own registered ones
+	rolesList     = "roles"
+	hostsList     = "hosts"     // that one may open
+	inventoryList = "inventory" // all hosts: whom it is to be revoked by may open none
+	sessionsList  = "sessions"
+	usersList     = "users"
+	keysList      = "keys" // one's own registered ones
 )
 
 const listsDir = "lists"
@@ -119,15 +120,17 @@ func (s *session) listRoles(v api.Roles) {
 	s.keepList(rolesList, entries)
 }
 
-// listHosts keeps the hosts that may be opened, and as whom.
+// listHosts keeps the hosts that may be opened, and as whom, and all others beside them.
 func (s *session) listHosts(v api.Hosts) {
-	var entries []candidate
+	var allowed, all []candidate
 	for _, h := range v.Hosts {
-		if h.Allowed {
-			entries = append(entries, candidate{Name: h.Name, Text: strings.TrimSpace(strings.Join(h.Logins, ",") + " " + labels(h.Labels)), Logins: h.Logins})
+		host := candidate{Name: h.Name, Text: strings.TrimSpace(strings.Join(h.Logins, ",") + " " + labels(h.Labels)), Logins: h.Logins}
+		if all = append(all, host); h.Allowed {
+			allowed = append(allowed, host)
 		}
 	}
-	s.keepList(hostsList, entries)
+	s.keepList(hostsList, allowed)
+	s.keepList(inventoryList, all)
 }
 
 // listSessions keeps what is live, and whose it is.

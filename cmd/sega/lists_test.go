@@ -24,6 +24,7 @@ func listing(t *testing.T) *session {
 	alice := api.Person{Subject: "00ualice", Email: "alice@example.com", Name: "Alice"}
 	s.listSessions(api.Sessions{Sessions: []api.SessionInfo{{ID: "ses_1", Kind: "login", Person: alice}, {ID: "ssh_1", Kind: "ssh", Person: alice, Host: "web-1", Login: "root"},
 		{ID: "ses_2", Kind: "machine", Person: api.Person{Subject: "mch_1", Email: "bastion-1"}}}})
+	s.keepList(keysList, []candidate{{Name: "laptop", Text: "ssh-ed25519"}})
 	return s
 }
 

@@ -60,7 +60,7 @@ list; nothing that it has signed is trusted any more, unless the configuration n
 func newCASteps() (all []*cobra.Command) {
 	for _, step := range caSteps {
 		var o stepOptions
-		c := &cobra.Command{Use: step.name + " CA", Short: step.short, Long: step.long, Args: exactly(1), Example: "  segad ca " + step.name + " access --config /etc/sega/broker.yaml",
+		c := &cobra.Command{Use: step.name + " CA", Short: step.short, Long: step.long, Args: exactly(1), ValidArgs: caNames, Example: "  segad ca " + step.name + " access --config /etc/sega/broker.yaml",
 			RunE: func(cmd *cobra.Command, args []string) error { return runStep(cmd, step.name, step.route, args[0], o) }}
 		c.Flags().StringVar(&o.config, "config", "", "configuration file of the running broker (YAML)")
 		c.Flags().StringVar(&o.Reason, "reason", "", "why, for the log")

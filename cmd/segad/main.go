@@ -57,10 +57,24 @@ func newRoot() *cobra.Command {
 		Use: "segad", Short: "sega's servers", Version: version,
 		Long:          "segad runs the broker (decides and hands out), the bastion (proxies and records SSH), the indexer (finds what screens showed), and their keys.",
 		SilenceErrors: true, SilenceUsage: true, Example: "  segad dev up\n  segad broker --config /etc/sega/broker.yaml",
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}, newBroker(), newBastion(), newIndexer(), newCA(), newAccount(), newIssuer(), newPolicy(), newAudit(), newDev())
+	addCompletion(root)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	return root
+}
+
+// addCompletion gives cobra's own command what all others have: an example, and an error for what is too much.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() != "completion" {
+			continue
+		}
+		c.Example = "  segad completion bash > /etc/bash_completion.d/segad"
+		for _, shell := range c.Commands() {
+			shell.Args, shell.Example = exactly(0), "  segad completion "+shell.Name()
+		}
+	}
 }
 
 // exactly is cobra.ExactArgs with our usage error.

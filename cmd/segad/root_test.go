@@ -48,6 +48,23 @@ func TestCommandTree(t *testing.T) {
 	}
 }
 
+// TestCompleted: a shell is offered the commands, the CAs where one is named, and files where a flag takes one.
+func TestCompleted(t *testing.T) {
+	for line, want := range map[string]string{
+		"ca rota":            "rotate\n:4\n",
+		"ca rotate h":        "hop\nhost\n:4\n",
+		"ca list --config b": ":0\n",
+	} {
+		root := newRoot()
+		var out bytes.Buffer
+		root.SetOut(&out)
+		root.SetArgs(append([]string{cobra.ShellCompNoDescRequestCmd}, strings.Fields(line)...))
+		if err := root.Execute(); err != nil || out.String() != want {
+			t.Errorf("%q: %v, %q, want %q", line, err, out.String(), want)
+		}
+	}
+}
+
 // TestNothingStarts: without what they need the servers' commands say so and start nothing.
 func TestNothingStarts(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")

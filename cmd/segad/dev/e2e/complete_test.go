@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,13 +18,18 @@ const bashCompletion = "/usr/share/bash-completion/bash_completion"
 // TestCompletion types at real shells, whose words end where they say: names, e-mails and user@host
 // are completed, without a broker.
 func TestCompletion(t *testing.T) {
-	devtest.Need(t, "tmux", "bash", "zsh", "fish")
+	devtest.Need(t, "tmux", "bash", "zsh", "fish", "ssh-keygen")
 	if _, err := os.Stat(bashCompletion); err != nil {
 		t.Skip("bash-completion is missing: run scripts/deps")
 	}
 	e := devtest.Up(t)
 	p, s := e.LoggedIn(alice), e.LoggedIn(sam)
 	expect(t, s.Sega("sessions"), 0, alice)
+	mine := filepath.Join(t.TempDir(), "work-laptop")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", mine).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	expect(t, p.Sega("keys", "add", mine+".pub"), 0)
 	e.Stop() // what follows asks nobody
 	for _, person := range []*devtest.Person{p, s} {
 		for _, name := range []string{"roles", "hosts"} {
@@ -43,6 +49,8 @@ func TestCompletion(t *testing.T) {
 		{p, "sega ssh root@d", "sega ssh root@dev-host "},
 		{s, "sega revoke user ali", "sega revoke user alice@example.com "},
 		{s, "sega revoke user alice@ex", "sega revoke user alice@example.com "},
+		{s, "sega revoke host dev-h", "sega revoke host dev-host "}, // who may open none
+		{p, "sega keys rm work-l", "sega keys rm work-laptop "},
 		{p, "sega exec dev-admin -- mktem", "sega exec dev-admin -- mktemp "},
 		{p, "sega exec dev-admin -- ls /etc/host", "sega exec dev-admin -- ls /etc/host"}, // several files
 		{p, "sega configur", "sega configure "},
