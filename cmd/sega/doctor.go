@@ -33,7 +33,7 @@ const examineTime = 8 * time.Second
 func newDoctor(a *app) *cobra.Command {
 	return &cobra.Command{Use: "doctor", Short: "Look for what keeps sega from working here, and say what mends it", GroupID: groupAccess, Args: atMost(0),
 		Long: "Look at versions, environment, stored secrets, agent, network, certificates, clock, broker, audit log, identity provider, login,\n" +
-			"policy, AWS's files and ssh. Nothing is changed and nobody is asked. It works offline and before the first login, and takes less\n" +
+			"policy, bastions, AWS's files and ssh. Nothing is changed and nobody is asked. It works offline and before the first login, and takes less\n" +
 			"than ten seconds. With --json a finding is an object on a line: check, state (ok, warn, fail, skip), text, mend, ms.",
 		Example: "  sega doctor\n  sega doctor --json | jq 'select(.state == \"fail\")'",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -87,11 +87,13 @@ func (a *app) examined() doctor.World {
 		Agent:       a.examinedAgent(socket),
 		AgentSocket: socket,
 		AWS:         q.examinedAWS,
+		Reach:       reach,
 	}
 	w.User, _ = os.UserHomeDir()
 	if p, err := q.pinned(); err == nil {
 		w.Pinned = &p.Configuration
 		w.Observe = q.examinedLog(p.Configuration)
+		w.Bastions = slices.DeleteFunc(slices.Clone(bastions(p.Configuration)), func(b api.BastionAddress) bool { return b.Address == "" })
 	}
 	return w
 }

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -110,6 +111,15 @@ func TestBroken(t *testing.T) {
 		"no roles":                    {func(m *machine) { m.answers(func(p *policy) { p.roles = p.roles[1:] }) }, "roles", Warn, "none of 1 AWS roles: prod needs oncall", "sega roles --all"},
 		"no hosts":                    {func(m *machine) { m.answers(func(p *policy) { p.hosts = nil }) }, "hosts", Warn, "none of 0 hosts", "sega hosts --all"},
 
+		"a bastion that is down": {func(m *machine) { m.silent("10.0.0.1:22") }, "bastions", Warn, "1 of 2 bastions answer, and not: bastion-1 at 10.0.0.1:22 (connection refused)", "whoever runs the bastions"},
+		"no bastion answers":     {func(m *machine) { m.silent("10.0.0.1:22", "10.0.0.2:22") }, "bastions", Fail, "no bastion answers: bastion-1 at 10.0.0.1:22 (connection refused), bastion-2", "check the network"},
+		"no bastion is missed": {func(m *machine) {
+			m.silent("10.0.0.1:22", "10.0.0.2:22")
+			m.answers(func(p *policy) { p.hosts = nil })
+		}, "bastions", Warn, "opens no host for you", ""},
+		"a broker without bastion": {func(m *machine) { m.Bastions = nil }, "bastions", Skip, "names no bastion", ""},
+		"bastions of nobody":       {func(m *machine) { m.Pinned = nil }, "bastions", Skip, "first login", ""},
+
 		"a profile that is hidden": {func(m *machine) { m.AWS = func() (AWS, error) { return AWS{Hidden: []string{"[dev] hides it"}}, nil } }, "aws-files", Fail, "[dev] hides it", "delete"},
 		"a default profile": {func(m *machine) {
 			m.AWS = func() (AWS, error) { return AWS{First: []string{"role_arn in line 2"}}, nil }
@@ -187,6 +197,16 @@ func (m *machine) answers(change func(*policy)) {
 		change(&p)
 		l.Broker = p
 	})
+}
+
+// silent has nobody answer at some addresses.
+func (m *machine) silent(addresses ...string) {
+	m.Reach = func(_ context.Context, address string) error {
+		if slices.Contains(addresses, address) {
+			return syscall.ECONNREFUSED
+		}
+		return nil
+	}
 }
 
 // occupy listens on the registered port.

@@ -31,6 +31,9 @@ type World struct {
 	Secrets   func() (backend, where string)       // the place of the key of the stored secrets
 	Login     func(context.Context) (Login, error) // the stored session; ErrNoLogin where there is none
 
+	Bastions []api.BastionAddress                            // that Pinned names
+	Reach    func(ctx context.Context, address string) error // nil where SSH answers there
+
 	Agent       func(context.Context) (Agent, error) // ErrNoAgent where none runs
 	AgentSocket string
 
@@ -99,7 +102,7 @@ func Checks(w World) []Check {
 	return []Check{
 		{"version", x.version}, {"environment", x.environment}, {"home", x.home}, {"keychain", x.keychain}, {"agent", x.agent},
 		{"proxy", x.proxy}, {"ca", x.ca}, {"broker", x.reach}, {"ready", x.ready}, {"clock", x.clock}, {"log", x.log},
-		{"idp", x.provider}, {"ports", x.ports}, {"login", x.login}, {"roles", x.roles}, {"hosts", x.hosts},
+		{"idp", x.provider}, {"ports", x.ports}, {"login", x.login}, {"roles", x.roles}, {"hosts", x.hosts}, {"bastions", x.bastions},
 		{"aws-cli", x.awsCLI}, {"aws-files", x.awsFiles}, {"aws-environment", x.awsEnvironment},
 		{"ssh", x.ssh}, {"ssh-config", x.sshConfig}, {"ssh-agent", x.sshAgent}, {"other-tools", x.rivals},
 	}

@@ -71,10 +71,12 @@ func newMachine(t *testing.T) *machine {
 		Transport: func() (*http.Transport, error) {
 			return &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}, nil
 		},
-		Explain: func(err error) (string, string) { return err.Error(), "mend it" },
-		Secrets: func() (string, string) { return "file", "key beside the file" },
-		Login:   func(context.Context) (Login, error) { return m.session(), nil },
-		Agent:   func(context.Context) (Agent, error) { return Agent{Version: "1.0", State: "ready", Healthy: true}, nil },
+		Explain:  func(err error) (string, string) { return err.Error(), "mend it" },
+		Secrets:  func() (string, string) { return "file", "key beside the file" },
+		Login:    func(context.Context) (Login, error) { return m.session(), nil },
+		Bastions: []api.BastionAddress{{Name: "bastion-1", Address: "10.0.0.1:22"}, {Name: "bastion-2", Address: "10.0.0.2:22"}},
+		Reach:    func(context.Context, string) error { return nil },
+		Agent:    func(context.Context) (Agent, error) { return Agent{Version: "1.0", State: "ready", Healthy: true}, nil },
 		Observe: func(_ context.Context, note []byte) (int64, error) {
 			if string(note) != "checkpoint" {
 				return 0, errors.New("forked")
