@@ -7,6 +7,8 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"sega/audit"
 	"sega/audit/store"
 	"sega/broker/api"
@@ -27,12 +29,34 @@ func (s *Server) report(ctx context.Context, c *call) (any, error) {
 	if err := decode(c, &reports); err != nil {
 		return nil, err
 	}
-	for _, r := range reports {
-		if err := s.reportOne(ctx, c, r); err != nil {
+	for len(reports) > 0 {
+		n := together(reports)
+		var g errgroup.Group
+		for _, r := range reports[:n] {
+			g.Go(func() error { return s.reportOne(ctx, c, r) })
+		}
+		if err := g.Wait(); err != nil {
 			return nil, err
 		}
+		reports = reports[n:]
 	}
 	return api.Empty{}, nil
+}
+
+// reportsTogether is how many reports are appended at once at most.
+const reportsTogether = 64
+
+// together returns how many of the first reports, one at least, are not in an order that the log keeps: ends of as many
+// sessions, of which a revocation makes a thousand. Those that are appended at once share commits.
+func together(reports []api.Report) int {
+	seen := map[string]bool{}
+	for i, r := range reports {
+		if r.Kind != audit.KindSessionEnd || seen[r.SessionID] || i == reportsTogether {
+			return max(i, 1)
+		}
+		seen[r.SessionID] = true
+	}
+	return len(reports)
 }
 
 func (s *Server) reportOne(ctx context.Context, c *call, r api.Report) error {
