@@ -218,6 +218,9 @@ func (s *Server) source(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	addr := peer.Addr().Unmap()
+	if !s.proxy(addr) {
+		return addr
+	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && s.proxy(addr); i-- {
 		next, err := netip.ParseAddr(strings.TrimSpace(hops[i]))

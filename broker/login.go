@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"strings"
 	"time"
 
 	"sega/audit"
@@ -202,14 +203,16 @@ func earlier(a, b time.Time) time.Time {
 
 // printable keeps what a stranger typed fit for a terminal and short.
 func printable(s string, limit int) string {
-	out := make([]rune, 0, limit)
+	var out strings.Builder // a slice of the limit's length would stand on the stack of each caller, and have it grow
+	left := limit
 	for _, r := range s {
-		if len(out) == limit {
+		if left == 0 {
 			break
 		}
 		if r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f) {
-			out = append(out, r)
+			out.WriteRune(r)
+			left--
 		}
 	}
-	return string(out)
+	return out.String()
 }
