@@ -21,6 +21,13 @@ const walHard = 4 * walLimit
 // pageSize is SQLite's own default, in bytes.
 const pageSize = 4096
 
+// The WAL's length is asked for after so many commits or bytes of events, whichever come first: after each commit it took a
+// tenth of what small ones take.
+const (
+	lookCommits = 8
+	lookBytes   = 128 << 10
+)
+
 // smallWAL is the number of frames that are not worth a copy, however small the disk is.
 const smallWAL = 128
 
@@ -88,6 +95,11 @@ func (c *copier) copy() error {
 // beginning.
 func (w *writer) tidy(c *copier) error {
 	w.since++
+	w.unlooked++
+	if w.unlooked < lookCommits && w.unlookedBytes < lookBytes {
+		return nil
+	}
+	w.unlooked, w.unlookedBytes = 0, 0
 	frames, err := w.walFrames.ints(3)
 	if err != nil || frames[1] < smallWAL {
 		return err

@@ -22,6 +22,8 @@ type writer struct {
 	edge  backend.Edge
 	since int // commits since the WAL was copied
 
+	unlooked, unlookedBytes int // commits, and bytes of events, since its length was asked for
+
 	segment segment // behind the rollups of edge
 	rolling rolling
 
@@ -151,6 +153,7 @@ func (w *writer) put(row *audit.Row, ns int64) error {
 	if len(row.Salt) > 0 {
 		salt, details = row.Salt, string(row.Details)
 	}
+	w.unlookedBytes += len(row.Body) + len(row.Details)
 	return w.insert.run(row.Index, c["id"], ns, c["kind"], c["outcome"], c["actor_kind"], c["iss"], c["sub"], c["email"],
 		c["login_id"], c["session_id"], c["action"], c["resource"], c["source"], c["node"], string(row.Body), salt, details)
 }
