@@ -81,7 +81,7 @@ func runBastion(ctx context.Context, path string, acceptNewLog bool, log *slog.L
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	defer relaxCollector()()
+	defer relaxCollector(spareBastion)()
 	go giveBack(ctx) // ends with ctx
 	log.Info("bastion is ready", "name", file.Name, "listen", listener.Addr().String(), "broker", file.Broker)
 	return b.Run(ctx)

@@ -25,7 +25,7 @@ func TestCollectorPace(t *testing.T) {
 		"no time has passed":          {8 * mebibyte, 8 * mebibyte, 0, 400},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := percent(c.live, c.allocated, c.since); got != c.want {
+			if got := percent(spareBastion, c.live, c.allocated, c.since); got != c.want {
 				t.Errorf("%d, want %d", got, c.want)
 			}
 		})
@@ -38,7 +38,7 @@ func TestCollectorFollows(t *testing.T) {
 	usual := debug.SetGCPercent(usualPercent)
 	defer debug.SetGCPercent(usual)
 	now := func() int { p := debug.SetGCPercent(usualPercent); debug.SetGCPercent(p); return p }
-	stop := relaxCollector()
+	stop := relaxCollector(spareBastion)
 	defer stop()
 	var packet []byte
 	for from := time.Now(); now() == usualPercent; {
