@@ -82,10 +82,11 @@ func (s *spool) create(m spoolMeta) (SpoolFile, error) {
 	if err := atomicfile.SyncDir(s.dir); err != nil {
 		return nil, fmt.Errorf("spool: %w", errors.Join(err, f.Close(), s.remove(m.SessionID)))
 	}
+	file := roomy(f)
 	if s.wrap != nil {
-		return s.wrap(f), nil
+		file = s.wrap(file)
 	}
-	return f, nil
+	return file, nil
 }
 
 func (s *spool) writeNew(name string, data []byte) error {
