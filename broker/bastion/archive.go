@@ -65,7 +65,7 @@ func (b *Bastion) archive(id string, end *queued, upload func(ctx context.Contex
 			return
 		}
 		select {
-		case <-b.archiveCtx.Done():
+		case <-b.awaitCtx.Done():
 			return
 		case <-end.settled:
 		}

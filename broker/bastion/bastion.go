@@ -110,6 +110,8 @@ type Bastion struct {
 	archives    sync.WaitGroup
 	archiveCtx  context.Context // ends the uploads of closed recordings
 	stopArchive context.CancelFunc
+	awaitCtx    context.Context // ends their waiting for the broker to take the ends of their sessions
+	stopAwait   context.CancelFunc
 }
 
 // New checks cfg, prepares DataDir and reads what an earlier process has left there. Two processes
@@ -122,6 +124,7 @@ func New(cfg Config) (*Bastion, error) {
 	b := &Bastion{cfg: cfg, reg: newRegistry(), quarantine: filepath.Join(cfg.DataDir, quarantineDir),
 		door: newDoor(cfg.MaxHandshakes, cfg.MaxPerSource), proxyDoor: newDoor(cfg.MaxHandshakes, cfg.MaxHandshakes)}
 	b.archiveCtx, b.stopArchive = context.WithCancel(context.Background())
+	b.awaitCtx, b.stopAwait = context.WithCancel(b.archiveCtx)
 	b.attempts = newAttempts(cfg.Now)
 	b.disk = &disk{measure: cfg.Measure, reserve: cfg.Reserve}
 	b.quotas = newQuotas(cfg.SessionMax, cfg.PersonMax)
@@ -267,8 +270,12 @@ func (b *Bastion) serveAll(ctx context.Context) {
 	conns.Wait()
 }
 
-// settleArchives gives uploads that are under way the grace to end.
+// settleArchives gives uploads that are under way the grace to end, and so the reports behind them where the broker is there to
+// take them.
 func (b *Bastion) settleArchives() {
+	if !b.feed.following() {
+		b.stopAwait()
+	}
 	timer := time.AfterFunc(b.cfg.ShutdownGrace, b.stopArchive)
 	defer timer.Stop()
 	b.archives.Wait()

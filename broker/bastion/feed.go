@@ -132,6 +132,13 @@ func (f *feed) once(ctx context.Context) (had bool) {
 	return had
 }
 
+// following reports whether there is a feed.
+func (f *feed) following() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.connected
+}
+
 // lost opens nothing new from now on. The lease goes on from the last item.
 func (f *feed) lost(err error) {
 	f.mu.Lock()

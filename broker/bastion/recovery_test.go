@@ -298,3 +298,33 @@ func TestReportsWaitForASession(t *testing.T) {
 	}
 	f.only(t, kindEnd)
 }
+
+// TestStopWithoutABroker: a bastion that stops while nobody takes its reports leaves them, and the spools behind them, for
+// its next start.
+func TestStopWithoutABroker(t *testing.T) {
+	dir := t.TempDir()
+	f := newFakeControl(t)
+	f.newGoHost(t, "web-1", "host-web-1", echo)
+	w := startIn(t, dir, f, func(c *Config) { c.ShutdownGrace = time.Hour })
+	c := w.direct(t)
+	if err := newSession(t, c).Run("true"); err != nil {
+		t.Fatal(err)
+	}
+	f.set(func() { f.down = true; f.onReport = func(api.Report) error { return errFakeDown } })
+	eventually(t, "no feed", func() bool { return !w.b.feed.following() })
+	_ = c.Close()
+	eventually(t, "an end that waits", func() bool {
+		left, err := filepath.Glob(filepath.Join(dir, "data", "reports", "*.json"))
+		return err == nil && len(left) == 1
+	})
+	if err := w.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if ids, err := w.b.spool.sessions(); err != nil || len(ids) != 1 {
+		t.Errorf("the spool has %v, %v", ids, err)
+	}
+	f.set(func() { f.down, f.onReport = false, nil })
+	w = startIn(t, dir, f)
+	f.only(t, kindEnd)
+	eventually(t, "an empty spool", func() bool { ids, err := w.b.spool.sessions(); return err == nil && len(ids) == 0 })
+}
