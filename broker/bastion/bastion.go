@@ -108,6 +108,7 @@ type Bastion struct {
 	proxyDoor  *door        // of connections of listed proxies, until their header has come
 
 	archives    sync.WaitGroup
+	bulk        sync.Pool       // buffers of streams that are busy, see streamBuffer
 	archiveCtx  context.Context // ends the uploads of closed recordings
 	stopArchive context.CancelFunc
 	awaitCtx    context.Context // ends their waiting for the broker to take the ends of their sessions
