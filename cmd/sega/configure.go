@@ -37,6 +37,9 @@ func newConfigure(a *app) *cobra.Command {
 			if err := o.check(); err != nil {
 				return err
 			}
+			if o.remove {
+				return a.removeSSH(cmd.Context())
+			}
 			if !o.ssh {
 				return withKind(kindConfig, a.configureAWS(cmd.Context(), o, func() ([]api.Role, error) { return a.allRoles(cmd.Context()) }))
 			}
@@ -56,6 +59,7 @@ func newConfigure(a *app) *cobra.Command {
 		}}
 	c.Flags().BoolVar(&o.aws, "aws", false, "the profiles of ~/.aws/config (the default)")
 	c.Flags().BoolVar(&o.ssh, "ssh", false, "the block of ssh_config, to ~/.ssh/sega.conf, which ~/.ssh/config then includes before everything else")
+	c.Flags().BoolVar(&o.remove, "remove", false, "with --ssh, take both away again")
 	o.key.flags(c)
 	c.Flags().BoolVar(&o.toStdout, "print", false, "print what would change, and change no file")
 	c.Flags().BoolVar(&o.prune, "prune", false, "remove the profiles that sega has made for roles that are not yours any more")
@@ -82,9 +86,11 @@ func (a *app) allRoles(ctx context.Context) ([]api.Role, error) {
 func (o configureOptions) check() error {
 	switch {
 	case o.ssh && (o.aws || o.imports || o.undo || o.prune || o.all || o.region != "" || o.namePrefix != ""):
-		return usagef("--ssh goes with --print, --key, --key-agent and --verify alone")
-	case !o.ssh && o.key != ownKeyOptions{}:
-		return usagef("--key, --key-agent and --verify go with --ssh")
+		return usagef("--ssh goes with --print, --remove, --key, --key-agent and --verify alone")
+	case o.remove && (o.toStdout || o.key != ownKeyOptions{}):
+		return usagef("--remove goes with --ssh alone")
+	case !o.ssh && (o.remove || o.key != ownKeyOptions{}):
+		return usagef("--remove, --key, --key-agent and --verify go with --ssh")
 	case o.imports && o.undo, (o.imports || o.undo) && (o.prune || o.all || o.region != "" || o.namePrefix != ""):
 		return usagef("--import and --undo-import go with --print and --json alone")
 	}
@@ -127,7 +133,7 @@ func (s *session) sshConfig(ctx context.Context, own ownKeyOptions) (string, err
 		return "", err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# sega: hosts of %s, made %s\n# made by: sega configure --ssh --print\n", s.saved().Origin, s.app.now().UTC().Format(time.RFC3339))
+	fmt.Fprintf(&b, "# sega: hosts of %s\n# made by: sega configure --ssh\n", s.saved().Origin)
 	keys, renew := agent.SSHSocket(socket), renewCommand(dir, self)
 	if s.app.agentless() {
 		keys, renew = "none", renew+" --no-agent"

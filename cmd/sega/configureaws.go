@@ -17,7 +17,7 @@ import (
 // configureOptions are the flags of configure.
 type configureOptions struct {
 	aws, ssh, imports, undo          bool
-	toStdout, prune, all             bool
+	toStdout, prune, all, remove     bool
 	region, templateText, namePrefix string
 	key                              ownKeyOptions
 }

@@ -31,6 +31,52 @@ func TestIncludeFirst(t *testing.T) {
 		if again := string(includeFirst([]byte(got), "/h/.ssh/sega.conf")); again != got {
 			t.Errorf("%s: a second run makes %q of %q", name, again, got)
 		}
+		if left := string(withoutInclude([]byte(got), "/h/.ssh/sega.conf")); strings.Contains(left, "sega") {
+			t.Errorf("%s: a removal leaves %q", name, left)
+		}
+	}
+}
+
+// TestConfigureSSH: the files of the person stay his own: what he links to, what else he has there, and what is there after a removal.
+func TestConfigureSSH(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	file, config, own := filepath.Join(home, ".ssh", "sega.conf"), filepath.Join(home, ".ssh", "config"), filepath.Join(home, "dotfiles", "ssh")
+	must(t, os.MkdirAll(filepath.Dir(own), 0o700))
+	must(t, os.Mkdir(filepath.Dir(config), 0o700))
+	const was = "Include other.conf\nHost *\n  User x\n"
+	must(t, os.WriteFile(own, []byte(was), 0o640))
+	must(t, os.Symlink("../dotfiles/ssh", config))
+	a, _, talk := testApp(t)
+	step := func(what, says string, do func() error, wantConfig, wantFile string) {
+		t.Helper()
+		talk.Reset()
+		if err := do(); err != nil || !strings.Contains(talk.String(), says) {
+			t.Errorf("%s: %v, %q", what, err, talk)
+		}
+		text, _ := os.ReadFile(own)
+		block, _ := os.ReadFile(file)
+		if info, err := os.Stat(own); err != nil || info.Mode().Perm() != 0o640 || string(text) != wantConfig || string(block) != wantFile {
+			t.Errorf("%s: %v, %v\n%s\n%s", what, info, err, text, block)
+		}
+		if to, err := os.Readlink(config); err != nil || to != "../dotfiles/ssh" {
+			t.Errorf("%s: the link is %q, %v", what, to, err)
+		}
+	}
+	head := sshIncludeMark + "\n" + includeLine(file) + "\n"
+	write := func() error { return a.configureSSH(t.Context(), "Match all\n") }
+	remove := func() error { return a.removeSSH(t.Context()) }
+	step("first", "before everything else", write, head+was, "Match all\n")
+	step("again", "nothing has changed", write, head+was, "Match all\n")
+	step("removal", "is gone", remove, was, "")
+	step("another removal", "nothing has changed", remove, was, "")
+
+	must(t, os.Remove(config))
+	must(t, os.Mkdir(config, 0o700)) // nothing can be written there
+	var talked strings.Builder
+	explain(&talked, write(), "configure")
+	if !strings.Contains(talked.String(), includeLine(file)) {
+		t.Errorf("it does not say what to do: %s", &talked)
 	}
 }
 
