@@ -156,14 +156,22 @@ func (s *session) sshConfig(ctx context.Context, own ownKeyOptions) (string, err
 		if !h.Allowed || !plainName(h.Name) {
 			continue
 		}
-		fmt.Fprintf(&b, "Match originalhost %s exec \"%s\"\nMatch originalhost %s\n    ProxyJump sega-bastion\n    HostKeyAlias %s\n", h.Name, renew, h.Name, h.Name)
-		if len(h.Logins) == 1 && plainName(h.Logins[0]) {
-			fmt.Fprintf(&b, "    User %s\n", h.Logins[0])
-		}
-		b.WriteString(common)
+		b.WriteString(hostEntry(h, renew, common))
 	}
 	b.WriteString("Match all\n")
 	return b.String(), nil
+}
+
+// hostEntry leads a host's name to the bastions, whatever else the person's files have for it: bastions know hosts by their names, and no
+// port but that of ssh.
+func hostEntry(h api.Host, renew, common string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Match originalhost %[1]s exec \"%[2]s\"\nMatch originalhost %[1]s\n    HostName %[1]s\n    Port 22\n    ProxyJump sega-bastion\n    HostKeyAlias %[1]s\n", h.Name, renew)
+	if len(h.Logins) == 1 && plainName(h.Logins[0]) {
+		fmt.Fprintf(&b, "    User %s\n", h.Logins[0])
+	}
+	b.WriteString(common)
+	return b.String()
 }
 
 // nameable refuses paths that ssh_config(5) has no way to write. In its double quotes a backslash before a quote or another

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sega/broker/api"
 )
 
 func TestIncludeFirst(t *testing.T) {
@@ -95,6 +96,8 @@ func TestHostKeyChecksStay(t *testing.T) {
   CanonicalizeHostname yes
   ProxyJump elsewhere
   ServerAliveInterval 7
+  Port 2022
+  HostName %h.corp.example
 Host web-1
   StrictHostKeyChecking accept-new
   Compression yes
@@ -116,7 +119,7 @@ Host web-1
 				dir := filepath.Join(home, "sega")
 				common := sshCommon(dir, freshIdentity(dir, "none"))
 				renew := renewCommand(dir, self)
-				block := fmt.Sprintf("Match originalhost web-1 exec \"%s\"\nMatch originalhost web-1\n    ProxyJump sega-bastion\n    HostKeyAlias web-1\n%sMatch all\n", renew, common)
+				block := hostEntry(api.Host{Name: "web-1"}, renew, common) + "Match all\n"
 				if err := a.configureSSH(t.Context(), block); err != nil {
 					t.Fatal(err)
 				}
@@ -127,7 +130,7 @@ Host web-1
 				got := strings.Split(string(out), "\n")
 				want := []string{"stricthostkeychecking true", "globalknownhostsfile /dev/null", "userknownhostsfile " + filepath.Join(dir, "ssh", "known_hosts"),
 					"verifyhostkeydns false", "updatehostkeys false", "checkhostip no", "nohostauthenticationforlocalhost no", "hostkeyalgorithms " + hostKeyTypes,
-					"canonicalizehostname false", "proxyjump sega-bastion", "hostkeyalias web-1"}
+					"canonicalizehostname false", "proxyjump sega-bastion", "hostkeyalias web-1", "hostname web-1", "port 22"}
 				if name != "alone" { // what is no check of keys is the person's still
 					want = append(want, "serveraliveinterval 7", "compression yes")
 				}
