@@ -40,8 +40,12 @@ func newHostsToken(a *app) *cobra.Command {
 			if a.json {
 				return writeJSON(a.out, v.Wire())
 			}
-			fmt.Fprintf(a.err, "good for one enrolment as %s until %s; on the host: sega host enroll --name %s --broker %s --token-file FILE\n",
-				escapeLine(v.Name), stamp(v.Expires), escapeLine(v.Name), s.Origin())
+			plain := ""
+			if o.plainKeys {
+				plain = " --plain-keys"
+			}
+			fmt.Fprintf(a.err, "good for one enrolment as %s until %s; on the host: sega host enroll --name %s --broker %s --token-file FILE%s\n",
+				escapeLine(v.Name), stamp(v.Expires), escapeLine(v.Name), s.Origin(), plain)
 			_, err = fmt.Fprintf(a.out, "%s\n", v.Token.Reveal())
 			return err
 		}}

@@ -163,7 +163,7 @@ func showPlan(w io.Writer, p api.Plan) {
 		rows = append(rows, []string{"  ends      ", fmt.Sprintf("%-5s %s %s", v.Kind, v.ID, at(v))})
 	}
 	if n := len(p.Certificates); n > 0 {
-		rows = append(rows, []string{"  worthless ", fmt.Sprintf("%d SSH certificates, the last of which would have lived until %s", n, stamp(p.Certificates[n-1].Until))})
+		rows = append(rows, []string{"  worthless ", plural(n, "SSH certificate, which", "SSH certificates, the last of which") + " would have lived until " + stamp(p.Certificates[n-1].Until)})
 	}
 	for _, v := range lasting(p.AWS) {
 		rows = append(rows, []string{"  lives on  ", fmt.Sprintf("AWS credentials of %s until %s: AWS does not take them back", v.What, stamp(v.Until))})
@@ -209,14 +209,14 @@ func showReceipt(w io.Writer, r api.Receipt) error {
 
 // pointState says in words how far a revocation is at a point.
 func pointState(p api.Point) string {
-	does, did := "closes", "sessions cut"
+	does, did := "closes", plural(p.Closed, "session", "sessions")+" cut"
 	if p.Kind == api.PointAgent {
-		does, did = "drops", "credentials dropped"
+		does, did = "drops", plural(p.Closed, "credential", "credentials")+" dropped"
 	}
 	if !p.Acknowledged {
 		return "NOT acknowledged; " + does + " everything by " + stamp(p.Deadline) + " at the latest"
 	}
-	return fmt.Sprintf("in force after %d ms, %d %s", p.Millis, p.Closed, did)
+	return fmt.Sprintf("in force after %d ms, %s", p.Millis, did)
 }
 
 func newUnblock(a *app) *cobra.Command {

@@ -39,9 +39,9 @@ func TestPlanOfThings(t *testing.T) {
 		want string
 	}{
 		"a person's certificate": {api.Plan{What: "access certificate 7", Person: api.Person{Subject: "00u1", Email: "alice@example.com"}, Sessions: live, Certificates: certs},
-			"access certificate 7, held by alice@example.com (00u1)\n  ends        ssh   ssh_1 deploy@web-1\n  worthless   1 SSH certificates, the last of which would have lived until 2026-01-02 03:04:05\n"},
+			"access certificate 7, held by alice@example.com (00u1)\n  ends        ssh   ssh_1 deploy@web-1\n  worthless   1 SSH certificate, which would have lived until 2026-01-02 03:04:05\n"},
 		"nobody's certificate": {api.Plan{What: "host certificate 7 of web-1\x1b[2J", Certificates: certs},
-			"host certificate 7 of web-1\\u001b[2J\n  worthless   1 SSH certificates, the last of which would have lived until 2026-01-02 03:04:05\n"},
+			"host certificate 7 of web-1\\u001b[2J\n  worthless   1 SSH certificate, which would have lived until 2026-01-02 03:04:05\n"},
 		"a host": {api.Plan{What: "host web-1", Blocks: true, Sessions: live}, "host web-1\n  is opened to nobody until: sega unblock host\n  ends        ssh   ssh_1 deploy@web-1\n"},
 	} {
 		var out bytes.Buffer
@@ -74,7 +74,7 @@ func TestReceiptInWords(t *testing.T) {
 		"WHERE STATE",
 		`agent of a\u001b[2J@example.com (ses_1) in force after 4 ms, 3 credentials dropped`,
 		"agent of b (ses_2) NOT acknowledged; drops everything by 2026-01-02 03:04:05 at the latest",
-		"b1 in force after 3 ms, 1 sessions cut",
+		"b1 in force after 3 ms, 1 session cut",
 		"b2 NOT acknowledged; closes everything by 2026-01-02 03:04:05 at the latest",
 		"b3 in force after 0 ms, 0 sessions cut",
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -172,7 +173,11 @@ func (r *hostRig) enroll(args ...string) devtest.Result {
 func (r *hostRig) token(by *devtest.Person, more ...string) string {
 	r.t.Helper()
 	v := by.Sega(append([]string{"hosts", "token", r.name, "--address", fmt.Sprintf("127.0.0.1:%d", r.port), "--login", r.e.Host.Login, "--label", "env=dev"}, more...)...)
-	expect(r.t, v, 0, "sega_join_")
+	says := "--token-file FILE"
+	if slices.Contains(more, "--plain-keys") {
+		says += " --plain-keys" // or the host would be refused when its token is spent
+	}
+	expect(r.t, v, 0, "sega_join_", says+"\n")
 	return write(r.t, r.file("token"), v.Out)
 }
 

@@ -82,7 +82,7 @@ func TestRevokeUser(t *testing.T) {
 	returned := time.Now()
 	awaitCut(t, direct, returned, "laptop stolen")
 	awaitCut(t, jump, returned, "laptop stolen")
-	expect(t, r, 0, "dev-bastion", "in force after", "2 sessions cut", "agent of "+alice, "credentials dropped", "AWS credentials of dev-admin")
+	expect(t, r, 0, "dev-bastion", "in force after", "2 sessions cut", "agent of "+alice, "dropped", "AWS credentials of dev-admin")
 	if ids := append(sessionIDs(t, s, "ssh", alice), sessionIDs(t, s, "login", alice)...); len(ids) != 0 {
 		t.Errorf("alice still has %q", ids)
 	}
@@ -225,7 +225,7 @@ func TestRevokeCertificateAndHost(t *testing.T) {
 	expect(t, b.Sega("revoke", "cert", first, "--profile", "access", "--yes", "--reason", "x"), 3)
 	r := s.Sega("revoke", "cert", first, "--profile", "access", "--yes", "--reason", "key copied")
 	awaitCut(t, open, time.Now(), "key copied")
-	expect(t, r, 0, "dev-bastion", "1 sessions cut")
+	expect(t, r, 0, "dev-bastion", "1 session cut")
 	expect(t, b.Sega("ssh", e.Host.Name, "--", "true"), 0)
 	if again := serial(); again == first {
 		t.Errorf("certificate %s is used after its revocation", again)
@@ -234,7 +234,7 @@ func TestRevokeCertificateAndHost(t *testing.T) {
 	open = shellOf(t, b, "sega ssh "+e.Host.Name)
 	hop := reviewer.Events("--kind", "ssh.hop", "--user", bob)
 	last := field(hop[len(hop)-1], "details.serial")
-	expect(t, s.Sega("revoke", "host", e.Host.Name, "--yes", "--reason", "broken into"), 0, "is opened to nobody", "1 sessions cut")
+	expect(t, s.Sega("revoke", "host", e.Host.Name, "--yes", "--reason", "broken into"), 0, "is opened to nobody", "1 session cut")
 	awaitCut(t, open, time.Now(), "broken into")
 	if r := b.Sega("ssh", e.Host.Name, "--", "true"); r.Code == 0 || !strings.Contains(r.Err, "host "+e.Host.Name+" was revoked: broken into") {
 		t.Errorf("a revoked host: exit %d\n%s", r.Code, r.Err)
