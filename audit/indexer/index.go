@@ -234,12 +234,6 @@ func (x *Index) Uncovered(ctx context.Context) (missing, cut int, err error) {
 	return missing, cut, err
 }
 
-// Count returns how many sessions are indexed.
-func (x *Index) Count(ctx context.Context) (n int64, err error) {
-	err = x.db.QueryRowContext(ctx, `SELECT count(*) FROM sessions WHERE state='indexed'`).Scan(&n)
-	return n, err
-}
-
 // Retry makes every skipped session wait to be tried anew, and returns how many.
 func (x *Index) Retry(ctx context.Context) (int64, error) {
 	res, err := x.db.ExecContext(ctx, `UPDATE sessions SET state='waiting', tries=0, next=0 WHERE state='skipped'`)

@@ -39,12 +39,6 @@ func KeyByFingerprint(ctx context.Context, q Querier, fingerprint string) (Perso
 	return k, one(err)
 }
 
-// KeyByID returns a key, whatever has become of its session, or ErrNotFound.
-func KeyByID(ctx context.Context, q Querier, id string) (PersonKey, error) {
-	k, err := scanKey(q.QueryRowContext(ctx, keySelect+`WHERE k.id=?`, id).Scan)
-	return k, one(err)
-}
-
 // LiveKeys returns the keys that are good, oldest first; with sub, those of a subject.
 func LiveKeys(ctx context.Context, q Querier, iss, sub string, now time.Time) ([]PersonKey, error) {
 	rows, err := q.QueryContext(ctx, keySelect+`

@@ -52,9 +52,6 @@ func TestKeyRoundTrip(t *testing.T) {
 		want(d, func(ctx context.Context, q state.Querier) (state.PersonKey, error) {
 			return state.KeyByFingerprint(ctx, q, "SHA256:two")
 		}, second)
-		want(d, func(ctx context.Context, q state.Querier) (state.PersonKey, error) {
-			return state.KeyByID(ctx, q, "key_1")
-		}, first)
 		wantErr(d, func(ctx context.Context, q state.Querier) (state.PersonKey, error) {
 			return state.KeyByFingerprint(ctx, q, "SHA256:three")
 		}, state.ErrNotFound)

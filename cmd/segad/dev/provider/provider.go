@@ -131,9 +131,6 @@ func (p *Provider) DropRetired() error {
 	return p.save()
 }
 
-// SetUser adds a user, or replaces the one with that e-mail address and enables it.
-func (p *Provider) SetUser(u User) error { return p.people.set(u) }
-
 // Disable ends all that a user can do: no login, no refresh, no userinfo.
 func (p *Provider) Disable(email string) { p.people.disable(email) }
 
