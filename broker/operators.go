@@ -149,6 +149,7 @@ func (s *Server) viewCA(ctx context.Context, q store.Querier, name string, keys 
 		case ca.Next == "adopt": // before all else
 		case k.Phase == state.CAOld: // before another one signs
 			ca.Next, ca.NotYet = "retire", k.Until
+			ca.ByHand = append(ca.ByHand, s.signedByHand(name)...)
 		case k.Phase == state.CANext:
 			seen, byHand, err := s.whoSees(ctx, q, name, k)
 			if err != nil {

@@ -419,10 +419,11 @@ func (s *Server) planRetire(ctx context.Context, q store.Querier, ca string, r a
 		return p, nil
 	}
 	p.Key, p.Until = fingerprint(old.Key), old.Until
-	if s.Now().Before(old.Until) && !r.Force {
-		p.refused = api.Errorf(api.KindConflict, "certificates that it has signed may live until %s", old.Until.UTC().Format(time.RFC3339)).
-			WithHint("wait; --force retires it although they are refused from then on")
+	if s.Now().Before(old.Until) {
+		p.NotYet = old.Until
 	}
+	p.ByHand = s.signedByHand(ca)
+	p.refused = p.mayNotRetire(r)
 	p.apply = func(ctx context.Context, tx store.Tx) error {
 		if _, err := state.RaiseTrust(ctx, tx); err != nil {
 			return err
@@ -431,4 +432,33 @@ func (s *Server) planRetire(ctx context.Context, q store.Querier, ca string, r a
 		return state.MoveCAKey(ctx, tx, old, state.CARetired)
 	}
 	return p, nil
+}
+
+// mayNotRetire says why what the key has signed could still be needed.
+func (p caPlan) mayNotRetire(r api.CAStep) *api.Problem {
+	switch {
+	case r.Force:
+		return nil
+	case !p.NotYet.IsZero():
+		return api.Errorf(api.KindConflict, "certificates that it has signed may live until %s", p.NotYet.UTC().Format(time.RFC3339)).
+			WithHint("wait; --force retires it although they are refused from then on")
+	case len(p.ByHand) > 0 && !r.ByHand:
+		return api.Errorf(api.KindConflict, "not enrolled, so unable to say who has signed their certificates: %s", firstFew(p.ByHand)).
+			WithHint("sign their keys anew (segad ca sign-host), then repeat with --by-hand; a host whose certificate the old key has signed is reached no more")
+	}
+	return nil
+}
+
+// signedByHand are the hosts of the configuration that need a certificate of a CA which the records do not know: those
+// that are enrolled get theirs from here, and of the others the host CA alone signs for years.
+func (s *Server) signedByHand(ca string) (names []string) {
+	if ca != caHost {
+		return nil
+	}
+	for _, h := range s.Hosts {
+		if len(h.HostKeys) == 0 {
+			names = append(names, h.Name)
+		}
+	}
+	return names
 }

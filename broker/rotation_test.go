@@ -273,6 +273,38 @@ func TestLongestLifeCounts(t *testing.T) {
 	r.must(caAccess, "retire", api.CAStep{})
 }
 
+// TestHandSignedHostsAreAskedFor: of certificates that segad ca sign-host has signed the records know nothing, and when their
+// CA's key goes, so do the hosts.
+func TestHandSignedHostsAreAskedFor(t *testing.T) {
+	pinned := sshca.MarshalLine(signer(t).PublicKey())
+	for name, c := range map[string]struct {
+		hosts []Host
+		step  api.CAStep
+		want  string
+	}{
+		"a certificate nobody knows": {[]Host{{Name: "web-1"}}, api.CAStep{}, "who has signed their certificates: web-1"},
+		"somebody has seen to it":    {[]Host{{Name: "web-1"}}, api.CAStep{ByHand: true}, ""},
+		"the key was stolen":         {[]Host{{Name: "web-1"}}, api.CAStep{Force: true}, ""},
+		"a pinned key":               {[]Host{{Name: "web-1", HostKeys: []string{pinned}}}, api.CAStep{}, ""},
+		"enrolled hosts alone":       {nil, api.CAStep{}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRotating(t, onSQLite)
+			r.s.Hosts = c.hosts
+			r.add(caHost, signer(t))
+			r.must(caHost, "publish", api.CAStep{})
+			r.acks(r.s.trust().Version)
+			r.must(caHost, "rotate", api.CAStep{})
+			r.clock.add(caLate)
+			if c.want == "" {
+				r.must(caHost, "retire", c.step)
+				return
+			}
+			r.refused(caHost, "retire", c.step, c.want)
+		})
+	}
+}
+
 // TestRotationOutlivesTheBroker: a broker that was restarted in the middle goes on where the rotation stood.
 func TestRotationOutlivesTheBroker(t *testing.T) {
 	r := newRotating(t, onSQLite)

@@ -36,7 +36,7 @@ type AccountName struct {
 type CAStep struct {
 	Key    string `json:"key,omitempty"`     // SHA256: fingerprint of the key to publish or adopt; empty: the only one that is configured and new
 	Force  bool   `json:"force,omitempty"`   // although somebody has not seen the key, or what the old one signed still lives, or another broker may have the one that is lost
-	ByHand bool   `json:"by_hand,omitempty"` // hosts that are not enrolled have the key: somebody has seen to it
+	ByHand bool   `json:"by_hand,omitempty"` // hosts that are not enrolled have the key, or a certificate of it: somebody has seen to it
 	Reason string `json:"reason,omitempty"`
 	Ticket string `json:"ticket,omitempty"`
 }

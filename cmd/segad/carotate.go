@@ -46,8 +46,9 @@ front CA until every laptop has it; what the old key has signed stays good.`, ap
 		c.Flags().BoolVar(&o.ByHand, "by-hand", false, "hosts that are not enrolled have the key in their TrustedUserCAKeys file")
 	}},
 	{"retire", "Take a CA's old key out of the trust bundles, for good", `Take the key that signed before the last rotation out of all trust bundles, and onto the revocation list. It is refused before all that it has signed
-has expired.`, api.RouteCARetire, func(c *cobra.Command, o *stepOptions) {
+has expired, and of the host CA without --by-hand while there are hosts that are not enrolled: what segad ca sign-host has signed the broker does not know.`, api.RouteCARetire, func(c *cobra.Command, o *stepOptions) {
 		c.Flags().BoolVar(&o.Force, "force", false, "although what it has signed is refused from then on: where the key was stolen")
+		c.Flags().BoolVar(&o.ByHand, "by-hand", false, "of the host CA: hosts that are not enrolled have a certificate of the new key")
 	}},
 	{"adopt", "Sign with a configured key in place of one that is lost", `Have a CA sign with a key that the configuration names, in place of the one that signs by the database and that the broker does not have: where that
 one is lost, or where the database was restored to before a rotation whose old key was destroyed. The lost key is retired for good, and goes onto the revocation
@@ -189,13 +190,17 @@ func showCA(t *columns.Table, ca api.CA) {
 		row("  "+s.Kind, s.Name, "", word)
 	}
 	if len(ca.ByHand) > 0 {
-		row("  by hand", "", "", "not enrolled, see to their TrustedUserCAKeys: "+strings.Join(ca.ByHand, " "))
+		what := "see to their TrustedUserCAKeys"
+		if ca.Next == "retire" {
+			what = "sign their keys anew, segad ca sign-host"
+		}
+		row("  by hand", "", "", "not enrolled, "+what+": "+strings.Join(ca.ByHand, " "))
 	}
 	if !ca.Signing {
 		row("", "DOES NOT SIGN", "", "see the broker's log")
 	}
 	if ca.Next != "publish" {
-		row("to do", fmt.Sprintf("segad ca %s %s", ca.Next, ca.Name), "", notYet(ca))
+		row("to do", fmt.Sprintf("segad ca %s %s%s", ca.Next, ca.Name, byHand(ca)), "", notYet(ca))
 	}
 }
 
@@ -214,6 +219,14 @@ func keyTimes(k api.CAKey) string {
 		out += ", STILL CONFIGURED: take it out, or a restored database brings it back"
 	}
 	return out
+}
+
+// byHand is the flag without which the next step is refused.
+func byHand(ca api.CA) string {
+	if len(ca.ByHand) == 0 {
+		return ""
+	}
+	return " --by-hand"
 }
 
 // notYet says what the next step waits for.

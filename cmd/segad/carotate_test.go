@@ -23,6 +23,12 @@ func TestShowCAs(t *testing.T) {
 				"hop  to do   segad ca rotate hop           when all of them have the next key\nhop     next     ssh-ed25519 B\n"},
 		"waits for a time": {api.CA{Name: "hop", Signing: true, Next: "retire", NotYet: at},
 			"CA   WHAT   WHICH                VERSION  STATE\nhop  to do  segad ca retire hop           not before 2026-01-31T08:00:00Z\n"},
+		"hosts by hand": {api.CA{Name: "hop", Signing: true, Next: "rotate", ByHand: []string{"web-1"}},
+			"CA   WHAT       WHICH                          VERSION  STATE\nhop    by hand                                          not enrolled, see to their TrustedUserCAKeys: web-1\n" +
+				"hop  to do      segad ca rotate hop --by-hand\n"},
+		"certificates by hand": {api.CA{Name: "host", Signing: true, Next: "retire", ByHand: []string{"web-1"}},
+			"CA    WHAT       WHICH                           VERSION  STATE\nhost    by hand                                           not enrolled, sign their keys anew, segad ca sign-host: web-1\n" +
+				"host  to do      segad ca retire host --by-hand\n"},
 		"waits for nothing": {api.CA{Name: "hop", Signing: true, Next: "rotate", Seen: []api.CASeen{{Kind: "host", Name: "web-1", Seen: true}}},
 			"CA   WHAT    WHICH                VERSION  STATE\nhop    host  web-1                         has the next key\nhop  to do   segad ca rotate hop\n"},
 	} {
