@@ -59,6 +59,12 @@ func newSSH(a *app) *cobra.Command {
 			}
 			return a.ssh(cmd.Context(), args[0], command, o)
 		}}
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if strings.HasPrefix(err.Error(), "unknown shorthand") { // as those of ssh are
+			return usagef("%s; for ssh's options: sega configure --ssh, then ssh … HOST", err)
+		}
+		return usageError{err.Error()}
+	})
 	c.Flags().SetInterspersed(false)
 	c.Flags().StringVar(&o.reason, "reason", "", "why, where policy asks for it")
 	c.Flags().StringVar(&o.ticket, "ticket", "", "ticket, where policy asks for it")
