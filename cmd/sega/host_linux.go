@@ -266,7 +266,7 @@ func newHostStatus(a *app, dir *string) *cobra.Command {
 }
 
 func showHost(w io.Writer, s host.Status) error {
-	rows := [][]string{{"broker", s.Broker}, {"daemon", map[bool]string{true: "answers", false: "does not answer: the last bundle on the disk holds"}[s.Daemon]}}
+	rows := [][]string{{"broker", s.Broker}, {"daemon", map[bool]string{true: "answers", false: "does not answer: the last bundle on the disk holds; start it: sega host run"}[s.Daemon]}}
 	if s.Fault != "" {
 		rows = append(rows, []string{"fault", s.Fault})
 	} else {
