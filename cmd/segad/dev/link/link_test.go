@@ -5,8 +5,11 @@ package link
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net"
+	"os/exec"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -119,4 +122,29 @@ func TestStream(t *testing.T) {
 		t.Error(err)
 	}
 	_ = server.Close()
+}
+
+// TestThreadsLiveOn: what a thread has started in the laptop's namespace, to end with the thread, goes on.
+func TestThreadsLiveOn(t *testing.T) {
+	l := join(t)
+	c := exec.Command("cat")
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	c.Stdout = &out
+	if e := l.In(func() { err = c.Start() }); e != nil || err != nil {
+		t.Fatal(e, err)
+	}
+	for range 100 { // time for a thread to end
+		if err := l.In(func() {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = in.Write([]byte("alive"))
+	if err := errors.Join(err, in.Close(), c.Wait()); err != nil || out.String() != "alive" {
+		t.Errorf("%v, %q", err, out.String())
+	}
 }

@@ -3,6 +3,7 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -17,38 +18,47 @@ const threadNamespace = "/proc/thread-self/ns/net"
 // LoopbackUp gives the namespace of the calling thread its loopback, which a new one lacks.
 func LoopbackUp() error { return up("lo") }
 
-// otherSide makes the laptop's namespace and its device on a thread that ends with it.
+// otherSide makes the laptop's namespace and its device.
 func otherSide() (dev *os.File, namespace int, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the runtime ends the thread
-		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			err = fmt.Errorf("new network namespace: %w", err)
-			return
-		}
+	unshare := func() error { return unix.Unshare(unix.CLONE_NEWNET) }
+	err = within(unshare, func() (err error) {
 		// 64.0.0.0/2 lies behind the device, and with it 127.0.0.1; the kernel makes no route of 0.0.0.0/0 here.
 		if dev, err = device("sega-laptop", Laptop, "192.0.0.0"); err != nil {
-			return
+			return err
 		}
 		namespace, err = unix.Open(threadNamespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	}()
-	<-done
+		return err
+	})
 	return dev, namespace, err
 }
 
 // In runs f in the laptop's namespace: sockets that f opens, and processes that it starts, are there. What f starts
 // as goroutines is not.
 func (l *Link) In(f func()) error {
+	return within(func() error { return unix.Setns(l.laptop, unix.CLONE_NEWNET) }, func() error { f(); return nil })
+}
+
+// within runs f on a thread that has entered another namespace, and returns when the thread has left it. The thread lives
+// on: a process that it has started with a parent-death signal would get that with its end.
+func within(enter, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the runtime ends the thread
-		if err := unix.Setns(l.laptop, unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("enter the laptop's namespace: %w", err)
+		runtime.LockOSThread()
+		home, err := unix.Open(threadNamespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			done <- fmt.Errorf("own network namespace: %w", err)
 			return
 		}
-		f()
-		done <- nil
+		if err = enter(); err == nil {
+			err = f()
+		} else {
+			err = fmt.Errorf("enter a network namespace: %w", err)
+		}
+		back := unix.Setns(home, unix.CLONE_NEWNET)
+		if back == nil {
+			runtime.UnlockOSThread() // else the runtime ends it with this goroutine
+		}
+		done <- errors.Join(err, back, unix.Close(home))
 	}()
 	return <-done
 }
