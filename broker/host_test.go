@@ -341,6 +341,32 @@ func TestAccountsOfGroups(t *testing.T) {
 	}
 }
 
+// TestMembersReachHosts: a host that waits for news is told of who joins its group, and of who leaves it.
+func TestMembersReachHosts(t *testing.T) {
+	w := newHostWorld(t)
+	h, _ := w.enrolledHost(func(r *api.HostTokenRequest) { r.Groups = []string{"engineering"} })
+	have := read[api.HostBundle](t, h.do("GET", api.RouteHostBundle, nil))
+	for _, step := range []struct {
+		group string
+		want  []string
+	}{{"engineering", []string{"alice", "bob"}}, {"others", []string{"alice"}}} {
+		r := h.request("GET", fmt.Sprintf("%s?%s=%d", api.RouteHostBundle, api.ParamVersion, have.Version), nil)
+		answer := make(chan *httptest.ResponseRecorder)
+		go func() { answer <- w.serve(r) }() // ends with the change
+		w.clock.add(time.Second)
+		w.login(func(s *state.Session) { s.Subject, s.Email, s.Groups = "bob", "bob@example.com", []string{step.group} })
+		was := have.Version
+		have = read[api.HostBundle](t, <-answer)
+		got := []string{}
+		for _, a := range have.Accounts {
+			got = append(got, a.Login)
+		}
+		if diff := cmp.Diff(step.want, got); diff != "" || have.Version <= was {
+			t.Errorf("bob in %s, version %d after %d (-want +got):\n%s", step.group, have.Version, was, diff)
+		}
+	}
+}
+
 // TestAccountNamesAreForGood: an account name stays that person's, who is away and whose e-mail changes; nobody else of that name
 // gets into it, in the bundle, in the list of hosts or by a hop.
 func TestAccountNamesAreForGood(t *testing.T) {

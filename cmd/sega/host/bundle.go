@@ -26,6 +26,7 @@ type cached struct {
 	Blocked bool           `json:"blocked,omitempty"` // the broker has said that the host was revoked
 
 	contact time.Time // when the broker was heard last
+	heard   bool      // it was, by this process: what the bundle asks for has been tried
 	krl     int64     // version of the revocation list that lies on the disk; 0: none does
 }
 

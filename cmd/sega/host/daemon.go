@@ -176,7 +176,7 @@ func (d *Daemon) keepKRL(ctx context.Context, v cached) error {
 // heard notes that the broker has confirmed what is in force.
 func (d *Daemon) heard(v cached) error {
 	d.mu.Lock()
-	d.held.contact = v.contact
+	d.held.contact, d.held.heard = v.contact, true
 	d.mu.Unlock()
 	return os.Chtimes(d.cfg.file(bundleName), time.Time{}, v.contact)
 }

@@ -18,11 +18,12 @@ import (
 	"sega/sshca"
 )
 
-// fetchBundle asks for the bundle, and waits for news where the host has one.
+// fetchBundle asks for the bundle, and waits for news where this process has had one. Of a bundle that an enrolment wrote, or
+// the process before, nobody knows whether the accounts are made: the first is asked for at once.
 func fetchBundle(ctx context.Context, m *machine, c Config, have cached) (cached, error) {
 	version := have.Bundle.Version
-	if have.Blocked {
-		version = 0 // that it may be in force again is news
+	if have.Blocked || !have.heard { // that it may be in force again is news
+		version = 0
 	}
 	b, err := with(ctx, m, func(ctx context.Context) (api.HostBundle, error) {
 		return m.client.HostBundle(ctx, version, have.Bundle.Trust, have.krl)
@@ -39,7 +40,7 @@ func fetchBundle(ctx context.Context, m *machine, c Config, have cached) (cached
 
 // next is what comes into force with a bundle that was just heard.
 func (c cached) next(b api.HostBundle) cached {
-	return cached{Bundle: b, contact: time.Now(), krl: c.krl}
+	return cached{Bundle: b, contact: time.Now(), heard: true, krl: c.krl}
 }
 
 // mayRenew reports whether the broker gives the host a certificate now.
