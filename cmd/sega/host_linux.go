@@ -275,6 +275,8 @@ func showHost(w io.Writer, s host.Status) error {
 	}
 	if s.Blocked {
 		rows = append(rows, []string{"revoked", "this host was revoked: every login is refused"})
+	} else if !s.Lost.IsZero() {
+		rows = append(rows, withoutBroker(s)...)
 	}
 	if !s.Certificate.IsZero() {
 		rows = append(rows, []string{"certificate until", stamp(s.Certificate)})
@@ -287,6 +289,23 @@ func showHost(w io.Writer, s host.Status) error {
 		rows = append(rows, []string{"sshd's fault", s.SSHD.Fault})
 	}
 	return table(w, []string{"host", s.Name}, rows)
+}
+
+// withoutBroker says since when the daemon gets no bundle, and what is good until when all the same.
+func withoutBroker(s host.Status) [][]string {
+	why, holds := s.LostWhy, "what was confirmed last, until the broker answers"
+	if why == "" {
+		why = "the broker's bundle does not come; root sees why"
+	}
+	switch {
+	case s.Fault != "":
+		holds = "nothing"
+	case s.PlainKeys:
+		holds = "nothing: keys come from the broker at each login"
+	case !s.Certificate.IsZero():
+		holds += "; the host's certificate, until " + stamp(s.Certificate)
+	}
+	return [][]string{{"broker lost", "since " + stamp(s.Lost) + ": " + escapeLine(why)}, {"holds meanwhile", holds}}
 }
 
 func sshdState(s *host.SSHD) string {

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,5 +91,38 @@ func TestAccountsComeAtOnce(t *testing.T) {
 	}
 	if !d.now().heard {
 		t.Error("it does not wait for news from then on")
+	}
+}
+
+// TestStatusWithoutBroker: a daemon says since when its broker is away, to root alone why, and no more when it is back.
+func TestStatusWithoutBroker(t *testing.T) {
+	v, _ := bundleOf(t)
+	c, broker := newHostOf(t, v.Bundle)
+	c.PlainKeys = true // a revocation list is not what is asked about
+	enrolled(t, c, v.Bundle)
+	d, err := NewDaemon(c.dir, "sega/test", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.tried(d.once(t.Context()), time.Now())
+	if got := d.reply(t.Context(), request{Op: opStatus}, 0); !got.Lost.IsZero() || got.LostWhy != "" {
+		t.Errorf("the broker answers, and the status is %+v", got)
+	}
+	broker.Close()
+	since := time.Now()
+	for range 2 {
+		d.tried(d.once(t.Context()), since)
+		since = since.Add(-time.Minute) // the first counts
+	}
+	got := d.reply(t.Context(), request{Op: opStatus}, 0)
+	if !got.Lost.Equal(since.Add(2*time.Minute)) || !strings.Contains(got.LostWhy, "cannot be reached") {
+		t.Errorf("the broker is away since %s, and the status is %+v", since, got)
+	}
+	if others := d.reply(t.Context(), request{Op: opStatus}, 65534); !others.Lost.Equal(got.Lost) || others.LostWhy != "" {
+		t.Errorf("others see %+v", others)
+	}
+	d.tried(nil, time.Now())
+	if got := d.reply(t.Context(), request{Op: opStatus}, 0); !got.Lost.IsZero() || got.LostWhy != "" {
+		t.Errorf("the broker answers again, and the status is %+v", got)
 	}
 }

@@ -38,6 +38,7 @@ type Daemon struct {
 	mu    sync.Mutex
 	held  cached
 	fault error // of the last try to renew the certificate
+	lost  lost
 
 	changing sync.Mutex // one at a time changes sshd's files
 }
@@ -103,22 +104,56 @@ func (d *Daemon) now() cached {
 	return d.held
 }
 
+// lost says since when the broker's bundle does not come, and why; zero where it does.
+type lost struct {
+	since time.Time
+	why   string // of the last try
+}
+
+// tried notes how a question for the bundle has ended.
+func (d *Daemon) tried(err error, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch was := d.lost.since; {
+	case err == nil && !was.IsZero():
+		d.log.Info("the broker answers again")
+		d.lost = lost{}
+	case err == nil:
+	case was.IsZero():
+		d.log.Error("the broker's bundle does not come: the last one holds", "error", err, "bundle", d.held.in(now))
+		d.lost = lost{now, err.Error()}
+	default:
+		d.lost.why = err.Error()
+	}
+}
+
+// standing is what the daemon says of itself, and why to root alone.
+func (d *Daemon) standing(uid int) response {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := response{Lost: d.lost.since}
+	if uid == 0 {
+		r.LostWhy = d.lost.why
+		if d.fault != nil {
+			r.Why = d.fault.Error()
+		}
+	}
+	return r
+}
+
 // follow keeps the bundle at the broker's. What the broker says last holds for as long as it is away.
 func (d *Daemon) follow(ctx context.Context) {
-	wait, lost := retryLeast, false
+	wait := retryLeast
 	for ctx.Err() == nil {
 		err := d.once(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		d.tried(err, time.Now())
 		if err == nil {
-			if lost {
-				d.log.Info("the broker answers again")
-			}
-			wait, lost = retryLeast, false
+			wait = retryLeast
 			continue
 		}
-		if ctx.Err() == nil && !lost {
-			d.log.Error("the broker's bundle does not come: the last one holds", "error", err, "bundle", d.now().in(time.Now()))
-		}
-		lost = true
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait + time.Duration(d.share*float64(wait))):
@@ -223,16 +258,6 @@ func (d *Daemon) keepCertificate(ctx context.Context) {
 		case <-d.list:
 		}
 	}
-}
-
-// renewalFault says why the certificate was not renewed; "" where it was, or was not due.
-func (d *Daemon) renewalFault() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.fault == nil {
-		return ""
-	}
-	return d.fault.Error()
 }
 
 func (d *Daemon) renew(ctx context.Context) error {

@@ -44,6 +44,8 @@ type request struct {
 type response struct {
 	Principal string            `json:"principal,omitempty"`
 	Why       string            `json:"why,omitempty"` // why not; of a status, why the certificate was not renewed
+	Lost      time.Time         `json:"lost,omitzero"` // of a status: since when the broker's bundle does not come
+	LostWhy   string            `json:"lost_why,omitempty"`
 	Keys      []api.HostKey     `json:"keys,omitempty"`
 	Verdicts  []api.HostVerdict `json:"verdicts,omitempty"`
 	LeftOut   int               `json:"left_out,omitempty"`
@@ -133,10 +135,7 @@ func (d *Daemon) reply(ctx context.Context, r request, uid int) response {
 		}
 		return response{Principal: principal}
 	case opStatus:
-		if uid != 0 {
-			return response{}
-		}
-		return response{Why: d.renewalFault()}
+		return d.standing(uid)
 	}
 	return response{Why: "no such operation"}
 }

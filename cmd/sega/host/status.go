@@ -24,6 +24,9 @@ type Status struct {
 	Blocked     bool      `json:"blocked"`
 	Logins      []string  `json:"logins"`
 	Certificate time.Time `json:"certificate_until,omitzero"`
+	Lost        time.Time `json:"broker_lost_since,omitzero"` // by the daemon, which asks it again and again
+	LostWhy     string    `json:"broker_fault,omitempty"`     // of the daemon's last try, for root
+	PlainKeys   bool      `json:"plain_keys,omitempty"`
 	Fault       string    `json:"fault,omitempty"`
 	Renewal     string    `json:"renewal_fault,omitempty"` // why the daemon's last try to renew the certificate came to nothing, for root
 	SSHD        *SSHD     `json:"sshd,omitempty"`          // for root alone
@@ -41,13 +44,14 @@ func ReadStatus(ctx context.Context, dir string, now time.Time) (Status, error) 
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{Name: c.Name, Broker: c.Broker, Logins: []string{}}
+	s := Status{Name: c.Name, Broker: c.Broker, PlainKeys: c.PlainKeys, Logins: []string{}}
 	owner, err := ownerOf(c.file(configName))
 	if err != nil {
 		return s, err
 	}
 	answer, err := ask(c.Socket, owner, request{Op: opStatus}, askTime)
 	s.Daemon, s.Renewal = err == nil, answer.Why
+	s.Lost, s.LostWhy = answer.Lost, answer.LostWhy
 	if os.Geteuid() == 0 {
 		s.SSHD = c.lookAtSSHD(ctx)
 	}
