@@ -27,15 +27,17 @@ const (
 
 // logReader finds the logins that sshd has accepted. Its patterns are made once for a reading.
 type logReader struct {
-	header   *regexp.Regexp // what stands before a message in syslog's (RFC 3164, with a year or without) and journalctl's lines
-	rfc5424  *regexp.Regexp // in syslog's newer form: <PRI>1 TIME HOST APP-NAME PROCID MSGID SD MSG
-	login    *regexp.Regexp // sshd's auth_log(): "Accepted METHOD for USER from ADDRESS port PORT ssh2[: KEY]"
-	cert     *regexp.Regexp // format_key(): "TYPE FINGERPRINT ID KEY-ID (serial N) CA TYPE FINGERPRINT"
-	likeness *regexp.Regexp // of a login, in whatever stands around it
+	now      func() time.Time // with the zone in which syslog writes
+	header   *regexp.Regexp   // what stands before a message in syslog's (RFC 3164, with a year or without) and journalctl's lines
+	rfc5424  *regexp.Regexp   // in syslog's newer form: <PRI>1 TIME HOST APP-NAME PROCID MSGID SD MSG
+	login    *regexp.Regexp   // sshd's auth_log(): "Accepted METHOD for USER from ADDRESS port PORT ssh2[: KEY]"
+	cert     *regexp.Regexp   // format_key(): "TYPE FINGERPRINT ID KEY-ID (serial N) CA TYPE FINGERPRINT"
+	likeness *regexp.Regexp   // of a login, in whatever stands around it
 }
 
 func newLogReader() logReader {
 	return logReader{
+		now:      time.Now,
 		header:   regexp.MustCompile(`^(?:<[0-9]{1,3}>)?([^\[\]]{0,300}? )?([!-Z^-~]{1,128}?)(?:\[([0-9]+)\])?: (.*)$`),
 		rfc5424:  regexp.MustCompile(`^(?:<[0-9]{1,3}>)?1 ([!-~]+) [!-~]+ ([!-~]+) ([!-~]+) [!-~]+ (?:-|(?:\[(?:[^\]\\]|\\.)*\])+) \x{FEFF}?(.*)$`),
 		login:    regexp.MustCompile(`^Accepted ([!-~]+) for (.+) from ([!-~]+) port [0-9]+ ssh2(?:: (.*))?$`),
@@ -98,7 +100,7 @@ func (p logReader) parse(line string) (api.HostLogin, lineKind) {
 	if m == nil {
 		return api.HostLogin{}, lineUnread
 	}
-	l := api.HostLogin{Line: digestOf(line), Connection: s.connection(message), Time: timeOf(s.stamp), Method: m[1], Login: m[2], Source: m[3]}
+	l := api.HostLogin{Line: digestOf(line), Connection: s.connection(message), Time: timeOf(s.stamp, p.now()), Method: m[1], Login: m[2], Source: m[3]}
 	if c := p.cert.FindStringSubmatch(m[4]); c != nil {
 		l.Fingerprint, l.KeyID = c[1], strings.Trim(c[2], `"`)
 		l.Serial, _ = strconv.ParseUint(c[3], 10, 64) // 0 is no certificate's
@@ -116,12 +118,34 @@ func digestOf(line string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// timeOf reads the time at the beginning of a line, where it has a year.
-func timeOf(stamp string) time.Time {
-	word, _, _ := strings.Cut(stamp, " ")
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999-0700", "2006-01-02T15:04:05-0700"} {
-		if t, err := time.Parse(layout, word); err == nil {
+// timeOf reads the time at the beginning of a line, now in the zone of whoever wrote it; zero where there is none.
+func timeOf(stamp string, now time.Time) time.Time {
+	words := strings.Fields(stamp)
+	if len(words) == 0 {
+		return time.Time{}
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999-0700"} { // the second is journalctl's, of most versions
+		if t, err := time.Parse(layout, words[0]); err == nil {
 			return t
+		}
+	}
+	if len(words) < 3 {
+		return time.Time{}
+	}
+	t, err := time.Parse("Jan 2 15:04:05", strings.Join(words[:3], " "))
+	if err != nil {
+		return time.Time{}
+	}
+	return yearly(t, now)
+}
+
+// yearly puts a time of syslog's (RFC 3164 4.1.2), which names neither year nor zone, into the latest year in which it has been. Two
+// clocks may differ by a minute; 29 February comes after eight years at most.
+func yearly(t, now time.Time) time.Time {
+	for back := range 9 {
+		u := time.Date(now.Year()+1-back, t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), now.Location())
+		if u.Day() == t.Day() && !u.After(now.Add(time.Minute)) {
+			return u
 		}
 	}
 	return time.Time{}

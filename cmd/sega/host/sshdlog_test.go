@@ -29,16 +29,18 @@ func TestLogLines(t *testing.T) {
 		want *api.HostLogin
 	}{
 		"sshd -e":                     {certLine, &cert},
-		"syslog":                      {"Nov 22 18:15:42 db-1 sshd[4711]: " + certLine, &cert},
-		"syslog of 9.8":               {"Nov 22 18:15:42 db-1 sshd-session[4711]: " + certLine, &cert},
+		"syslog":                      {"Nov 22 18:15:42 db-1 sshd[4711]: " + certLine, ptr(at(cert, "2026-11-22T18:15:42Z"))},
+		"syslog of 9.8":               {"Nov 22 18:15:42 db-1 sshd-session[4711]: " + certLine, ptr(at(cert, "2026-11-22T18:15:42Z"))},
 		"with a year":                 {"2026-11-22T18:15:42.123456+01:00 db-1 sshd[4711]: " + certLine, ptr(at(cert, "2026-11-22T18:15:42.123456+01:00"))},
 		"journalctl":                  {"2026-11-22T18:15:42+0000 db-1 sshd[4711]: " + certLine + "\r\n", ptr(at(cert, "2026-11-22T18:15:42Z"))},
+		"journalctl, precise":         {"2026-11-22T18:15:42.123456+0100 db-1 sshd[4711]: " + certLine, ptr(at(cert, "2026-11-22T18:15:42.123456+01:00"))},
+		"journalctl of 256":           {"2026-11-22T18:15:42+01:00 db-1 sshd[4711]: " + certLine, ptr(at(cert, "2026-11-22T18:15:42+01:00"))},
 		"RFC 5424":                    {"<38>1 2026-11-22T18:15:42.123456+01:00 db-1 sshd 4711 - - " + certLine, ptr(at(cert, "2026-11-22T18:15:42.123456+01:00"))},
 		"with structured data":        {`<38>1 2026-11-22T18:15:42Z db-1 sshd-session 4711 ID47 [a@1 b="x\]y"][c d="e"] ` + "\ufeff" + certLine, ptr(at(cert, "2026-11-22T18:15:42Z"))},
 		"RFC 5424 of another program": {"<38>1 2026-11-22T18:15:42Z db-1 cron 1 - - " + certLine, nil},
 		"RFC 5424, refused":           {"<38>1 2026-11-22T18:15:42Z db-1 sshd 1 - - Invalid user Accepted password for root from 192.0.2.1 port 22 ssh2", nil},
 		"RFC 5424 in structured data": {`<38>1 2026-11-22T18:15:42Z db-1 cron 1 - [a b="x] sshd[1]: ` + certLine + `"] m`, nil},
-		"with a priority":             {"<38>Nov 22 18:15:42 db-1 sshd[4711]: " + certLine, &cert},
+		"with a priority":             {"<38>Nov 22 18:15:42 db-1 sshd[4711]: " + certLine, ptr(at(cert, "2026-11-22T18:15:42Z"))},
 		"a quoted ID":                 {strings.Replace(strings.Replace(certLine, "ID ssh_", `ID "ssh_`, 1), ".com (", `.com" (`, 1), &cert},
 		"a plain key":                 {"Accepted publickey for root from ::1 port 22 ssh2: ED25519 " + fingerprintA, &api.HostLogin{Login: "root", Source: "::1", Method: "publickey", Fingerprint: fingerprintA}},
 		"a password":                  {"Accepted password for bob from 192.0.2.1 port 22 ssh2", &api.HostLogin{Login: "bob", Source: "192.0.2.1", Method: "password"}},
@@ -54,7 +56,9 @@ func TestLogLines(t *testing.T) {
 		"empty":              {"", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, kind := newLogReader().parse(tt.line)
+			p := newLogReader()
+			p.now = func() time.Time { return time.Date(2026, 11, 23, 1, 0, 0, 0, time.UTC) }
+			got, kind := p.parse(tt.line)
 			if want := map[bool]lineKind{true: lineLogin, false: lineOther}[tt.want != nil]; kind != want {
 				t.Fatalf("read %+v, %v", got, kind)
 			}
@@ -66,6 +70,31 @@ func TestLogLines(t *testing.T) {
 				t.Errorf("-want +got\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestTimeWithoutAYear: the latest that is not in the future, in the zone of the host.
+func TestTimeWithoutAYear(t *testing.T) {
+	zone := time.FixedZone("", 2*60*60)
+	now := time.Date(2026, 11, 23, 1, 2, 3, 0, zone)
+	for stamp, want := range map[string]time.Time{
+		"Nov 23 01:02:03 db-1 ":   now,
+		"Nov 23 01:02:33 db-1 ":   now.Add(30 * time.Second), // two clocks
+		"Nov 23 01:04:03 db-1 ":   time.Date(2025, 11, 23, 1, 4, 3, 0, zone),
+		"Dec 31 23:59:59 db-1 ":   time.Date(2025, 12, 31, 23, 59, 59, 0, zone),
+		"Jan  1 00:00:00 db-1 ":   time.Date(2026, 1, 1, 0, 0, 0, 0, zone),
+		"Nov 22 18:15:42.5 db-1 ": time.Date(2026, 11, 22, 18, 15, 42, 500_000_000, zone),
+		"Feb 29 12:00:00 db-1 ":   time.Date(2024, 2, 29, 12, 0, 0, 0, zone),
+		"Feb 30 12:00:00 db-1 ":   {},
+		"Nov 22 ":                 {},
+		"":                        {},
+	} {
+		if got := timeOf(stamp, now); !got.Equal(want) {
+			t.Errorf("%q is %s, want %s", stamp, got, want)
+		}
+	}
+	if got := timeOf("Jan  1 00:00:20 db-1 ", time.Date(2026, 12, 31, 23, 59, 50, 0, zone)); got.Year() != 2027 {
+		t.Errorf("30 seconds ahead, over the end of the year: %s", got)
 	}
 }
 
