@@ -24,6 +24,9 @@ type Store interface {
 const (
 	defaultInterval = 2 * time.Second
 	defaultObject   = 8 << 20
+
+	flowObjects = 8 // a spool that grows by more than so many objects in an interval is in full flow
+	flowTime    = 10 * time.Second
 )
 
 // UploaderConfig is what NewUploader needs.
@@ -169,19 +172,25 @@ func (u *Uploader) copyObject(ctx context.Context, f *os.File, n int64) error {
 	return nil
 }
 
-// Run uploads what upTo reports, at each interval, until ctx ends; it then returns nil. A failure
+// Run uploads what upTo reports, at each interval, until ctx ends; it then returns nil. What is in full flow is put off
+// until it rests, for ten seconds at most. A failure
 // is told to OnError and tried again at the next interval, but for ErrConflict, which is returned.
 // The last of the spool is left to a call of Upload.
 func (u *Uploader) Run(ctx context.Context, upTo func() int64) error {
 	tick := time.NewTicker(u.cfg.Interval)
 	defer tick.Stop()
+	flow := flow{interval: u.cfg.Interval, fast: flowObjects * int64(u.cfg.MaxObject)}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		err := u.Upload(ctx, upTo())
+		to := upTo()
+		if flow.holds(to) {
+			continue
+		}
+		err := u.Upload(ctx, to)
 		if errors.Is(err, ErrConflict) {
 			return err
 		}
@@ -189,4 +198,25 @@ func (u *Uploader) Run(ctx context.Context, upTo func() int64) error {
 			u.cfg.OnError(err)
 		}
 	}
+}
+
+// flow knows whether a spool is in full flow. Its copy would take processors and disk from the very stream that fills it.
+type flow struct {
+	interval time.Duration // between two looks
+	fast     int64         // bytes in it
+
+	last int64         // what the last look saw
+	held time.Duration // how long the upload has been put off
+}
+
+// holds reports whether what is there, upTo, can wait for another interval.
+func (f *flow) holds(upTo int64) bool {
+	grown := upTo - f.last
+	f.last = upTo
+	if grown <= f.fast || f.held+2*f.interval > flowTime { // it would be an interval older at the next look
+		f.held = 0
+		return false
+	}
+	f.held += f.interval
+	return true
 }

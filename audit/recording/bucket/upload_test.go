@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -234,6 +235,67 @@ func TestRunUploadsAtIntervals(t *testing.T) {
 		}
 		if failures.Load() != 1 {
 			t.Fatalf("told of %d failures", failures.Load())
+		}
+	})
+}
+
+// TestFullFlowIsPutOff: what grows fast is uploaded when it rests, and after ten seconds in any case.
+func TestFullFlowIsPutOff(t *testing.T) {
+	const fast = 100
+	for name, c := range map[string]struct {
+		interval time.Duration
+		at       []int64 // the spool at each look
+		uploads  []int64
+	}{
+		"rests":           {2 * time.Second, []int64{150, 300, 301, 301}, []int64{301, 301}},
+		"never fast":      {2 * time.Second, []int64{100, 200, 300}, []int64{100, 200, 300}},
+		"never rests":     {2 * time.Second, []int64{200, 400, 600, 800, 1000, 1200, 1400, 1600, 1800, 2000}, []int64{1000, 2000}},
+		"fast once more":  {2 * time.Second, []int64{200, 210, 400, 410}, []int64{210, 410}},
+		"few looks":       {5 * time.Second, []int64{200, 400, 600, 800}, []int64{400, 800}},
+		"looks too rare":  {6 * time.Second, []int64{200, 400}, []int64{200, 400}},
+		"looks very rare": {time.Minute, []int64{200, 400}, []int64{200, 400}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := flow{interval: c.interval, fast: fast}
+			var got []int64
+			for _, at := range c.at {
+				if !f.holds(at) {
+					got = append(got, at)
+				}
+			}
+			if diff := cmp.Diff(c.uploads, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestRunPutsOffFullFlow: bytes in full flow reach the bucket ten seconds later at the latest, and those at rest at once.
+func TestRunPutsOffFullFlow(t *testing.T) {
+	const object = 4
+	spool := writeSpool(t, strings.Repeat("a", 40*flowObjects*object))
+	synctest.Test(t, func(t *testing.T) {
+		var sealed atomic.Int64
+		m := &memory{}
+		u := newUploader(t, m, spool, nil)
+		u.cfg.MaxObject = object
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- u.Run(ctx, sealed.Load) }()
+		var seen []int
+		for i := range 7 {
+			if i < 6 {
+				sealed.Add(2 * flowObjects * object)
+			}
+			time.Sleep(defaultInterval)
+			synctest.Wait()
+			seen = append(seen, len(m.strings()))
+		}
+		cancel()
+		must(t, <-done)
+		of := func(steps int) int { return steps * 2 * flowObjects }
+		if diff := cmp.Diff([]int{0, 0, 0, 0, of(5), of(5), of(6)}, seen); diff != "" {
+			t.Errorf("objects after each interval (-want +got):\n%s", diff)
 		}
 	})
 }
