@@ -18,9 +18,9 @@ import (
 
 const (
 	mebibyte     = 1 << 20
-	bulkMiB      = 256
+	bulkMiB      = 1024
 	bulkTurns    = 3                // at most
-	bulkTime     = 20 * time.Second // in which a last turn may begin
+	bulkTime     = 30 * time.Second // in which a last turn may begin
 	cpuUnit      = "CPU s/GiB"
 	transferTime = time.Minute
 	archiveTime  = 30 * time.Second
