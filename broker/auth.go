@@ -64,7 +64,7 @@ func (s *Server) authenticate(ctx context.Context, c *call, kind authKind) error
 	}
 	c.session = session
 	if problem := s.judgeSession(session, kind); problem != nil {
-		return s.refuse(ctx, c, problem)
+		return s.refuse(ctx, c, s.whyRevoked(ctx, session, problem))
 	}
 	return s.checkMachine(ctx, c, kind)
 }

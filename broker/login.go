@@ -114,7 +114,7 @@ func (s *Server) admit(ctx context.Context, c *call, op operation, session state
 				return err
 			}
 			if subject.Blocked {
-				return revokedProblem()
+				return revokedFor(subject.BlockedReason)
 			}
 			session.Epoch, session.Rev = subject.Epoch, 1
 			return errors.Join(state.AddSession(ctx, tx, session), state.FollowLogin(ctx, tx, session))

@@ -60,3 +60,25 @@ func TestFindMachine(t *testing.T) {
 		t.Errorf("unknown machine: %v", err)
 	}
 }
+
+// TestTheRevokedAreToldWhy: whatever they ask for, by their old session or a new login, and nobody else is told.
+func TestTheRevokedAreToldWhy(t *testing.T) {
+	_, alice, _, sam, bob := revokers(t)
+	sam.want(200, "POST", api.RouteRevoke, api.RevokeRequest{Subject: api.SubjectUser, ID: "alice@example.com", Reason: "laptop stolen"}, nil)
+	sam.want(200, "POST", api.RouteRevoke, api.RevokeRequest{Subject: api.SubjectSession, ID: bob.session.ID, Reason: "left unlocked"}, nil)
+	for name, c := range map[string]struct {
+		p    caller
+		want string
+	}{"a person": {alice, "access was revoked: laptop stolen"}, "a login": {bob, "access was revoked: left unlocked"}} {
+		for _, ask := range []struct{ method, route string }{{"GET", api.RouteHosts}, {"POST", api.RouteCertificate}} {
+			if p := problemOf(t, c.p.do(ask.method, ask.route, nil)); p.Kind != api.KindRevoked || p.Detail != c.want {
+				t.Errorf("%s is told %q at %s, want %q", name, p.Detail, ask.route, c.want)
+			}
+		}
+	}
+	stolen := bob
+	stolen.key = sam.key
+	if p := problemOf(t, stolen.do("GET", api.RouteHosts, nil)); p.Kind != api.KindUnauthenticated {
+		t.Errorf("under another key: %+v", p)
+	}
+}

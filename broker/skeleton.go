@@ -345,8 +345,31 @@ func setDetails(e *audit.Event, details any) error {
 	return err
 }
 
-func revokedProblem() *api.Problem {
-	return api.Errorf(api.KindRevoked, "access was revoked").WithHint("ask the security staff; after an unblock run: sega login")
+func revokedProblem() *api.Problem { return revokedFor("") }
+
+// revokedFor tells a person whose access was revoked why, as the feed tells his agent; "" where that is not known.
+func revokedFor(reason string) *api.Problem {
+	p := api.Errorf(api.KindRevoked, "access was revoked").WithHint("ask the security staff; after an unblock run: sega login")
+	if reason != "" {
+		p.Detail += ": " + reason
+	}
+	return p
+}
+
+// whyRevoked gives a refusal of a session that was revoked the reason. Where that cannot be read, it is the refusal that it was.
+func (s *Server) whyRevoked(ctx context.Context, session state.Session, p *api.Problem) *api.Problem {
+	if p.Kind != api.KindRevoked {
+		return p
+	}
+	var reason string
+	err := s.Log.Read(ctx, func(ctx context.Context, tx store.Querier) (err error) {
+		reason, err = state.RevokedWhy(ctx, tx, session)
+		return err
+	})
+	if err != nil {
+		return p
+	}
+	return revokedFor(reason)
 }
 
 // unavailable is what people read when events cannot be made durable: nothing was issued (I1).

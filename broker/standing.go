@@ -90,10 +90,10 @@ func (s *Server) alive(ctx context.Context, c *call, kind authKind) (session sta
 		return session, unavailable(err)
 	}
 	if problem := s.judgeSession(session, kind); problem != nil {
-		return session, problem
+		return session, s.whyRevoked(ctx, session, problem)
 	}
 	if !current {
-		return session, revokedProblem()
+		return session, s.whyRevoked(ctx, session, revokedProblem())
 	}
 	return session, nil
 }

@@ -47,6 +47,16 @@ func RevocationsAfter(ctx context.Context, q Querier, after int64, limit int) ([
 	})
 }
 
+// RevokedWhy returns the reason of the last revocation that ends a login; "" where none does.
+func RevokedWhy(ctx context.Context, q Querier, login Session) (reason string, err error) {
+	err = q.QueryRowContext(ctx, `SELECT reason FROM revocations WHERE login_id=? OR iss=? AND sub=? AND sub<>'' ORDER BY idx DESC LIMIT 1`,
+		login.ID, login.Issuer, login.Subject).Scan(&reason)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return reason, err
+}
+
 // Intent is an external effect that was begun.
 type Intent struct {
 	Action, Node string
