@@ -163,10 +163,10 @@ func (s *session) sshConfig(ctx context.Context, own ownKeyOptions) (string, err
 }
 
 // hostEntry leads a host's name to the bastions, whatever else the person's files have for it: bastions know hosts by their names, and no
-// port but that of ssh.
+// port but that of ssh. Its renewal is quiet: ssh runs another ssh to the bastion, whose lines renew again and say what is refused.
 func hostEntry(h api.Host, renew, common string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Match originalhost %[1]s exec \"%[2]s\"\nMatch originalhost %[1]s\n    HostName %[1]s\n    Port 22\n    ProxyJump sega-bastion\n    HostKeyAlias %[1]s\n", h.Name, renew)
+	fmt.Fprintf(&b, "Match originalhost %[1]s exec \"%[2]s --quiet\"\nMatch originalhost %[1]s\n    HostName %[1]s\n    Port 22\n    ProxyJump sega-bastion\n    HostKeyAlias %[1]s\n", h.Name, renew)
 	if len(h.Logins) == 1 && plainName(h.Logins[0]) {
 		fmt.Fprintf(&b, "    User %s\n", h.Logins[0])
 	}

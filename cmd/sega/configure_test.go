@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -211,5 +212,52 @@ func TestRenewalAfterALogout(t *testing.T) {
 	s.kept.Refresh = secret.FromString("r")
 	if err := s.renew(t.Context()); kindOf(err) != kindLogin {
 		t.Errorf("%s: %v", kindOf(err), err)
+	}
+}
+
+// TestRefusedOnceBySSH: on the way to a host two processes of ssh read the block, and a renewal that fails is said by one.
+func TestRefusedOnceBySSH(t *testing.T) {
+	s := fakeBroker(t, api.Hosts{Hosts: []api.Host{{Name: "web-1", Logins: []string{"deploy"}, Allowed: true}}})
+	s.pin(t, api.Configuration{Bastion: closedAddress(t), BastionName: "bastion-1", FrontCAs: []string{"ssh-ed25519 AAAA"}})
+	text, err := s.sshConfig(t.Context(), ownKeyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	refusing, config := filepath.Join(dir, "sega"), filepath.Join(dir, "config")
+	if err := os.WriteFile(refusing, []byte("#!/bin/sh\ncase \"$*\" in *--quiet*) ;; *) echo sega says no >&2 ;; esac\nexit 6\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(config, []byte(strings.ReplaceAll(text, self, refusing)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"web-1", "sega-bastion", "deploy%web-1@sega-bastion"} {
+		c := exec.Command("ssh", "-F", config, host, "true")
+		c.Env = append(os.Environ(), "SHELL=/bin/sh")
+		out, err := c.CombinedOutput()
+		if n := strings.Count(string(out), "sega says no\n"); err == nil || n != 1 {
+			t.Errorf("ssh %s says it %d times, %v:\n%s", host, n, err, out)
+		}
+	}
+}
+
+// TestQuietRenewal: a renewal that is quiet fails as any does, and says nothing.
+func TestQuietRenewal(t *testing.T) {
+	revoked := api.Errorf(api.KindRevoked, "access was revoked")
+	for name, c := range map[string]struct {
+		quiet bool
+		err   error
+		code  int
+		said  bool
+	}{"aloud": {false, revoked, exitRevoked, true}, "quiet": {true, revoked, exitRevoked, false}, "good": {true, nil, 0, false}} {
+		err := sshOptions{quiet: c.quiet}.heard(c.err)
+		var child childError
+		if exitCode(err) != c.code || (err != nil && !errors.As(err, &child)) != c.said {
+			t.Errorf("%s: %v, exit code %d", name, err, exitCode(err))
+		}
 	}
 }

@@ -22,7 +22,7 @@ import (
 
 type sshOptions struct {
 	reason, ticket string
-	renew          bool
+	renew, quiet   bool
 	key            ownKeyOptions
 	reach          string
 }
@@ -48,7 +48,7 @@ func newSSH(a *app) *cobra.Command {
 				return err
 			}
 			if o.renew {
-				return a.renewSSH(cmd.Context(), o)
+				return o.heard(a.renewSSH(cmd.Context(), o))
 			}
 			command := args[1:]
 			if len(command) > 0 && command[0] == "--" { // kept by pflag behind the first argument
@@ -71,7 +71,16 @@ func newSSH(a *app) *cobra.Command {
 	c.Flags().StringVar(&o.reach, "reach", "", "say by the exit code whether a bastion, HOST:PORT, takes connections, and do no more")
 	o.key.flags(c)
 	c.Flags().BoolVar(&o.renew, "renew", false, "renew the certificate that the block of sega configure --ssh uses, and do no more")
+	c.Flags().BoolVar(&o.quiet, "quiet", false, "say of a failed --renew nothing but the exit code: on the way to a host the bastion's lines of the block ask again, and speak")
 	return c
+}
+
+// heard is what a person hears of a renewal: its exit code alone where somebody else says the rest.
+func (o sshOptions) heard(err error) error {
+	if err == nil || !o.quiet {
+		return err
+	}
+	return childError(exitCode(err))
 }
 
 func (a *app) ssh(ctx context.Context, target string, command []string, o sshOptions) error {
