@@ -43,7 +43,7 @@ func newAuditExport(a *app) *cobra.Command {
 		Example: "  sega audit export ssh_abc… --reason INC-7 --format asciicast-v2 --output session.cast\n  sega audit export ssh_abc… --reason INC-7 --format text\n  sega audit export ssh_abc… --reason INC-7 --format raw --stream err --channel 2 --output err.bin",
 		Long: "Write one channel of a recording, which is verified first: as asciicast of version 2 or 3, which players know; as text, what the\n" +
 			"screen showed; or raw, the bytes of one stream exactly as they passed. A session with one terminal, or one channel, needs no\n" +
-			"--channel. An asciicast holds Unicode alone: where the session had other bytes, raw has them. What would make the terminal of\n" +
+			"--channel. Of SFTP the text is one line: what it did are events. An asciicast holds Unicode alone: where the session had other bytes, raw has them. What would make the terminal of\n" +
 			"whoever plays it act (set its clipboard or title, ask it) is left out, as `sega audit play` does; --unfiltered keeps it, and raw\n" +
 			"is exact always. That you export is an event.",
 		RunE: func(cmd *cobra.Command, args []string) error { return a.export(cmd.Context(), args[0], o) }}
@@ -169,6 +169,10 @@ func (o exportOptions) write(ctx context.Context, w io.Writer, t *tape, c export
 	}
 	switch o.format {
 	case formatText:
+		if isSFTP(c) {
+			_, err := fmt.Fprintf(w, "%s is no text; what it did says: sega audit query 'session:%s kind:sftp.*'; its bytes: --format raw\n", escape(c.String()), t.id)
+			return err
+		}
 		return export.Text(ctx, w, r, c)
 	case formatRaw:
 		return export.Raw(w, r, c.ID, map[string]recording.Stream{"in": recording.StreamIn, "out": recording.StreamOut, "err": recording.StreamErr}[o.stream])
@@ -179,6 +183,11 @@ func (o exportOptions) write(ctx context.Context, w io.Writer, t *tape, c export
 	}
 	title := fmt.Sprintf("%s %s@%s %s", t.id, t.started.Login, t.started.Host, actorName(t.start.Actor))
 	return export.Cast(w, r, export.CastOptions{Version: version, Channel: c, Title: title, Input: o.input, Unfiltered: o.unfiltered})
+}
+
+// isSFTP reports whether a channel speaks SFTP: that is no text, and has events of its own for what it did.
+func isSFTP(c export.Channel) bool {
+	return c.Type == recording.EventSubsystem && c.Command == "sftp"
 }
 
 // ended says that a recording has no end, which is no failure: it was written as far as it goes.

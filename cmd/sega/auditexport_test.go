@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sega/audit"
+	"sega/audit/recording"
 )
 
 func TestExportOptions(t *testing.T) {
@@ -89,6 +90,30 @@ func TestExportIsFiltered(t *testing.T) {
 		var out bytes.Buffer
 		if err := (exportOptions{format: "asciicast-v2", unfiltered: unfiltered}).write(t.Context(), &out, tp, s.channels[0]); err != nil || !strings.Contains(out.String(), want) {
 			t.Errorf("unfiltered %v: %v\n%s", unfiltered, err, &out)
+		}
+	}
+}
+
+// TestExportOfFiles: SFTP is no text, and a line says so and where what it did is found; of any other program its output stays text.
+func TestExportOfFiles(t *testing.T) {
+	r := newReel(t)
+	r.event(1, recording.Event{Type: recording.EventSubsystem, Name: "sftp"})
+	r.write(1, "\x00\x00\x00\x05\x02\x00\x00\x00\x03\xff\xfe")
+	r.event(2, recording.Event{Type: recording.EventSubsystem, Name: "netconf"})
+	r.write(2, "<hello/>\n")
+	tp := tapeOf(t, r.close())
+	s, err := readScore(t.Context(), tp.reader, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := "channel 1, subsystem sftp (11 bytes out, 0 err) is no text; what it did says: sega audit query 'session:ssh_0123456789abcdef kind:sftp.*'; its bytes: --format raw\n"
+	for i, want := range []string{files, "<hello/>\n"} {
+		var out bytes.Buffer
+		if err := (exportOptions{format: formatText}).write(t.Context(), &out, tp, s.channels[i]); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, out.String()); diff != "" {
+			t.Errorf("channel %d (-want +got):\n%s", i+1, diff)
 		}
 	}
 }
