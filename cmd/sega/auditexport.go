@@ -43,9 +43,9 @@ func newAuditExport(a *app) *cobra.Command {
 		Example: "  sega audit export ssh_abc… --reason INC-7 --format asciicast-v2 --output session.cast\n  sega audit export ssh_abc… --reason INC-7 --format text\n  sega audit export ssh_abc… --reason INC-7 --format raw --stream err --channel 2 --output err.bin",
 		Long: "Write one channel of a recording, which is verified first: as asciicast of version 2 or 3, which players know; as text, what the\n" +
 			"screen showed; or raw, the bytes of one stream exactly as they passed. A session with one terminal, or one channel, needs no\n" +
-			"--channel. Of SFTP the text is one line: what it did are events. An asciicast holds Unicode alone: where the session had other bytes, raw has them. What would make the terminal of\n" +
-			"whoever plays it act (set its clipboard or title, ask it) is left out, as `sega audit play` does; --unfiltered keeps it, and raw\n" +
-			"is exact always. That you export is an event.",
+			"--channel. Of SFTP the text is one line: what it did are events. An asciicast holds Unicode alone: where the session had other\n" +
+			"bytes, raw has them. What would make the terminal of whoever plays it act (set its clipboard or title, ask it) is left out, as\n" +
+			"`sega audit play` does; --unfiltered keeps it, and raw is exact always. That you export is an event.",
 		RunE: func(cmd *cobra.Command, args []string) error { return a.export(cmd.Context(), args[0], o) }}
 	viewingFlags(c, &o.identity, &o.reason)
 	c.Flags().StringVar(&o.format, "format", formatCast2, strings.Join([]string{formatCast2, formatCast3, formatText, formatRaw}, ", "))
