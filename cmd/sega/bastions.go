@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +36,16 @@ func bastion(ctx context.Context, c api.Configuration) api.BastionAddress {
 		}
 	}
 	return all[0]
+}
+
+// bannerTime are options that end a wait for a bastion which takes the connection and says nothing: for the connection, the banner and the
+// key exchange (ssh_config(5), ConnectTimeout). Without one ssh waits for good. Where the person's own files have one it holds.
+func bannerTime(ctx context.Context, ssh string, args []string) []string {
+	out, err := exec.CommandContext(ctx, ssh, append([]string{"-G"}, args...)...).Output()
+	if err != nil || !slices.Contains(strings.Split(strings.ReplaceAll(string(out), "\r", ""), "\n"), "connecttimeout none") {
+		return nil // or ssh itself says what is wrong with its files
+	}
+	return []string{"-o", "ConnectTimeout=20"}
 }
 
 // reach asks whether a bastion takes new connections: one that drains answers no more, and one that is

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -35,6 +38,17 @@ func saying(t *testing.T, line string) string {
 	return l.Addr().String()
 }
 
+// frozen is an address at which the system takes connections, and nobody says a word.
+func frozen(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l.Addr().String()
+}
+
 func closedAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -58,6 +72,7 @@ func TestBastionThatAnswers(t *testing.T) {
 		"the first is closed":  {[]string{closed, good}, good},
 		"it is something else": {[]string{web, good}, good},
 		"it says nothing":      {[]string{silent, closed, good}, good},
+		"the first is frozen":  {[]string{frozen(t), good}, good},
 		"none":                 {[]string{closed, web}, closed},
 		"there is but one":     {[]string{closed}, closed},
 	} {
@@ -142,5 +157,50 @@ func TestBastionsAreNames(t *testing.T) {
 		if choose, last, err := sshBastions([]api.BastionAddress{b, {Address: "ok:22", Name: "ok"}}, "sega"); err == nil {
 			t.Errorf("%+v became\n%s%s", b, choose, last)
 		}
+	}
+}
+
+// TestBannerTime: a wait for a bastion that says nothing has an end, that of the person's own files where they have one.
+func TestBannerTime(t *testing.T) {
+	path, err := exec.LookPath("ssh")
+	if err != nil {
+		t.Fatal("the OpenSSH client is needed")
+	}
+	for name, c := range map[string]struct {
+		config string
+		want   string
+	}{"none": {"", "connecttimeout 20\n"}, "the person's own": {"Host *\n  ConnectTimeout 3\n", "connecttimeout 3\n"}} {
+		t.Run(name, func(t *testing.T) {
+			conf := filepath.Join(t.TempDir(), "config")
+			if err := os.WriteFile(conf, []byte(c.config), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args := []string{"-F", conf, "-p", "2222", "-l", "deploy+web-1", "--", "bastion.example"}
+			out, err := exec.Command(path, slices.Concat([]string{"-G"}, bannerTime(t.Context(), path, args), args)...).Output()
+			if err != nil || !strings.Contains(string(out), c.want) {
+				t.Errorf("%v:\n%s", err, out)
+			}
+		})
+	}
+	broken := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(broken, []byte("Nonsense yes\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := bannerTime(t.Context(), path, []string{"-F", broken, "--", "x"}); got != nil {
+		t.Errorf("of files that ssh does not take: %q", got)
+	}
+}
+
+// TestSilentBastion: the option ends ssh's wait for a banner, and not for the connection alone.
+func TestSilentBastion(t *testing.T) {
+	host, port, err := net.SplitHostPort(frozen(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "ssh", "-F", "/dev/null", "-o", "ConnectTimeout=1", "-p", port, "--", host).CombinedOutput()
+	if err == nil || ctx.Err() != nil || !strings.Contains(string(out), "timed out") {
+		t.Errorf("%v:\n%s", err, out)
 	}
 }

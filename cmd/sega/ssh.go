@@ -118,7 +118,7 @@ func (a *app) ssh(ctx context.Context, target string, command []string, o sshOpt
 	if err != nil {
 		return withKind(kindProgram, withHint(errors.New("there is no ssh on this machine"), "install the OpenSSH client"))
 	}
-	return runChild(ctx, exec.Command(path, append(args, command...)...))
+	return runChild(ctx, exec.Command(path, slices.Concat(bannerTime(ctx, path, args), args, command)...))
 }
 
 // identity has a key certified, and returns the options that make OpenSSH use it: a fresh one at a socket in dir, or one
