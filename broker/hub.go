@@ -104,7 +104,8 @@ func (h *hub) waker() <-chan struct{} {
 	return h.wake
 }
 
-// ack records that a bastion has carried out every revocation up to an index.
+// ack records that a bastion has carried out every revocation up to an index. Its first word of one counts: a bastion whose
+// feed broke off meanwhile gets the revocation again, and finds nothing left to close.
 func (h *hub) ack(machineID string, a api.Ack, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -113,7 +114,9 @@ func (h *hub) ack(machineID string, a api.Ack, now time.Time) {
 		return
 	}
 	f.acked = max(f.acked, a.Index)
-	f.cut[a.Index] = cut{closed: a.Closed, at: now}
+	if _, known := f.cut[a.Index]; !known {
+		f.cut[a.Index] = cut{closed: a.Closed, at: now}
+	}
 	for index := range f.cut {
 		if index < a.Index-1000 { // only revocations that are waited for are looked up
 			delete(f.cut, index)

@@ -32,6 +32,11 @@ func TestHubPoints(t *testing.T) {
 			h.sent("mch_1", lease)
 			h.ack("mch_1", api.Ack{Index: 10, Closed: 3}, after(40))
 		}, now: after(50), want: []api.Point{{Kind: "bastion", Name: "b1", Acknowledged: true, Millis: 40, Closed: 3}}},
+		"acknowledged again": {do: func(h *hub) {
+			h.join("mch_1", "b1", 9)
+			h.ack("mch_1", api.Ack{Index: 10, Closed: 3}, after(40))
+			h.ack("mch_1", api.Ack{Index: 10}, after(90))
+		}, now: after(100), want: []api.Point{{Kind: "bastion", Name: "b1", Acknowledged: true, Millis: 40, Closed: 3}}},
 		"acknowledged a later one": {do: func(h *hub) { h.join("mch_1", "b1", 9); h.ack("mch_1", api.Ack{Index: 11}, after(40)) }, now: after(50),
 			want: []api.Point{{Kind: "bastion", Name: "b1", Acknowledged: true}}},
 		"came with it": {do: func(h *hub) { h.join("mch_1", "b1", 10) }, now: start, want: []api.Point{{Kind: "bastion", Name: "b1", Acknowledged: true}}},
