@@ -287,6 +287,7 @@ func (b *Bastion) settleArchives() {
 func (b *Bastion) lastReports(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.CallTimeout)
 	defer cancel()
+	b.reports.writing.Wait() // nobody posts any more
 	if _, err := b.reports.flush(ctx); err != nil {
 		b.cfg.Log.Warn("reports wait for the next start", "error", err)
 	}

@@ -208,7 +208,6 @@ func (q *reportQueue) kick() {
 
 // run delivers until ctx ends. What is left then waits on disk.
 func (q *reportQueue) run(ctx context.Context) error {
-	defer q.writing.Wait()
 	wait := reportFirst
 	for {
 		for {

@@ -2,6 +2,7 @@ package bastion
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -201,3 +202,37 @@ func TestPauseBeforeTheStart(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestRunEndsBehindPosts: what is reported while the queue's own run ends already is on the disk when the bastion has ended.
+func TestRunEndsBehindPosts(t *testing.T) {
+	dir := t.TempDir()
+	reports, err := openReports(dir, dir, awayControl{}, discardLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hangs, replace := make(chan struct{}), reports.replace
+	reports.replace = func(path string, data []byte, mode os.FileMode) error {
+		<-hangs
+		return replace(path, data, mode)
+	}
+	b := &Bastion{cfg: Config{Log: discardLog(), CallTimeout: time.Second}, reports: reports}
+	b.refusals = &refusals{queue: newReports(1, awayControl{}, discardLog())}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := reports.run(ended); err != nil {
+		t.Fatal(err)
+	}
+	reports.post([]api.Report{{ID: newEventID(), Kind: kindSpoolLow}})
+	time.AfterFunc(50*time.Millisecond, func() { close(hangs) })
+	if err := b.lastReports(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*.json")); err != nil || len(left) != 1 {
+		t.Errorf("on the disk: %v, %v", left, err)
+	}
+}
+
+// awayControl is a broker that does not answer.
+type awayControl struct{ Control }
+
+func (awayControl) Report(context.Context, []api.Report) error { return errors.New("no route to host") }
