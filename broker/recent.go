@@ -82,7 +82,7 @@ func (s *Server) twice(ctx context.Context, c *call, act func() (any, error)) (a
 	}
 	c.session = session
 	if problem := s.judgeSession(session, authRecent); problem != nil {
-		return nil, s.refuse(ctx, c, problem)
+		return nil, s.refuse(ctx, c, s.whyRevoked(ctx, session, problem))
 	}
 	return act()
 }

@@ -157,7 +157,7 @@ func TestRevokedAtTheOther(t *testing.T) {
 	issued := a.certificates()
 	sam.at(b).want(200, "POST", api.RouteRevoke, api.RevokeRequest{Subject: "user", ID: "alice@example.com", Reason: "stolen"}, nil)
 	for _, w := range []*world{a, b} {
-		if p := problemOf(t, alice.at(w).askCertificate()); p.Kind != api.KindRevoked {
+		if p := problemOf(t, alice.at(w).askCertificate()); p.Kind != api.KindRevoked || p.Detail != "access was revoked: stolen" {
 			t.Errorf("%s answers %+v", w.config.Node, p)
 		}
 		if trail := w.trail(); trail[len(trail)-1] != "request.refuse revoked" {
