@@ -28,7 +28,7 @@ const (
 	brokerCalls = 250  // of each client; the broker lets a person make 400 at once
 	assumeCalls = 60   // of each client: the double slows down with the sessions that it remembers
 	maxCertCPU  = 0.35 // ms of the server's processor for a certificate
-	stepTimes   = 2    // the least rate, to step-ca's
+	stepTimes   = 1.2  // the least rate, to step-ca's (docs/decisions/certificates-against-step-ca.md)
 )
 
 // request makes the body of one call, before the clock runs.
