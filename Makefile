@@ -8,8 +8,8 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # What sega inherits is kept before Go starts (cmd/sega/inherited).
 ENTRY := $(if $(filter linux/amd64 linux/arm64,$(shell go env GOOS GOARCH | paste -sd/)),-E sega/cmd/sega/inherited.entry)
-# A laptop's program is to stay small: what runs once for a command, or draws on a terminal, need not be inlined.
-LEAN := $(foreach p,sega github.com golang.org filippo.io,-gcflags=$(p)/...=-l)
+# A laptop's program is to stay small: what runs once for a command, draws on a terminal or waits for the network need not be inlined.
+LEAN := $(foreach p,sega github.com golang.org filippo.io net/http,-gcflags=$(p)/...=-l)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 GOTEST ?= go test

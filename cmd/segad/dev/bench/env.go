@@ -49,7 +49,7 @@ func (b *bench) binaries() (string, error) {
 func (b *bench) build(out string, packages ...string) error {
 	flags := []string{"build", "-trimpath", "-tags", b.tags, "-ldflags", "-s -w", "-o", out}
 	if packages[0] == "sega/cmd/sega" {
-		flags = []string{"build", "-trimpath", "-gcflags=sega/...=-l", "-gcflags=github.com/...=-l", "-gcflags=golang.org/...=-l", "-gcflags=filippo.io/...=-l", "-ldflags", "-s -w -funcalign=16", "-o", out}
+		flags = []string{"build", "-trimpath", "-gcflags=sega/...=-l", "-gcflags=github.com/...=-l", "-gcflags=golang.org/...=-l", "-gcflags=filippo.io/...=-l", "-gcflags=net/http/...=-l", "-ldflags", "-s -w -funcalign=16", "-o", out}
 	}
 	c := exec.CommandContext(b.ctx, "go", append(flags, packages...)...)
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
