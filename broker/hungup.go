@@ -39,8 +39,15 @@ func (s *Server) levelOf(r *http.Request, err error) slog.Level {
 
 // cutOff marks an error of reading a request's body as its caller's doing, where he went away before he had sent all of it.
 func cutOff(r *http.Request, err error) error {
-	if r.Context().Err() != nil || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+	if r.Context().Err() != nil || errors.Is(err, io.ErrUnexpectedEOF) && !atEnd(r.Body) || errors.Is(err, syscall.ECONNRESET) {
 		return errors.Join(errHungUp, err)
 	}
 	return err
+}
+
+// atEnd reports whether a body has come to its end: JSON that ends too early in it is as whoever waits for an answer has sent it.
+// http.MaxBytesReader repeats what it ended with.
+func atEnd(body io.Reader) bool {
+	_, err := body.Read(make([]byte, 1))
+	return err == io.EOF
 }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"sega/audit/store"
 	"sega/broker/api"
@@ -29,7 +30,8 @@ func TestHangUpIsNoError(t *testing.T) {
 		"our own context ended":        {false, false, cancelled, true},
 		"our own time ran out":         {true, false, fmt.Errorf("%w: %w", store.ErrUnavailable, context.DeadlineExceeded), true},
 		"we shut down":                 {true, true, cancelled, true},
-		"a body that ends early":       {false, false, api.Errorf(api.KindInvalid, "x").WithCause(cutOff(httptest.NewRequest("POST", "/", nil), io.ErrUnexpectedEOF)), false},
+		"a body that ends early":       {false, false, api.Errorf(api.KindInvalid, "x").WithCause(cutOff(httptest.NewRequest("POST", "/", iotest.ErrReader(io.ErrUnexpectedEOF)), io.ErrUnexpectedEOF)), false},
+		"JSON that ends early":         {false, false, decode(&call{request: httptest.NewRequest("POST", "/", strings.NewReader(`{"x":`))}, &struct{}{}), true},
 		"a body that is no JSON":       {false, false, api.Errorf(api.KindInvalid, "x").WithCause(cutOff(httptest.NewRequest("POST", "/", nil), errors.New("invalid character"))), true},
 	} {
 		t.Run(name, func(t *testing.T) {
