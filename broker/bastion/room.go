@@ -13,6 +13,7 @@ const (
 type roomyFile struct {
 	SpoolFile
 	take          func(from, n int64) error // of the disk, behind the file's end too
+	giveBack      func() error              // what is behind the file's end
 	written, room int64
 }
 
@@ -30,4 +31,13 @@ func (f *roomyFile) Write(p []byte) (int, error) {
 	n, err := f.SpoolFile.Write(p)
 	f.written += int64(n)
 	return n, err
+}
+
+// Close implements io.Closer. A recording may wait long for its bucket: what it has not filled goes back. Where that fails, it
+// is held until the recording goes.
+func (f *roomyFile) Close() error {
+	if f.room > 0 {
+		_ = f.giveBack()
+	}
+	return f.SpoolFile.Close()
 }

@@ -6,9 +6,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// roomy lets a new file grow by large steps; its length stays that of what is written (fallocate(2)).
+// roomy lets a new file grow by large steps; its length stays that of what is written (fallocate(2)). To cut it to that
+// length gives back what lies behind.
 func roomy(f *os.File) SpoolFile {
-	return &roomyFile{SpoolFile: f, take: func(from, n int64) error {
+	giveBack := func() error {
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		return f.Truncate(info.Size())
+	}
+	return &roomyFile{SpoolFile: f, giveBack: giveBack, take: func(from, n int64) error {
 		err := error(unix.EINTR)
 		for err == unix.EINTR { // by a signal of Go's own
 			err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, from, n)

@@ -89,3 +89,22 @@ func TestRoomChangesNoFile(t *testing.T) {
 		t.Log("this file system gives no room ahead")
 	}
 }
+
+// TestRoomGoesBack: a recording that is closed takes no more of the disk than it is long, however long it waits for its bucket.
+func TestRoomGoesBack(t *testing.T) {
+	for name, c := range map[string]struct{ writes, want int }{"small": {3, 0}, "large": {5, 1}} {
+		t.Run(name, func(t *testing.T) {
+			var disk memoryFile
+			var given int
+			f := &roomyFile{SpoolFile: &disk, take: func(int64, int64) error { return nil }, giveBack: func() error { given++; return nil }}
+			for range c.writes {
+				if _, err := f.Write(make([]byte, roomFrom/4)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := f.Close(); err != nil || given != c.want {
+				t.Errorf("given back %d times, %v", given, err)
+			}
+		})
+	}
+}
