@@ -160,8 +160,8 @@ func (b *bufferedConn) Close() error {
 	return b.closeConn()
 }
 
-// Sever ends all traffic at once and waits for nobody: nothing that is queued goes out any more, and reads and writes
-// fail. The socket stays open, whoever calls Close, until Abort.
+// Sever ends all traffic at once and waits for nobody: nothing that is queued here goes out any more, and reads and writes
+// fail. The socket stays open, whoever calls Close, until Abort; what the kernel has of it already may arrive until then.
 func (b *bufferedConn) Sever() {
 	b.mu.Lock()
 	b.err, b.closing, b.severed = net.ErrClosed, true, true
