@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -86,6 +87,7 @@ func TestStuckKeystrokeHoldsUpNothingElse(t *testing.T) {
 	for name, end := range map[string]func(b *bufferedConn) (want string, left error){
 		"it is read after all": func(*bufferedConn) (string, error) { return "first, second", nil },
 		"the session is cut":   func(b *bufferedConn) (string, error) { b.Abort(); return "", io.ErrClosedPipe },
+		"many are cut":         func(b *bufferedConn) (string, error) { b.Sever(); return "", os.ErrDeadlineExceeded },
 		"the session ends": func(b *bufferedConn) (string, error) {
 			_ = b.Close() // after a time, for nobody reads
 			return "", io.ErrClosedPipe
@@ -96,6 +98,7 @@ func TestStuckKeystrokeHoldsUpNothingElse(t *testing.T) {
 			defer func() { _ = there.Close() }()
 			b := newBufferedConn(here, new(buffers))
 			b.network = true
+			defer b.Abort()
 			first := make(chan error, 1)
 			go func() {
 				_, err := b.Write([]byte("first, "))
