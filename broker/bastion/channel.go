@@ -26,6 +26,8 @@ type channel struct {
 	client, host         ssh.Channel
 	clientReqs, hostReqs <-chan *ssh.Request
 
+	answering sync.Mutex // held from a client's request to its answer
+
 	mu    sync.Mutex // held while the bastion itself speaks to the person
 	began bool       // the pumps run
 	pty   bool
@@ -69,6 +71,7 @@ func (c *channel) run(nc ssh.NewChannel) {
 	}
 	c.wg.Go(c.fromClient)
 	c.fromHost()
+	c.awaitAnswer()
 	c.begin() // where no program was started, the pumps only see the end
 	c.awaitOutput()
 	c.releaseExit()
@@ -129,14 +132,27 @@ func (c *channel) notOpened(nc ssh.NewChannel, err error) {
 // the host's side once all input has been written there.
 func (c *channel) fromClient() {
 	for r := range c.clientReqs {
-		ok, start := c.clientRequest(r)
-		_ = r.Reply(ok, nil)
-		if ok && start {
-			c.begin()
-		}
+		c.answer(r)
 	}
 	c.awaitInput()
 	_ = c.host.Close()
+}
+
+func (c *channel) answer(r *ssh.Request) {
+	c.answering.Lock()
+	defer c.answering.Unlock()
+	ok, start := c.clientRequest(r)
+	_ = r.Reply(ok, nil)
+	if ok && start {
+		c.begin()
+	}
+}
+
+// awaitAnswer waits until the client has the answer to what it has asked: a program may be over, and the host's side of
+// the channel closed, before the news that it has begun has gone on.
+func (c *channel) awaitAnswer() {
+	c.answering.Lock()
+	defer c.answering.Unlock()
 }
 
 // awaitInput waits until what the client sent before it closed the channel is with the host, or

@@ -2,11 +2,14 @@ package bastion
 
 import (
 	"encoding/binary"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
 
 	"sega/audit/recording"
 )
@@ -85,6 +88,46 @@ func TestNothingGoesPastTheRecording(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("recorded (-want +got):\n%s", diff)
+	}
+}
+
+// TestAnswerComesBeforeTheEnd has programs end at once: that they have begun is said before the channel closes, and how
+// they have ended is said between.
+func TestAnswerComesBeforeTheEnd(t *testing.T) {
+	const programs, atOnce = 600, 4
+	f := newFakeControl(t)
+	f.newGoHost(t, "web-1", "host-web-1", func(ch ssh.Channel, reqs <-chan *ssh.Request) {
+		for r := range reqs {
+			_ = r.Reply(true, nil)
+			_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(exitStatus{0}))
+			_ = ch.Close()
+		}
+	})
+	w := start(t, f)
+	c := w.direct(t)
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for range programs {
+		g.Go(func() error {
+			ch, reqs, err := c.OpenChannel("session", nil)
+			if err != nil {
+				return err
+			}
+			if ok, err := ch.SendRequest("exec", true, ssh.Marshal(nameRequest{"true"})); !ok || err != nil {
+				return fmt.Errorf("the answer is %v, %v", ok, err)
+			}
+			var got []string
+			for r := range reqs {
+				got = append(got, r.Type)
+			}
+			if !slices.Equal(got, []string{"exit-status"}) {
+				return fmt.Errorf("said of the end: %q", got)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 
