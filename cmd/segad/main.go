@@ -63,7 +63,7 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// addCompletion gives cobra's own command what all others have: an example, and an error for what is too much.
+// addCompletion gives cobra's own command what all others have: an example, and an error for what it does not know.
 func addCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
@@ -71,6 +71,9 @@ func addCompletion(root *cobra.Command) {
 			continue
 		}
 		c.Example = "  segad completion bash > /etc/bash_completion.d/segad"
+		c.Args, c.RunE = cobra.ArbitraryArgs, func(*cobra.Command, []string) error {
+			return fmt.Errorf("%w: say for which shell: bash, fish, powershell or zsh", errUsage)
+		}
 		for _, shell := range c.Commands() {
 			shell.Args, shell.Example = exactly(0), "  segad completion "+shell.Name()
 		}
