@@ -108,6 +108,7 @@ func (r *rig) readFiles(data string) {
 		file.Issuer.Keys[i] = config.Path(name, key)
 	}
 	file.Node, file.Database, file.Recordings = brokerNode, r.path("sega.db"), r.path("recordings")
+	file.SessionLimits = config.SessionLimits{PerPerson: new(int), PerHost: new(int)} // what a kill leaves open is no test of limits
 	file.Listen = freeport.Address(freeport.For(r.t))
 	file.Origin = "https://" + file.Listen
 	bfile.Listen, bfile.Broker, bfile.Data, bfile.Recordings = freeport.Address(freeport.For(r.t)), file.Origin, r.path("bastion"), file.Recordings

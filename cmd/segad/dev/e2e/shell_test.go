@@ -27,8 +27,8 @@ func testShell(t *testing.T, e *devtest.Env) {
 	live.line("until [ \"$(stty size)\" = '30 100' ]; do :; done; echo 'it is '30 by 100")
 	live.await("it is 30 by 100")
 
-	live.line("sleep 1000")
-	live.await("sleep 1000")
+	live.line("sh -c 'echo fast asleep | tr a-z A-Z; exec sleep 1000'")
+	live.await("FAST ASLEEP") // else the shell itself may get what is meant for its program
 	live.keys("C-c")
 	live.line("echo interrupted: $?")
 	live.await("interrupted: 130")
