@@ -75,7 +75,7 @@ func (s *Server) planRelease(ctx context.Context, q store.Querier, login string)
 	why, err := s.accountHeld(ctx, q, a)
 	if why != "" {
 		held = api.Errorf(api.KindConflict, "the account name %q is held: %s", login, why).
-			WithHint("wait for that, or run: sega revoke user 'sub:%s', and repeat the command 8 minutes later", printable(a.Subject, 100))
+			WithHint("wait for that, or run: sega revoke user 'sub:%s', and repeat the command %s later", printable(a.Subject, 100), s.Times.AccessCert)
 	}
 	return a, held, err
 }

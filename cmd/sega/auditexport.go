@@ -187,7 +187,7 @@ func (o exportOptions) write(ctx context.Context, w io.Writer, t *tape, c export
 
 // isSFTP reports whether a channel speaks SFTP: that is no text, and has events of its own for what it did.
 func isSFTP(c export.Channel) bool {
-	return c.Type == recording.EventSubsystem && c.Command == "sftp"
+	return c.Type == recording.EventSubsystem && c.Command == api.SubsystemSFTP
 }
 
 // ended says that a recording has no end, which is no failure: it was written as far as it goes.
